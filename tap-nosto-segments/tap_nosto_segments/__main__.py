@@ -1,0 +1,7 @@
+"""`python -m tap_nosto_segments`."""
+
+from __future__ import annotations
+
+from tap_nosto_segments.tap import TapNostoSegments
+
+TapNostoSegments.cli()

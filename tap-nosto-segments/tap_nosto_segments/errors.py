@@ -1,0 +1,34 @@
+"""Everything that can go wrong, by what the operator should do about it.
+
+A message says what happened, what it means and what to do. It never holds an address of a contact, a token or a body.
+"""
+
+from __future__ import annotations
+
+
+class TapError(Exception):
+    """The run stops; nothing was acknowledged and the bookmark stays where it was."""
+
+
+class SettingsError(TapError):
+    """Two settings contradict each other, or one cannot mean anything. Change the settings."""
+
+
+class ExportUnavailableError(TapError):
+    """The export could not be fetched. Check address and token, or wait for Nosto."""
+
+
+class ExportDamagedError(TapError):
+    """The export arrived, but not whole, or it is not what it should be. Nothing was emitted."""
+
+
+class GuardError(TapError):
+    """The export is whole, but looks like an accident. Nothing was emitted."""
+
+
+class SnapshotError(TapError):
+    """The snapshot folder cannot be read or written."""
+
+
+class CatalogueError(TapError):
+    """Nosto's GraphQL API did not give the catalogue of segments."""

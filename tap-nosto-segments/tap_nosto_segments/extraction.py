@@ -1,0 +1,254 @@
+"""One run: the export is fetched, proven, parsed, guarded and stored once; every stream then asks what changed for it."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from tap_nosto_segments import catalogue, comparison, guards
+from tap_nosto_segments.database import connect
+from tap_nosto_segments.errors import CatalogueError, SnapshotError
+from tap_nosto_segments.export import Export, Validators, fetch
+from tap_nosto_segments.nosto import Nosto
+from tap_nosto_segments.parsing import Parsed, parse
+from tap_nosto_segments.snapshots import Manifest, SnapshotStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tap_nosto_segments.settings import Settings
+
+LOGGER = logging.getLogger("tap-nosto-segments")
+ROWS = 5_000
+
+
+class Extraction:
+    """The current snapshot, and how it differs from the bookmarks'.
+
+    Args:
+        settings: the settings.
+        bookmarks: the snapshot ids that the bookmarks of the selected streams name.
+        nosto: the connection; None makes one.
+        now: the time, in UTC.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        bookmarks: Sequence[str | None],
+        nosto: Nosto | None = None,
+        now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+    ) -> None:
+        """Fetch the export and store its snapshot, unless it is the one that is known."""
+        self._settings = settings
+        self._now = now
+        self._nosto = nosto or Nosto(settings.request_timeout)
+        self._store = SnapshotStore(settings.snapshot_uri)
+        self._folder = tempfile.TemporaryDirectory(prefix="tap-nosto-segments-", ignore_cleanup_errors=True)
+        self._files: dict[str, Path | None] = {}
+        try:
+            self._database = connect(Path(self._folder.name))
+            self.catalogue_error: CatalogueError | None = None
+            known = [manifest for manifest in map(self._store.get, bookmarks) if manifest]
+            self.current = self._take([self._store.get(bookmark) for bookmark in bookmarks])
+            if pruned := self._store.prune([*known, self.current] if len(known) == len(bookmarks) else []):
+                LOGGER.info("Snapshots: %d older than the bookmark removed", pruned)
+        except duckdb.Error as error:
+            self.close()
+            msg = (
+                f"The export could not be compared ({type(error).__name__}): probably the disk for temporary files is full. Nothing "
+                "was emitted. Free some space, or point TMPDIR to a larger disk."
+            )
+            raise SnapshotError(msg) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Remove what was spooled."""
+        self._folder.cleanup()
+
+    def contacts(self, bookmark: str | None) -> tuple[str | None, bool]:
+        """Give the query for the contacts to emit, and whether it is for all of them. No query: nothing is new.
+
+        Besides the bookmark's snapshot, those that were stored after it count as bases too: they may have been delivered by a
+        run that failed, or whose STATE was lost.
+        """
+        base = self._store.get(bookmark)
+        new = self._file(self.current)
+        later = [] if base is None else [other for other in self._store.newer_than(base) if other.id != self.current.id]
+        if base is not None and base.id == self.current.id and not later:
+            return None, False
+        bases = [self._file(manifest) for manifest in (*([base] if base else []), *later)]
+        whole = [path for path in bases if path is not None]
+        if base is None or len(whole) < len(bases):
+            if bookmark is not None:
+                LOGGER.warning(
+                    "The snapshot that the bookmark names is missing or damaged: what changed cannot be told, so every contact is "
+                    "emitted. Nothing is lost; keep the snapshot folder from one run to the next."
+                )
+            return comparison.all_contacts(_there(new), self.exported_at), True
+        return comparison.changed_contacts(_there(new), whole, self.exported_at), False
+
+    def moves(self, bookmark: str | None) -> str | None:
+        """Give the query for who entered and left which segment since the bookmark; None: nothing is new."""
+        base = self._store.get(bookmark)
+        if base is not None and base.id == self.current.id:
+            return None
+        old = self._file(base) if base else None
+        if bookmark is not None and old is None:
+            LOGGER.warning(
+                "The snapshot that the bookmark names is missing or damaged: the history since then is unknown, and every contact "
+                "of a segment is reported as entering it now."
+            )
+        return comparison.moves(_there(self._file(self.current)), old, self.exported_at)
+
+    def rows(self, query: str) -> Iterator[list[tuple[object, ...]]]:
+        """Run a query; give its rows in batches, so that memory stays flat."""
+        reader = self._database.execute(query)
+        while rows := reader.fetchmany(ROWS):
+            yield rows
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the query that runs."""
+        return [column[0] for column in self._database.description or []]
+
+    @property
+    def exported_at(self) -> str:
+        """When the current export was made: ISO 8601 in UTC."""
+        return self.current.exported_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def _take(self, bookmarked: Sequence[Manifest | None]) -> Manifest:
+        newest = self._store.newest()
+        # only an export that every stream has acknowledged may be passed over unread
+        acknowledged = newest if newest is not None and all(manifest == newest for manifest in bookmarked) else None
+        reusable = acknowledged is not None and self._same_selection(acknowledged)
+        known = Validators(acknowledged.etag, acknowledged.last_modified) if acknowledged and reusable else Validators()
+        export = fetch(self._settings, Path(self._folder.name), known, self._nosto)
+        if export is None:
+            if acknowledged is None:
+                msg = "Nosto says that the export has not changed, but none is known. Nothing was emitted. Run again."
+                raise SnapshotError(msg)
+            guards.require_fresh(self._settings, acknowledged.exported_at if acknowledged.last_modified else None, self._now())
+            LOGGER.info("Export: not changed at Nosto since %s", acknowledged.exported_at.isoformat())
+            return acknowledged
+        LOGGER.info("Export: %d bytes, made %s", export.size, export.made.isoformat() if export.made else "at an unknown time")
+        guards.require_fresh(self._settings, export.made, self._now())
+        if newest is not None and newest.export_digest == export.digest and self._same_selection(newest):
+            LOGGER.info("Export: the same as that of %s", newest.exported_at.isoformat())
+            return newest
+        base = max((manifest for manifest in bookmarked if manifest), key=lambda manifest: manifest.sequence, default=newest)
+        return self._snapshot(export, base, newest)
+
+    def _snapshot(self, export: Export, base: Manifest | None, newest: Manifest | None) -> Manifest:
+        parsed = parse(export.path, self._settings.segment_identifier, self._database)
+        export.path.unlink()
+        guards.require_sane(self._settings, parsed)
+        exported_at = self._made(export, newest)
+        if newest is not None and export.digest != newest.export_digest:
+            guards.require_newer(exported_at, newest)
+        segments = self._catalogue(base)
+        if base is not None:
+            renamed = catalogue.renamed(base.catalogue, segments)
+            guards.require_size(self._settings, parsed, base, renamed, self._now().date())
+            self._warn_of_renames(renamed)
+        chosen = self._settings.selection.chosen(parsed.counts)
+        path = Path(self._folder.name) / "snapshot.parquet"
+        self._database.execute(f"COPY ({comparison.selected(chosen)}) TO '{path}' (FORMAT parquet, COMPRESSION zstd)")
+        self._database.execute("DROP VIEW contacts; DROP TABLE doubled; DROP TABLE lines")
+        manifest = self._store.add(path, lambda *place: self._manifest(export, parsed, exported_at, segments, place))
+        self._files[manifest.id] = path
+        LOGGER.info(
+            "Snapshot: %d contacts, %d of %d segments chosen, %d malformed lines left out, %d lines merged into another of the "
+            "same address",
+            parsed.contacts,
+            len(chosen),
+            len(parsed.counts),
+            parsed.invalid,
+            parsed.doubled,
+        )
+        return manifest
+
+    def _made(self, export: Export, newest: Manifest | None) -> datetime.datetime:
+        if export.made is not None:
+            return export.made.replace(microsecond=0)
+        now = self._now().replace(microsecond=0)
+        # the time is only ours, not Nosto's: a clock that was put back must not make the export look old
+        return max(now, newest.exported_at + datetime.timedelta(seconds=1)) if newest else now
+
+    def _same_selection(self, manifest: Manifest) -> bool:
+        selection = self._settings.selection
+        identifier = self._settings.segment_identifier
+        return (manifest.include, manifest.exclude) == (selection.include, selection.exclude) and identifier in {
+            None,
+            manifest.identifier,
+        }
+
+    def _catalogue(self, base: Manifest | None) -> dict[str, str]:
+        try:
+            return catalogue.fetch_catalogue(self._settings, self._nosto)
+        except CatalogueError as error:
+            # ids only help to recognise renames; the contacts must not wait for them
+            self.catalogue_error = error
+            LOGGER.warning("%s The run goes on without it: renamed segments are not recognised today.", error)
+            return base.catalogue if base else {}
+
+    def _warn_of_renames(self, renamed: dict[str, str]) -> None:
+        chooses = self._settings.selection.chooses
+        for old, new in sorted(renamed.items()):
+            if chooses(old) or chooses(new):
+                LOGGER.warning(
+                    "Segment renamed in Nosto: %r is now %r. Its contacts get the new name in this run; change what depends on the old "
+                    "text: dotdigital segments, exclusion rules, dynamic content, program start rules%s.",
+                    old,
+                    new,
+                    "" if chooses(new) else " - and the patterns in segments, which do not choose the new name",
+                )
+
+    def _manifest(
+        self,
+        export: Export,
+        parsed: Parsed,
+        exported_at: datetime.datetime,
+        segments: dict[str, str],
+        place: tuple[str, int, str],
+    ) -> Manifest:
+        return Manifest(
+            id=place[0],
+            sequence=place[1],
+            exported_at=exported_at,
+            export_digest=export.digest,
+            parquet_digest=place[2],
+            etag=export.validators.etag,
+            last_modified=export.validators.last_modified,
+            identifier=parsed.identifier,
+            include=self._settings.selection.include,
+            exclude=self._settings.selection.exclude,
+            lines=parsed.lines,
+            invalid=parsed.invalid,
+            doubled=parsed.doubled,
+            contacts=parsed.contacts,
+            counts=dict(parsed.counts),
+            catalogue=segments,
+        )
+
+    def _file(self, manifest: Manifest) -> Path | None:
+        if manifest.id not in self._files:
+            self._files[manifest.id] = self._store.fetch(manifest, Path(self._folder.name))
+        return self._files[manifest.id]
+
+
+def _there(path: Path | None) -> Path:
+    if path is None:
+        msg = (
+            "The newest snapshot is damaged, and Nosto's export is the same as its own: nothing can be told from it. Remove the "
+            "newest pair of files in the snapshot folder and run again."
+        )
+        raise SnapshotError(msg)
+    return path

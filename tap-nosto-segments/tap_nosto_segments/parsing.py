@@ -1,0 +1,141 @@
+"""Reads a whole export into a table: one row per contact, normalised, with the names of all its segments."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import duckdb
+import msgspec
+
+from tap_nosto_segments.database import literal
+from tap_nosto_segments.errors import ExportDamagedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+SAMPLE = 1000
+LARGEST_LINE = 1 << 24
+# what Python's str.strip takes away, so that every part of the pipeline trims alike
+WHITESPACE = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What an export holds.
+
+    Args:
+        identifier: the key that holds the names; None in an export without records.
+        lines: lines that are not blank.
+        invalid: lines that are malformed.
+        doubled: lines for an address that stands there already, perhaps in another spelling.
+        contacts: distinct addresses.
+        counts: for every segment name, how many contacts are in it.
+    """
+
+    identifier: str | None
+    lines: int
+    invalid: int
+    doubled: int
+    contacts: int
+    counts: Mapping[str, int]
+
+
+def parse(path: Path, identifier: str | None, database: duckdb.DuckDBPyConnection) -> Parsed:
+    """Read an export into the table `contacts` (email VARCHAR, names VARCHAR[] distinct and sorted).
+
+    Args:
+        path: the export.
+        identifier: the key that holds the names; None finds it.
+        database: where the table goes.
+
+    Raises:
+        ExportDamagedError: no key, or several, could hold the names, or the file is not text.
+    """
+    key = _identify(path, identifier)
+    try:
+        return _parse(path, key, database)
+    except (duckdb.DataError, duckdb.InvalidInputException) as error:
+        msg = (
+            f"The export cannot be read as JSON lines ({type(error).__name__}): it is not what Nosto documents, so nothing was "
+            "read from it. Look at the file; if it is right, report this."
+        )
+        raise ExportDamagedError(msg) from None
+
+
+def _parse(path: Path, key: str | None, database: duckdb.DuckDBPyConnection) -> Parsed:
+    pointer = literal("/" + (key or "").replace("~", "~0").replace("/", "~1"))
+    member = literal(f'$."{(key or "").replace(chr(34), chr(92) + chr(34))}"[*]')
+    # Malformed lines arrive as NULL. A line without a list of names says nothing about its contact: to read it as "in no
+    # segment" would take every label away.
+    database.execute(f"""
+        CREATE TABLE lines AS
+        SELECT
+            lower(trim(json_extract_string(json, '/email'), {literal(WHITESPACE)})) AS email,
+            json IS NOT NULL
+                AND coalesce(json_type(json, '/email') = 'VARCHAR', false)
+                AND email <> ''
+                AND coalesce(json_type(json, {pointer}) = 'ARRAY', false)
+                AND len(list_filter(json_type(json, {member}), lambda kind: kind <> 'VARCHAR')) = 0 AS valid,
+            CASE WHEN valid THEN from_json(json_extract(json, {pointer}), '["VARCHAR"]') END AS names
+        FROM read_ndjson_objects({literal(str(path))}, ignore_errors = true, maximum_object_size = {LARGEST_LINE})
+    """)  # noqa: S608 - every part is quoted
+    lines, valid, distinct = _numbers(
+        database, "SELECT count(*), count(*) FILTER (valid), count(DISTINCT email) FILTER (valid) FROM lines"
+    )
+    database.execute("""
+        CREATE TABLE doubled AS SELECT email FROM lines WHERE valid GROUP BY email HAVING count(*) > 1;
+        CREATE VIEW contacts AS
+        SELECT email, list_sort(list_distinct(names)) AS names FROM lines
+        WHERE valid AND NOT EXISTS (SELECT 1 FROM doubled WHERE doubled.email = lines.email)
+        UNION ALL
+        SELECT email, list_sort(list_distinct(flatten(list(names)))) AS names FROM lines
+        SEMI JOIN doubled USING (email) WHERE valid GROUP BY email
+    """)
+    counts = dict(
+        database.execute("SELECT name, count(*) FROM (SELECT unnest(names) AS name FROM contacts) GROUP BY name").fetchall()
+    )
+    return Parsed(key, lines, lines - valid, valid - distinct, distinct, counts)
+
+
+def _numbers(database: duckdb.DuckDBPyConnection, query: str) -> tuple[int, ...]:
+    return tuple(database.execute(query).fetchall()[0])
+
+
+def _identify(path: Path, identifier: str | None) -> str | None:
+    """Find the key that holds the names in the first records; None if there is no record at all."""
+    keys: dict[str, bool] = {}
+    records = 0
+    with path.open("rb") as file:
+        for line in itertools.islice(filter(bytes.strip, iter(lambda: file.readline(LARGEST_LINE), b"")), SAMPLE):
+            try:
+                record = msgspec.json.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
+            if isinstance(record, dict):
+                records += 1
+                for key, value in record.items():
+                    keys[key] = keys.get(key, True) and _are_names(value)
+    if not records:
+        return identifier
+    found = [key for key, holds_names in keys.items() if holds_names and key != "email"]
+    shown = ", ".join(sorted(keys)[:10])
+    if identifier is not None:
+        if identifier in keys:
+            return identifier
+        msg = (
+            f"The export's records have no key {identifier!r}; they have: {shown}. The segment identifier was perhaps renamed at "
+            "Nosto: correct segment_identifier, or leave it empty to have it found."
+        )
+        raise ExportDamagedError(msg)
+    if len(found) == 1:
+        return found[0]
+    problem = "no key holds a list of names" if not found else f"several keys could hold the names: {', '.join(sorted(found)[:10])}"
+    msg = f"In the export's first records {problem} (keys: {shown}). Set segment_identifier to the one typed in Nosto's admin."
+    raise ExportDamagedError(msg)
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)

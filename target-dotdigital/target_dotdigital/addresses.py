@@ -1,0 +1,35 @@
+"""E-mail addresses: how they are compared, and which are none."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from email_validator import EmailNotValidError, validate_email
+
+# A strict part of what the library accepts; addresses of this plain form need not go through it, which is forty times slower.
+_PLAIN = re.compile(
+    r"[a-z0-9_'+-]{1,30}(?:\.[a-z0-9_'+-]{1,30})?@(?:[a-z0-9][a-z0-9-]{0,20}[a-z0-9]\.){1,4}(?:com|org|net|de|co\.uk|fi|fr|se)"
+)
+LONGEST = 256
+
+
+def normalise(address: str) -> str:
+    """Give the form by which addresses are compared: trimmed and in lower case."""
+    return address.strip().lower()
+
+
+def is_address(address: str) -> bool:
+    """Say whether a normalised text is an e-mail address by its syntax."""
+    return (_PLAIN.fullmatch(address) is not None and "--" not in address) or _is_unusual_address(address)
+
+
+@lru_cache(maxsize=10_000)
+def _is_unusual_address(address: str) -> bool:
+    if len(address) > LONGEST:
+        return False
+    try:
+        validate_email(address, check_deliverability=False)
+    except (EmailNotValidError, ValueError):
+        return False
+    return True

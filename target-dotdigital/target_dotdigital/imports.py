@@ -1,0 +1,346 @@
+"""Imports: the only way in which contacts are written. Alone owns the imports that are open at dotdigital."""
+
+from __future__ import annotations
+
+import collections
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from target_dotdigital.client import ImportStatus
+from target_dotdigital.deliveries import DeliveryLog, OpenImport, Outcome, Row, State, Verdict
+from target_dotdigital.errors import ApiError, TooManyImportsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from target_dotdigital.client import Client
+    from target_dotdigital.retry import Clock
+
+LOGGER = logging.getLogger("target-dotdigital")
+MOST_BYTES = 40_000_000
+HEAD, TAIL = b'{"mergeOption":"overwrite","contacts":[', b"]}"
+LONGEST_INTERVAL = 60.0
+SLOT_PAUSE = 30.0
+MOST_SLOT_PAUSES = 120
+NOT_FOUND_TRIES = 5
+ATTEMPTS = 2
+GONE = "Gone"  # ours, not dotdigital's
+
+
+class WireRow(msgspec.Struct, omit_defaults=True):
+    """One contact on the wire. Nothing else can be said: no consent, no status, no opt-in, no preference."""
+
+    matchIdentifier: str  # noqa: N815 - dotdigital's spelling
+    identifiers: dict[str, str | int]
+    dataFields: dict[str, str | None]  # noqa: N815 - dotdigital's spelling
+    lists: list[int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How rows look on the wire.
+
+    Args:
+        book: id of the address book; None puts contacts into none.
+        spelled: data field as configured -> as the account spells it.
+        field: the data field that every row names.
+        stamp: data field and value that tell when labels were written.
+    """
+
+    book: int | None
+    spelled: Mapping[str, str]
+    field: str
+    stamp: tuple[str, str] | None = None
+
+    def encode(self, row: Row) -> bytes:
+        """Give a row's JSON. A field that was filled and is to be empty is sent as null, which clears it."""
+        after: dict[str, str] = msgspec.json.decode(row.after)
+        before: dict[str, str] = msgspec.json.decode(row.before) if row.before else {}
+        values: dict[str, str | None] = {self.spelled[name]: None for name in [self.field, *before] if name in self.spelled}
+        values |= {self.spelled[name]: value for name, value in after.items()}
+        if self.stamp is not None:
+            values[self.stamp[0]] = self.stamp[1]
+        if row.contact_id is not None:
+            return msgspec.json.encode(WireRow("contactId", {"contactId": row.contact_id}, values))
+        lists = [self.book] if self.book is not None else None
+        return msgspec.json.encode(WireRow("email", {"email": row.email}, values, lists))
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Rows that go into one import, each with its JSON."""
+
+    rows: list[Row]
+    encoded: list[bytes]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of everything that was sent.
+
+    Args:
+        sent: rows sent, a resubmission not counted again.
+        verdicts: rows by verdict.
+        reasons: refused rows by dotdigital's code.
+        problems: one sentence for each import that went wrong.
+        imports: import calls that were accepted.
+    """
+
+    sent: int = 0
+    verdicts: collections.Counter[Verdict] = field(default_factory=collections.Counter)
+    reasons: collections.Counter[str] = field(default_factory=collections.Counter)
+    problems: list[str] = field(default_factory=list)
+    imports: int = 0
+
+    @property
+    def unaccounted(self) -> int:
+        """Rows whose fate dotdigital did not tell."""
+        return self.sent - sum(self.verdicts[v] for v in (Verdict.CREATED, Verdict.UPDATED, Verdict.REFUSED))
+
+
+@dataclass(slots=True)
+class _Open:
+    key: int
+    import_id: str
+    attempt: int
+    interval: float
+    next_poll: float
+    deadline: float
+    missing: int = 0
+
+
+class Imports:
+    """Sends rows and sees every import through to its end.
+
+    Args:
+        client: the account.
+        log: where imports are written down before they are sent.
+        shape: how rows look.
+        clock: what waiting is measured by.
+        most_open: most imports open at once.
+        first_interval: seconds before an import is first asked after.
+        timeout: seconds to wait for an import.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        log: DeliveryLog,
+        shape: Shape,
+        clock: Clock,
+        *,
+        most_open: int,
+        first_interval: float,
+        timeout: float,
+    ) -> None:
+        """Start with nothing open."""
+        self._client = client
+        self._log = log
+        self._shape = shape
+        self._clock = clock
+        self._most_open = most_open
+        self._first_interval = first_interval
+        self._timeout = timeout
+        self._open: list[_Open] = []
+        self._again: list[tuple[list[Row], int]] = []
+        self._stopped = False
+        self.tally = Tally()
+
+    def resume(self, found: Iterable[OpenImport]) -> None:
+        """Go on waiting for imports of earlier runs, by their ids."""
+        for one in found:
+            LOGGER.info("Import %s of an earlier run: waiting for it (%d contacts)", one.import_id, one.rows)
+            self._watch(one.key, one.import_id, one.attempt)
+            self.tally.sent += one.rows
+        self.settle()
+
+    def send(self, chunks: Iterable[Chunk]) -> None:
+        """Send rows chunk by chunk, and wait for all of them; a contact may stand in one chunk only.
+
+        What goes wrong is kept in `tally.problems`: the imports that are open are seen through all the same.
+        """
+        for chunk in chunks:
+            if self._stopped:
+                break
+            self.tally.sent += len(chunk.rows)
+            self._submit(chunk, attempt=1)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until nothing is open: the barrier before STATE."""
+        while self._open or self._again:
+            self._poll_next()
+            self._submit_again()
+
+    def _submit(self, chunk: Chunk, attempt: int) -> None:
+        while len(self._open) >= self._most_open:
+            self._poll_next()
+        key = self._log.begin(chunk.rows, self._clock.wall(), attempt)
+        try:
+            import_id = self._start(HEAD + b",".join(chunk.encoded) + TAIL)
+        except ApiError as error:
+            self._log.abandoned(key, State.LOST)
+            self._stop(str(error))
+            return
+        self._log.accepted(key, import_id)
+        self.tally.imports += 1
+        LOGGER.info("Import %s: %d contacts sent", import_id, len(chunk.rows))
+        self._watch(key, import_id, attempt)
+
+    def _start(self, body: bytes) -> str:
+        pauses = 0
+        while True:
+            try:
+                return self._client.start_import(body)
+            except TooManyImportsError:
+                pauses += 1
+                if pauses > MOST_SLOT_PAUSES:
+                    raise
+                if self._open:
+                    self._poll_next()
+                else:
+                    LOGGER.info("dotdigital: all slots for imports are taken by others; trying again in %.0f s", SLOT_PAUSE)
+                    self._clock.wait(SLOT_PAUSE)
+
+    def _watch(self, key: int, import_id: str, attempt: int) -> None:
+        now = self._clock.monotonic()
+        first = self._first_interval
+        self._open.append(_Open(key, import_id, attempt, first, now + first, now + self._timeout))
+
+    def _poll_next(self) -> None:
+        """Ask after the import whose turn is next, once that is due."""
+        if not self._open:
+            return
+        one = min(self._open, key=lambda other: other.next_poll)
+        self._clock.wait(one.next_poll - self._clock.monotonic())
+        status = self._ask(one)
+        match status.status if status else "":
+            case "Finished" if status is not None:
+                self._open.remove(one)
+                self._account(one, status)
+            case "Failed":
+                self._open.remove(one)
+                self._log.abandoned(one.key, State.FAILED)
+                if one.attempt < ATTEMPTS:
+                    LOGGER.warning("Import %s failed at dotdigital; its contacts are sent once more", one.import_id)
+                    self._again.append((self._log.rows_of(one.key), one.attempt + 1))
+                else:
+                    self._problem(f"Import {one.import_id} failed at dotdigital, twice: contact its support with the id.")
+            case "RejectedByWatchdog":
+                self._open.remove(one)
+                self._log.abandoned(one.key, State.REJECTED)
+                self._stop(
+                    f"Import {one.import_id} was rejected by dotdigital's Data Watchdog, which checks the quality of addresses. It is "
+                    "not sent again by itself: contact dotdigital's support with the id.",
+                )
+            case "ExceedsAllowedContactLimit":
+                self._open.remove(one)
+                self._log.abandoned(one.key, State.OVER_QUOTA)
+                self._stop("The account has reached the number of contacts that its contract allows: raise it, or remove contacts.")
+            case _ if status is not None and status.status == GONE:
+                self._open.remove(one)
+                self._log.abandoned(one.key, State.LOST)
+                self._problem(f"dotdigital no longer knows import {one.import_id}: its contacts are sent again by the next run.")
+            case _ if self._clock.monotonic() >= one.deadline:
+                self._open.remove(one)
+                self._stop(
+                    f"Import {one.import_id} was not finished within import_timeout. It is not lost: the next run goes on waiting "
+                    "for it.",
+                )
+            case _:
+                one.interval = min(one.interval * 1.5, LONGEST_INTERVAL)
+                one.next_poll = self._clock.monotonic() + one.interval
+
+    def _ask(self, one: _Open) -> ImportStatus | None:
+        """Ask once; that nobody answers says nothing about the import."""
+        try:
+            return self._client.import_status(one.import_id)
+        except ApiError as error:
+            if error.code in {"contacts:importNotFound", "contacts:invalidId"}:
+                # just after it was accepted an import may not be found yet (contracts/dotdigital.md 4)
+                one.missing += 1
+                if one.missing >= NOT_FOUND_TRIES:
+                    return ImportStatus(one.import_id, GONE)
+            LOGGER.debug("Import %s: no answer to the question after it", one.import_id)
+            return None
+
+    def _submit_again(self) -> None:
+        while self._again:
+            rows, attempt = self._again.pop()
+            if self._stopped:
+                self._problem("An import that failed at dotdigital was not sent again, because the run stops.")
+            else:
+                self._submit(Chunk(rows, [self._shape.encode(row) for row in rows]), attempt)
+
+    def _account(self, one: _Open, status: ImportStatus) -> None:
+        outcomes = list(verdicts(self._log.rows_of(one.key), status))
+        self._log.finished(one.key, outcomes)
+        counted = collections.Counter(outcome.verdict for outcome in outcomes)
+        self.tally.verdicts += counted
+        self.tally.reasons.update(outcome.reason or "Unknown" for outcome in outcomes if outcome.verdict is Verdict.REFUSED)
+        if lost := counted[Verdict.UNACCOUNTED]:
+            self._problem(
+                f"dotdigital's report of import {one.import_id} does not name {lost} of {len(outcomes)} contacts: they are sent again "
+                "by the next run.",
+            )
+        LOGGER.info(
+            "Import %s: finished, %s",
+            one.import_id,
+            ", ".join(f"{counted[verdict]} {verdict.value}" for verdict in Verdict if counted[verdict]),
+        )
+
+    def _problem(self, text: str) -> None:
+        LOGGER.error(text)
+        self.tally.problems.append(text)
+
+    def _stop(self, text: str) -> None:
+        self._stopped = True
+        self._problem(text)
+
+
+def verdicts(rows: Sequence[Row], status: ImportStatus) -> Iterator[Outcome]:
+    """Find what an import's report says of each row that was sent, and of no other.
+
+    A row that stands among the failures too was imported all the same where only something attached to it failed
+    (contracts/dotdigital.md 4).
+    """
+    by_email: dict[str, Outcome] = {}
+    by_id: dict[int, Outcome] = {}
+    for failure in status.failures or ():
+        reason = failure.failures[0].failure_code if failure.failures else "Unknown"
+        outcome = Outcome("", Verdict.REFUSED, failure.contact_id, reason)
+        if failure.identifiers.email:
+            by_email.setdefault(failure.identifiers.email.strip().lower(), outcome)
+        if failure.contact_id is not None:
+            by_id.setdefault(failure.contact_id, outcome)
+    for verdict, references in ((Verdict.UPDATED, status.updated), (Verdict.CREATED, status.created)):
+        for reference in references or ():
+            outcome = Outcome("", verdict, reference.contact_id)
+            by_id[reference.contact_id] = outcome
+            if reference.identifiers.email:
+                by_email[reference.identifiers.email.strip().lower()] = outcome
+    for row in rows:
+        found = by_id.get(row.contact_id) if row.contact_id is not None else by_email.get(row.email)
+        if found is None:
+            yield Outcome(row.email, Verdict.UNACCOUNTED)
+        else:
+            yield Outcome(row.email, found.verdict, found.contact_id, found.reason)
+
+
+def chunks(rows: Iterable[Row], shape: Shape, most: int, most_bytes: int = MOST_BYTES) -> Iterator[Chunk]:
+    """Group rows so that no import has more than `most` of them, or a body of more than `most_bytes`."""
+    chunk = Chunk([], [])
+    size = len(HEAD) + len(TAIL)
+    for row in rows:
+        encoded = shape.encode(row)
+        if chunk.rows and (len(chunk.rows) >= most or size + len(encoded) + 1 > most_bytes):
+            yield chunk
+            chunk, size = Chunk([], []), len(HEAD) + len(TAIL)
+        chunk.rows.append(row)
+        chunk.encoded.append(encoded)
+        size += len(encoded) + 1
+    if chunk.rows:
+        yield chunk

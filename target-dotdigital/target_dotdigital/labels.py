@@ -1,0 +1,128 @@
+"""Labels: names of segments in, values of data fields out. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+MOST_FIELDS = 9
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSettings:
+    """How names become values.
+
+    Args:
+        field: the data field.
+        delimiter: between two names.
+        enclosed: the delimiter at both ends too.
+        length: most characters of a value.
+        overflow: drop, spill or fail.
+        priority: names that are kept first.
+        labels: pairs of name and what is written in its place.
+    """
+
+    field: str
+    delimiter: str = ";"
+    enclosed: bool = False
+    length: int = 1000
+    overflow: str = "drop"
+    priority: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Every data field that may be written: the field, and with `spill` those that follow it."""
+        if self.overflow != "spill":
+            return (self.field,)
+        return (self.field, *(f"{self.field}_{number}" for number in range(2, MOST_FIELDS + 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """What a contact gets.
+
+    Args:
+        values: field -> value; a field that is absent is to be empty.
+        dropped: the names that did not fit, in order.
+    """
+
+    values: tuple[tuple[str, str], ...]
+    dropped: tuple[str, ...] = ()
+
+
+class Labels:
+    """Turns names into values by one set of settings; equal names give equal values, in whatever order they come."""
+
+    def __init__(self, settings: LabelSettings) -> None:
+        """Keep the settings."""
+        self.settings = settings
+        self._known: dict[tuple[str, ...], Labelled] = {}
+
+    @cached_property
+    def _rank(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self.settings.priority)}
+
+    @cached_property
+    def _labels(self) -> dict[str, str]:
+        return dict(self.settings.labels)
+
+    def of(self, names: Iterable[str]) -> Labelled:
+        """Give the values for the names; no name is ever cut, and blank ones are none."""
+        key = tuple(names)
+        found = self._known.get(key)
+        if found is None:
+            # a shop has few combinations of segments compared with its contacts, but a hostile one may have many
+            if len(self._known) >= 100_000:  # noqa: PLR2004 - some tens of megabytes
+                self._known.clear()
+            found = self._known[key] = self._fit(key)
+        return found
+
+    def split(self, value: str) -> list[str]:
+        """Take a delimited text apart into names; the inverse of a value whose names lack the delimiter."""
+        return [name.strip() for name in value.split(self.settings.delimiter) if name.strip()]
+
+    def _fit(self, names: Sequence[str]) -> Labelled:
+        most = len(self._rank)
+        distinct = sorted({name for name in names if name.strip()}, key=lambda name: (self._rank.get(name, most), name))
+        labels = list(dict.fromkeys(self._labels.get(name, name) for name in distinct))
+        values: list[list[str]] = [[]]
+        dropped: list[str] = []
+        for label in labels:
+            if self._fits([*values[-1], label]):
+                values[-1].append(label)
+            elif len(values) < len(self.settings.fields) and self._fits([label]) and values[-1]:
+                values.append([label])
+            else:
+                dropped.append(label)
+        joined = (self._join(kept) for kept in values)
+        return Labelled(
+            tuple((field, value) for field, value in zip(self.settings.fields, joined, strict=False) if value),
+            tuple(dropped),
+        )
+
+    def _fits(self, labels: list[str]) -> bool:
+        return len(self._join(labels)) <= self.settings.length
+
+    def _join(self, labels: list[str]) -> str:
+        if not labels:
+            return ""
+        text = self.settings.delimiter.join(labels)
+        return f"{self.settings.delimiter}{text}{self.settings.delimiter}" if self.settings.enclosed else text
+
+
+def look_alikes(names: Iterable[str], delimiter: str) -> list[str]:
+    """Give a sentence for each name that a rule "contains" may confuse: it holds another name, or the delimiter."""
+    ordered = sorted(set(names))
+    folded = {name: name.casefold() for name in ordered}
+    found = [
+        f"{inner!r} is part of {outer!r}"
+        for inner in ordered
+        for outer in ordered
+        if inner != outer and folded[inner] in folded[outer]
+    ]
+    return found + [f"{name!r} contains the delimiter {delimiter!r}" for name in ordered if delimiter in name]

@@ -1,0 +1,138 @@
+"""The plan: what a run is about to do, in numbers, and whether that may be done."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+import sqlalchemy as sa
+
+from target_dotdigital.ledger import EMPTY, Book
+from target_dotdigital.tables import contacts
+
+if TYPE_CHECKING:
+    import datetime
+
+    from target_dotdigital.account import Account
+    from target_dotdigital.settings import Settings
+
+# below this, a few contacts are many per cent
+SMALLEST_JUDGED = 100
+SAMPLES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One change of labels that many contacts share: payloads before and after."""
+
+    before: str | None
+    after: str
+    contacts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is about to be sent.
+
+    Args:
+        created: contacts that dotdigital does not have.
+        updated: contacts whose labels change.
+        cleared: contacts that lose all labels.
+        listed: contacts whose labels are right, and that only join the address book.
+        repeated: contacts sent before whose fate is not known.
+        untouched: contacts of the input that are right already.
+        labelled: contacts that have labels now.
+        relabelled: those of them whose labels change or go.
+        samples: the most frequent changes.
+    """
+
+    created: int
+    updated: int
+    cleared: int
+    listed: int
+    repeated: int
+    untouched: int
+    labelled: int
+    relabelled: int
+    samples: tuple[Sample, ...]
+
+    @property
+    def total(self) -> int:
+        """Contacts to send."""
+        return self.created + self.updated + self.cleared + self.listed + self.repeated
+
+
+def make_plan(book: Book) -> Plan:
+    """Read the plan off the ledger."""
+    c = contacts.c
+    labelled = c.confirmed.is_not(None) & (c.confirmed != EMPTY)
+    kind = sa.case(
+        (c.contact_id.is_(None) & ~c.vanished, "created"),
+        (labelled & (c.desired == EMPTY), "cleared"),
+        (c.confirmed.is_distinct_from(c.desired), "updated"),
+        (~c.listed, "listed"),
+        else_="repeated",
+    )
+    query = sa.select(kind, sa.func.count()).where(c.scope == book.scope, c.pending).group_by(kind)
+    kinds: dict[str, int] = {name: count for name, count in book.connection.execute(query)}
+    samples = (
+        sa.select(c.confirmed, c.desired, sa.func.count().label("contacts"))
+        .where(c.scope == book.scope, c.pending)
+        .group_by(c.confirmed, c.desired)
+        .order_by(sa.desc("contacts"), c.desired, c.confirmed)
+        .limit(SAMPLES)
+    )
+    return Plan(
+        **{name: kinds.get(name, 0) for name in ("created", "updated", "cleared", "listed", "repeated")},
+        untouched=book.count(c.run == book.run, ~c.pending),
+        labelled=book.count(labelled),
+        relabelled=book.count(c.pending, labelled, c.confirmed != c.desired),
+        samples=tuple(Sample(*row) for row in book.connection.execute(samples)),
+    )
+
+
+def import_calls(plan: Plan, settings: Settings) -> int:
+    """Give the import calls that the plan costs, if no body grows over its limit."""
+    total = min(plan.total, settings.max_contacts_per_run or plan.total)
+    return math.ceil(total / settings.contacts_per_import)
+
+
+def brakes(plan: Plan, settings: Settings, today: datetime.date) -> list[str]:
+    """Give a sentence for each brake that the plan sets off."""
+    if settings.brakes_released_on == today or plan.labelled < SMALLEST_JUDGED:
+        return []
+    judged = (
+        (plan.cleared, settings.max_clear_percent, "would lose all labels", "max_clear_percent"),
+        (plan.relabelled, settings.max_change_percent, "would have their labels changed", "max_change_percent"),
+    )
+    return [
+        f"{count} of {plan.labelled} labelled contacts ({100 * count / plan.labelled:.1f} %) {what}, more than {name} ({most})"
+        for count, most, what, name in judged
+        if most < 100 and count * 100 > plan.labelled * most  # noqa: PLR2004 - per cent
+    ]
+
+
+def activation_code(settings: Settings, account: Account) -> str:
+    """Give the code for what the operator has to agree to; another choice gives another code."""
+    chosen = {
+        "account": account.id,
+        "address book": str(settings.address_book_id or settings.address_book.strip().lower()) if settings.upload_emails else None,
+        "data field": settings.data_field.upper(),
+        "upload": settings.upload_emails,
+        "labels": asdict(settings.labels),
+        "time": settings.synced_at_field,
+        "removed": settings.on_removed,
+    }
+    digest = hashlib.sha256(msgspec.json.encode(chosen, order="sorted")).digest()
+    text = base64.b32encode(digest).decode()
+    return f"{text[:4]}-{text[4:8]}-{text[8:12]}"
+
+
+def is_active(settings: Settings, account: Account) -> bool:
+    """Say whether the operator has switched on just what the settings say now."""
+    given = (settings.activation_code or "").strip().upper()
+    return given == activation_code(settings, account)

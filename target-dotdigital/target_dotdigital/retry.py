@@ -1,0 +1,132 @@
+"""When to call again, and how long to wait before: one policy, one place. Pure but for the clock that is handed in."""
+
+from __future__ import annotations
+
+import datetime
+import random
+import time
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+EPOCH_FROM = 1_000_000_000
+LONGEST_WINDOW = 65.0
+CAPPED_PAUSE = 300.0
+MOST_TROUBLE = 6
+MOST_LIMITED = 30
+MOST_CAPPED = 14
+TROUBLE = frozenset({500, 502, 503, 504})
+
+
+@dataclass(slots=True)
+class Clock:
+    """Time, as everything that waits sees it; tests hand in their own.
+
+    Args:
+        monotonic: seconds that only grow.
+        wall: seconds since 1970.
+        sleep: waits for a number of seconds.
+        jitter: a random share between 0 and 1.
+        waited: seconds slept so far.
+    """
+
+    monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    jitter: Callable[[], float] = random.random
+    waited: float = field(default=0.0)
+
+    def wait(self, seconds: float) -> None:
+        """Wait, and keep account of it."""
+        if seconds > 0:
+            self.waited += seconds
+            self.sleep(seconds)
+
+    def today(self) -> datetime.date:
+        """The date in UTC."""
+        return self.now().date()
+
+    def now(self) -> datetime.datetime:
+        """The time in UTC."""
+        return datetime.datetime.fromtimestamp(self.wall(), datetime.UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A call that did not work.
+
+    Args:
+        status: the HTTP status; None where no answer came.
+        code: dotdigital's code, if it gave one.
+        headers: of the answer, names in lower case.
+    """
+
+    status: int | None
+    code: str | None
+    headers: Mapping[str, str]
+
+
+def pause(failure: Failure, tries: int, clock: Clock) -> float | None:
+    """Give the seconds to wait before the next try; None: there is none.
+
+    Args:
+        failure: what went wrong.
+        tries: how often it was tried, this time included.
+        clock: for the reset times, which are given as points in time.
+    """
+    # All of the account's slots for imports are taken: only the owner of open imports knows what to wait for.
+    if failure.status == 429 and failure.code == "contacts:tooManyActiveImports":  # noqa: PLR2004 - Too Many Requests
+        return None
+    # The limit of a minute is used up: its end is told in the headers (contracts/dotdigital.md 6).
+    if failure.status == 429:  # noqa: PLR2004 - Too Many Requests
+        return _spread(reset_in(failure.headers, clock), clock) if tries < MOST_LIMITED else None
+    # The old flat limit: a rolling hour, no header; calls come free one by one.
+    if failure.status == 400 and failure.code == "ERROR_APIUSAGE_EXCEEDED":  # noqa: PLR2004 - Bad Request
+        return CAPPED_PAUSE if tries < MOST_CAPPED else None
+    # No answer, or a broken server. Calls may be repeated: reads change nothing, and an import that arrives twice writes
+    # the same values twice.
+    if (failure.status is None or failure.status in TROUBLE) and tries < MOST_TROUBLE:
+        told = _retry_after(failure.headers, clock)
+        return told if told is not None else _spread(2.0 ** (tries - 1), clock)
+    # Anything else says that the call itself is wrong.
+    return None
+
+
+def reset_in(headers: Mapping[str, str], clock: Clock) -> float:
+    """Give the seconds until the limit's window ends.
+
+    dotdigital's documents call the header an epoch, its own code seconds: large numbers are the former
+    (contracts/dotdigital.md 6). A window is a minute, so nothing longer is believed.
+    """
+    told = _retry_after(headers, clock)
+    if told is not None:
+        return told
+    try:
+        value = float(headers.get("x-ratelimit-reset", ""))
+    except ValueError:
+        return LONGEST_WINDOW
+    seconds = value - clock.wall() if value > EPOCH_FROM else value
+    return min(max(seconds, 0.1), LONGEST_WINDOW)
+
+
+def _retry_after(headers: Mapping[str, str], clock: Clock) -> float | None:
+    value = headers.get("retry-after")
+    if not value:
+        return None
+    if value.strip().isdigit():
+        return min(float(value), CAPPED_PAUSE)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    return min(max((moment - clock.now()).total_seconds(), 0.0), CAPPED_PAUSE)
+
+
+def _spread(seconds: float, clock: Clock) -> float:
+    """Add up to a fifth, so that several workers do not come back at the same moment."""
+    return seconds * (1 + clock.jitter() / 5)

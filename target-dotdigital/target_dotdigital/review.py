@@ -1,0 +1,119 @@
+"""The review: what a run would do, for the operator to agree to. Pure: facts in, text out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from target_dotdigital.account import Account
+    from target_dotdigital.report import Report
+    from target_dotdigital.settings import Settings
+
+SHOWN = 12
+RULE = "-" * 78
+
+
+def review(report: Report, settings: Settings, account: Account) -> str:
+    """Give the text of the review."""
+    return "\n".join(
+        [
+            RULE,
+            "REVIEW - nothing has been written to dotdigital yet",
+            RULE,
+            *_where(settings, account),
+            *_what(report, settings),
+            *_samples(report),
+            *_cautions(report),
+            *_programs(report.programs),
+            "What the API does not show - please check in dotdigital before you activate:",
+            "  [ ] join actions of the address book (a campaign or program that starts when a contact joins)",
+            "  [ ] Settings > General > Account settings: double opt-in enforced for bulk uploads too? Then every new",
+            "      address gets a confirmation mail",
+            "  [ ] programs and automatic mails that start when a contact is created",
+            "A contact that dotdigital creates without a status is subscribed to e-mail, with opt-in type unknown.",
+            "",
+            f"activation_code: {report.activation_code}",
+            RULE,
+        ],
+    )
+
+
+def _where(settings: Settings, account: Account) -> list[str]:
+    if not settings.upload_emails:
+        book = "none (upload_emails is false: no contact is created, or put into an address book)"
+    elif account.book is None:
+        book = f"{settings.address_book} - to be created, private"
+    else:
+        book = f"{account.book.name} (id {account.book.id}, {account.book.contacts:,} contacts)"
+    field = settings.data_field if settings.data_field in account.fields else f"{settings.data_field} - to be created"
+    return [
+        f"Account:      {account.name} (id {account.id})",
+        f"Region:       {account.endpoint}",
+        f"Address book: {book}",
+        f"Data field:   {field}",
+        "",
+    ]
+
+
+def _what(report: Report, settings: Settings) -> list[str]:
+    plan = report.plan
+    if plan is None:
+        return []
+    lines = [
+        f"{plan.created:>12,}  contacts would be created",
+        f"{plan.updated:>12,}  contacts would get other labels",
+        f"{plan.cleared:>12,}  contacts would lose all labels",
+        f"{plan.listed:>12,}  contacts would only join the address book",
+        f"{plan.untouched:>12,}  contacts are right already and left alone",
+    ]
+    if report.unknown:
+        lines.append(f"{report.unknown:>12,}  contacts are unknown to dotdigital and left alone")
+    if invalid := sum(report.intake.invalid.values()):
+        lines.append(f"{invalid:>12,}  records would be left out: {', '.join(report.intake.invalid)}")
+    cost = f"Cost: {report.import_calls:,} import calls"
+    if limit := report.limits.get("lowCallRate"):
+        cost += f"; the account allows {limit:,} such calls a minute"
+    if settings.max_contacts_per_run and plan.total > settings.max_contacts_per_run:
+        cost += f"; {settings.max_contacts_per_run:,} contacts in the first run, the rest in the next ones"
+    return [*lines, cost, ""]
+
+
+def _samples(report: Report) -> list[str]:
+    if report.plan is None or not report.plan.samples:
+        return []
+    lines = ["The most frequent changes:"]
+    for sample in report.plan.samples:
+        before = _shown(sample.before) if sample.before is not None else "(not there)"
+        lines.append(f"{sample.contacts:>12,}  {before}  ->  {_shown(sample.after)}")
+    return [*lines, ""]
+
+
+def _cautions(report: Report) -> list[str]:
+    lines = [f"  {one}" for one in report.look_alikes[:SHOWN]]
+    if lines:
+        lines.insert(0, 'Names that a rule "contains" may confuse (enclose_segments helps):')
+    if len(report.look_alikes) > SHOWN:
+        lines.append(f"  and {len(report.look_alikes) - SHOWN} more")
+    if report.intake.dropped:
+        lines.append("Names that do not fit into the data field for some contacts:")
+        lines += [f"  {name}" for name, _ in report.intake.dropped.most_common(SHOWN)]
+    return [*lines, ""] if lines else []
+
+
+def _programs(programs: list[str] | None) -> list[str]:
+    if programs is None:
+        return ["Active programs: not visible to this API user. Please look in dotdigital.", ""]
+    if not programs:
+        return ["Active programs: none.", ""]
+    more = f" and {len(programs) - SHOWN} more" if len(programs) > SHOWN else ""
+    return [
+        f"Active programs, which may pick up new or changed contacts: {', '.join(map(repr, programs[:SHOWN]))}{more}",
+        "",
+    ]
+
+
+def _shown(payload: str) -> str:
+    values: dict[str, str] = msgspec.json.decode(payload)
+    return " | ".join(f"{value[:60]!r}" for value in values.values()) or "(empty)"

@@ -1,0 +1,97 @@
+"""What was on the wire: every request, in order, with the status it was answered with."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nosto_dotdigital_sandbox.web import Request, Response
+
+
+@dataclass(slots=True)
+class Call:
+    """One call; `status` and `answer` stay None until it is answered."""
+
+    service: str
+    method: str
+    target: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    at: float
+    status: int | None = None
+    answer: bytes | None = None
+    request: Request | None = None
+
+    def json(self) -> Any:
+        """The body as JSON."""
+        if self.request is None:
+            msg = "this journal keeps no bodies"
+            raise ValueError(msg)
+        return self.request.json()
+
+
+class Journal:
+    """All calls since the start or the last `clear`. Thread-safe.
+
+    Args:
+        bodies: whether request and answer bodies are kept (off for large loads).
+    """
+
+    def __init__(self, *, bodies: bool = True) -> None:
+        """Start empty."""
+        self.bodies = bodies
+        self._calls: list[Call] = []
+        self._lock = threading.Lock()
+
+    def note(self, request: Request) -> Call:
+        """Write a request down."""
+        call = Call(
+            request.service,
+            request.method,
+            request.target,
+            request.path,
+            request.headers,
+            request.body if self.bodies else b"",
+            time.monotonic(),
+            request=request if self.bodies else None,
+        )
+        with self._lock:
+            self._calls.append(call)
+        return call
+
+    def answered(self, call: Call, response: Response) -> None:
+        """Write down what a call was answered with."""
+        call.status = response.status
+        if self.bodies:
+            call.answer = response.body
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._calls.clear()
+
+    def calls(self, service: str | None = None, method: str | None = None, path: str | None = None) -> list[Call]:
+        """The calls so far, filtered; `path` is a prefix."""
+        with self._lock:
+            calls = list(self._calls)
+        return [
+            call
+            for call in calls
+            if (service is None or call.service == service)
+            and (method is None or call.method == method)
+            and (path is None or call.path.startswith(path))
+        ]
+
+    def imports(self) -> list[Call]:
+        """The calls that write contacts."""
+        return self.calls("dotdigital", "PUT", "/contacts/v3/import")
+
+    def writes(self) -> list[Call]:
+        """The calls to dotdigital that are no reads."""
+        return [call for call in self.calls("dotdigital") if call.method != "GET"]
