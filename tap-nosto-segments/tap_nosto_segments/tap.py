@@ -13,9 +13,10 @@ from singer_sdk import Tap
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities, TapCapabilities
 from typing_extensions import override
 
+from tap_nosto_segments.config import CONFIG
 from tap_nosto_segments.errors import TapError
 from tap_nosto_segments.extraction import Extraction
-from tap_nosto_segments.settings import CONFIG, Settings
+from tap_nosto_segments.settings import Settings
 from tap_nosto_segments.streams import SNAPSHOT, ContactSegmentsStream, ExportStream, SegmentChangesStream, SegmentsStream
 
 if TYPE_CHECKING:

@@ -7,74 +7,24 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from target_dotdigital.client import ImportStatus
 from target_dotdigital.deliveries import DeliveryLog, OpenImport, Outcome, Row, State, Verdict
 from target_dotdigital.errors import ApiError, TooManyImportsError
+from target_dotdigital.wire import Chunk, Shape, body
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from target_dotdigital.client import Client
     from target_dotdigital.retry import Clock
 
 LOGGER = logging.getLogger("target-dotdigital")
-MOST_BYTES = 40_000_000
-HEAD, TAIL = b'{"mergeOption":"overwrite","contacts":[', b"]}"
 LONGEST_INTERVAL = 60.0
 SLOT_PAUSE = 30.0
 MOST_SLOT_PAUSES = 120
 NOT_FOUND_TRIES = 5
 ATTEMPTS = 2
 GONE = "Gone"  # ours, not dotdigital's
-
-
-class WireRow(msgspec.Struct, omit_defaults=True):
-    """One contact on the wire. Nothing else can be said: no consent, no status, no opt-in, no preference."""
-
-    matchIdentifier: str  # noqa: N815 - dotdigital's spelling
-    identifiers: dict[str, str | int]
-    dataFields: dict[str, str | None]  # noqa: N815 - dotdigital's spelling
-    lists: list[int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """How rows look on the wire.
-
-    Args:
-        book: id of the address book; None puts contacts into none.
-        spelled: data field as configured -> as the account spells it.
-        field: the data field that every row names.
-        stamp: data field and value that tell when labels were written.
-    """
-
-    book: int | None
-    spelled: Mapping[str, str]
-    field: str
-    stamp: tuple[str, str] | None = None
-
-    def encode(self, row: Row) -> bytes:
-        """Give a row's JSON. A field that was filled and is to be empty is sent as null, which clears it."""
-        after: dict[str, str] = msgspec.json.decode(row.after)
-        before: dict[str, str] = msgspec.json.decode(row.before) if row.before else {}
-        values: dict[str, str | None] = {self.spelled[name]: None for name in [self.field, *before] if name in self.spelled}
-        values |= {self.spelled[name]: value for name, value in after.items()}
-        if self.stamp is not None:
-            values[self.stamp[0]] = self.stamp[1]
-        if row.contact_id is not None:
-            return msgspec.json.encode(WireRow("contactId", {"contactId": row.contact_id}, values))
-        lists = [self.book] if self.book is not None else None
-        return msgspec.json.encode(WireRow("email", {"email": row.email}, values, lists))
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Rows that go into one import, each with its JSON."""
-
-    rows: list[Row]
-    encoded: list[bytes]
 
 
 @dataclass(slots=True)
@@ -180,7 +130,7 @@ class Imports:
             self._poll_next()
         key = self._log.begin(chunk.rows, self._clock.wall(), attempt)
         try:
-            import_id = self._start(HEAD + b",".join(chunk.encoded) + TAIL)
+            import_id = self._start(body(chunk))
         except ApiError as error:
             self._log.abandoned(key, State.LOST)
             self._stop(str(error))
@@ -328,19 +278,3 @@ def verdicts(rows: Sequence[Row], status: ImportStatus) -> Iterator[Outcome]:
             yield Outcome(row.email, Verdict.UNACCOUNTED)
         else:
             yield Outcome(row.email, found.verdict, found.contact_id, found.reason)
-
-
-def chunks(rows: Iterable[Row], shape: Shape, most: int, most_bytes: int = MOST_BYTES) -> Iterator[Chunk]:
-    """Group rows so that no import has more than `most` of them, or a body of more than `most_bytes`."""
-    chunk = Chunk([], [])
-    size = len(HEAD) + len(TAIL)
-    for row in rows:
-        encoded = shape.encode(row)
-        if chunk.rows and (len(chunk.rows) >= most or size + len(encoded) + 1 > most_bytes):
-            yield chunk
-            chunk, size = Chunk([], []), len(HEAD) + len(TAIL)
-        chunk.rows.append(row)
-        chunk.encoded.append(encoded)
-        size += len(encoded) + 1
-    if chunk.rows:
-        yield chunk

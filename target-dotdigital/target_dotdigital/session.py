@@ -16,13 +16,14 @@ from target_dotdigital.collector import Collector, encode, payload
 from target_dotdigital.deliveries import DeliveryLog, Row, begin_run, latest_segments
 from target_dotdigital.directory import PAGE, Directory
 from target_dotdigital.errors import BrakeError, DeliveryError, NotActivatedError, TargetError
-from target_dotdigital.imports import Imports, Shape, Tally, chunks
+from target_dotdigital.imports import Imports, Tally
 from target_dotdigital.labels import Labels, look_alikes
 from target_dotdigital.ledger import Book, Ledger, open_scope
 from target_dotdigital.plan import activation_code, brakes, import_calls, is_active, make_plan
 from target_dotdigital.report import Outcome, Report, ReportFolder
 from target_dotdigital.review import review
 from target_dotdigital.tables import contacts
+from target_dotdigital.wire import Shape, chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

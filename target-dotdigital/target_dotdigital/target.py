@@ -16,12 +16,13 @@ from singer_sdk.singerlib.exceptions import InvalidInputLine
 from typing_extensions import override
 
 from target_dotdigital.commands import COMMANDS, options
+from target_dotdigital.config import CONFIG
 from target_dotdigital.errors import StreamError, TargetError
 from target_dotdigital.ledger import fail
 from target_dotdigital.reader import Reader
 from target_dotdigital.retry import Clock
 from target_dotdigital.session import Session
-from target_dotdigital.settings import CONFIG, Settings
+from target_dotdigital.settings import Settings
 from target_dotdigital.sinks import ContactSink
 
 if TYPE_CHECKING:

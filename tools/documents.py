@@ -1,0 +1,134 @@
+"""Keeps meltano.yml, the READMEs and .env.example true to the plugins' own settings.
+
+`python tools/documents.py` rewrites what stands between the marks; `--check` only says whether anything would change.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PLUGINS = ("tap-nosto-segments", "target-dotdigital")
+BUILT_IN = ("stream_maps", "stream_map_config", "faker_config", "flattening_enabled", "flattening_max_depth")
+BUILT_IN += ("flattening_max_key_length", "flattening_separator")
+# the project keeps these beside each other, a folder for each environment
+PLACES = {
+    "snapshot_uri": "$MELTANO_PROJECT_ROOT/var/$MELTANO_ENVIRONMENT/snapshots",
+    "ledger_url": "sqlite:///$MELTANO_PROJECT_ROOT/var/$MELTANO_ENVIRONMENT/ledger.db",
+    "report_dir": "$MELTANO_PROJECT_ROOT/var/$MELTANO_ENVIRONMENT/reports",
+}
+
+
+def settings_of(plugin: str) -> dict[str, dict[str, Any]]:
+    """Ask a plugin for its own settings; those of the SDK are left out."""
+    command = [str(Path(sys.executable).parent / plugin), "--about", "--format=json"]
+    about = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)  # noqa: S603 - our own command
+    schema = about["settings"]
+    required = set(schema.get("required", []))
+    return {
+        name: {**facts, "required": name in required} for name, facts in schema["properties"].items() if name not in BUILT_IN
+    }
+
+
+def meltano_settings(plugin: str) -> str:
+    """Give the settings as `meltano.yml` declares them."""
+    lines = []
+    for name, facts in settings_of(plugin).items():
+        lines += [f"    - name: {name}", f"      label: {_quoted(facts['title'])}"]
+        kind = _kind(facts)
+        lines.append(f"      kind: {kind}")
+        if kind == "options":
+            lines.append("      options:")
+            lines += [f"      - {{label: {option}, value: {option}}}" for option in facts["enum"]]
+        if facts.get("secret"):
+            lines.append("      sensitive: true")
+        if name in PLACES:
+            lines.append(f"      value: {PLACES[name]}")
+        elif "default" in facts:
+            lines.append(f"      value: {json.dumps(facts['default'])}")
+        lines.append(f"      description: {_quoted(facts['description'])}")
+    return "\n".join(lines) + "\n"
+
+
+def table(plugin: str) -> str:
+    """Give the settings as a table for a README."""
+    lines = ["| setting | default | what it does |", "| --- | --- | --- |"]
+    for name, facts in settings_of(plugin).items():
+        default = "required" if facts["required"] else f"`{json.dumps(facts['default'])}`" if "default" in facts else "none"
+        marks = " (secret)" if facts.get("secret") else ""
+        description = facts["description"].replace("|", "\\|")
+        lines.append(f"| `{name}`{marks} | {default} | {description} |")
+    return "\n".join(lines) + "\n"
+
+
+def environment() -> str:
+    """Give `.env.example`: what a first run needs, then everything else as a comment."""
+    lines = []
+    for plugin in PLUGINS:
+        prefix = plugin.upper().replace("-", "_")
+        lines += [f"# {plugin}", ""]
+        for name, facts in settings_of(plugin).items():
+            lines.append(f"# {facts['title']}: {facts['description']}")
+            needed = facts["required"] or name in {"export_token", "activation_code"}
+            default = "" if needed or name in PLACES else json.dumps(facts["default"]) if "default" in facts else ""
+            if default.startswith('"'):
+                default = json.loads(default)
+            lines += [f"{'' if needed else '# '}{prefix}_{name.upper()}={_shell(default)}", ""]
+    return "\n".join(lines)
+
+
+def documents() -> dict[Path, str]:
+    """Give every document as it should be."""
+    meltano, readme = ROOT / "meltano.yml", ROOT / "README.md"
+    texts = {meltano: meltano.read_text(), readme: readme.read_text(), ROOT / ".env.example": environment()}
+    for plugin in PLUGINS:
+        own = ROOT / plugin / "README.md"
+        texts[meltano] = _between(texts[meltano], f"    # settings of {plugin}", meltano_settings(plugin))
+        shown = table(plugin)
+        texts[readme] = _between(texts[readme], f"<!-- settings of {plugin}", shown)
+        texts[own] = _between(own.read_text(), f"<!-- settings of {plugin}", shown)
+    return texts
+
+
+def _between(text: str, mark: str, content: str) -> str:
+    pattern = re.compile(rf"({re.escape(mark)}: begin[^\n]*\n).*?({re.escape(mark)}: end)", re.DOTALL)
+    if not pattern.search(text):
+        msg = f"the mark {mark!r} is missing"
+        raise ValueError(msg)
+    return pattern.sub(lambda found: found[1] + content + found[2], text)
+
+
+def _kind(facts: dict[str, Any]) -> str:
+    if "enum" in facts:
+        return "options"
+    kinds = [kind for kind in facts["type"] if kind != "null"] if isinstance(facts["type"], list) else [facts["type"]]
+    return str(kinds[0])
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _shell(text: str) -> str:
+    return f"'{text}'" if re.search(r"[^A-Za-z0-9_.:/@+-]", text) else text
+
+
+def main() -> int:
+    """Rewrite, or check."""
+    stale = [path for path, text in documents().items() if not path.exists() or path.read_text() != text]
+    if "--check" in sys.argv:
+        for path in stale:
+            print(f"{path.relative_to(ROOT)} is not what the settings say: run `make documents`")  # noqa: T201 - a command
+        return 1 if stale else 0
+    for path, text in documents().items():
+        path.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
