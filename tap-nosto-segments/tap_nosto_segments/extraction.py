@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import logging
+import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,10 +51,12 @@ class Extraction:
         self._now = now
         self._nosto = nosto or Nosto(settings.request_timeout)
         self._store = SnapshotStore(settings.snapshot_uri)
-        self._folder = tempfile.TemporaryDirectory(prefix="tap-nosto-segments-", ignore_cleanup_errors=True)
+        self._folder = Path(tempfile.mkdtemp(prefix="tap-nosto-segments-"))
+        # the SDK tells nobody that a run has ended: whoever lets go of this object cleans up
+        self.close = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._files: dict[str, Path | None] = {}
         try:
-            self._database = connect(Path(self._folder.name))
+            self._database = connect(self._folder)
             self.catalogue_error: CatalogueError | None = None
             known = [manifest for manifest in map(self._store.get, bookmarks) if manifest]
             self.current = self._take([self._store.get(bookmark) for bookmark in bookmarks])
@@ -68,10 +72,6 @@ class Extraction:
         except BaseException:
             self.close()
             raise
-
-    def close(self) -> None:
-        """Remove what was spooled."""
-        self._folder.cleanup()
 
     def contacts(self, bookmark: str | None) -> tuple[str | None, bool]:
         """Give the query for the contacts to emit, and whether it is for all of them. No query: nothing is new.
@@ -130,7 +130,7 @@ class Extraction:
         acknowledged = newest if newest is not None and all(manifest == newest for manifest in bookmarked) else None
         reusable = acknowledged is not None and self._same_selection(acknowledged)
         known = Validators(acknowledged.etag, acknowledged.last_modified) if acknowledged and reusable else Validators()
-        export = fetch(self._settings, Path(self._folder.name), known, self._nosto)
+        export = fetch(self._settings, self._folder, known, self._nosto)
         if export is None:
             if acknowledged is None:
                 msg = "Nosto says that the export has not changed, but none is known. Nothing was emitted. Run again."
@@ -159,7 +159,7 @@ class Extraction:
             guards.require_size(self._settings, parsed, base, renamed, self._now().date())
             self._warn_of_renames(renamed)
         chosen = self._settings.selection.chosen(parsed.counts)
-        path = Path(self._folder.name) / "snapshot.parquet"
+        path = self._folder / "snapshot.parquet"
         self._database.execute(f"COPY ({comparison.selected(chosen)}) TO '{path}' (FORMAT parquet, COMPRESSION zstd)")
         self._database.execute("DROP VIEW contacts; DROP TABLE doubled; DROP TABLE lines")
         manifest = self._store.add(path, lambda *place: self._manifest(export, parsed, exported_at, segments, place))
@@ -240,7 +240,7 @@ class Extraction:
 
     def _file(self, manifest: Manifest) -> Path | None:
         if manifest.id not in self._files:
-            self._files[manifest.id] = self._store.fetch(manifest, Path(self._folder.name))
+            self._files[manifest.id] = self._store.fetch(manifest, self._folder)
         return self._files[manifest.id]
 
 

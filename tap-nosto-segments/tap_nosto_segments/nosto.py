@@ -112,7 +112,7 @@ class Nosto:
         try:
             return tenacity.Retrying(
                 stop=tenacity.stop_after_attempt(TRIES),
-                wait=tenacity.wait_exponential_jitter(initial=0.5, max=20),
+                wait=tenacity.wait_exponential_jitter(multiplier=0.5, max=20),
                 retry=tenacity.retry_if_exception_type((*TRANSPORT_ERRORS, UnfinishedError)),
                 sleep=self._sleep,
                 reraise=True,

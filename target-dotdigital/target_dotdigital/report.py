@@ -43,10 +43,15 @@ class Outcome(enum.StrEnum):
 
     DELIVERED = "delivered"
     PARTLY = "partly delivered"
+    NOTHING = "nothing to do"
     NOT_ACTIVATED = "not activated"
     DRY_RUN = "dry run"
     BRAKED = "braked"
     FAILED = "failed"
+
+
+# the ends of a run that was allowed to write
+ENDED = frozenset({Outcome.DELIVERED, Outcome.PARTLY, Outcome.NOTHING, Outcome.FAILED})
 
 
 @dataclass(slots=True)
@@ -99,7 +104,9 @@ class Report:
             f"{self.tally.unaccounted:,} unaccounted for",
             f"{sum(self.calls.values()):,} calls to dotdigital",
         ]
-        return f"Run {self.run} {self.outcome.value}: {', '.join(parts)}."
+        # a run that may not write leaves no number behind
+        name = f"Run {self.run}" if self.outcome in ENDED else "Run"
+        return f"{name} {self.outcome.value}: {', '.join(parts)}."
 
     def to_dict(self) -> dict[str, Any]:
         """Give the report as JSON values; the keys are documented in the README and stay."""

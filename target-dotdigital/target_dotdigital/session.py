@@ -20,7 +20,7 @@ from target_dotdigital.imports import Imports, Tally
 from target_dotdigital.labels import Labels, look_alikes
 from target_dotdigital.ledger import Book, Ledger, open_scope
 from target_dotdigital.plan import activation_code, brakes, import_calls, is_active, make_plan
-from target_dotdigital.report import Outcome, Report, ReportFolder
+from target_dotdigital.report import ENDED, Outcome, Report, ReportFolder
 from target_dotdigital.review import review
 from target_dotdigital.tables import contacts
 from target_dotdigital.wire import Shape, chunks
@@ -78,7 +78,7 @@ class Session:
         """
         try:
             self._run()
-            self.acknowledged = self.report.outcome in {Outcome.DELIVERED, Outcome.PARTLY}
+            self.acknowledged = self.report.outcome in ENDED - {Outcome.FAILED}
         except TargetError as error:
             self.report.problems.insert(0, str(error))
             raise
@@ -274,7 +274,10 @@ class Session:
                 "The others were delivered; the bookmark stays. Look at the report for the reasons."
             )
             raise DeliveryError(msg)
-        report.outcome = Outcome.PARTLY if self.settings.max_contacts_per_run and report.left else Outcome.DELIVERED
+        if self.settings.max_contacts_per_run and report.left:
+            report.outcome = Outcome.PARTLY
+        else:
+            report.outcome = Outcome.DELIVERED if tally.sent or report.intake.read else Outcome.NOTHING
 
     def _count_segments(self) -> dict[str, int]:
         counted: collections.Counter[str] = collections.Counter()
@@ -292,7 +295,7 @@ class Session:
         report.account, report.region = self.account.name, self.account.endpoint
         report.address_book = self.account.book.name if self.account.book else self.settings.address_book
         report.data_field = self.settings.data_field
-        if report.outcome in {Outcome.DELIVERED, Outcome.PARTLY, Outcome.FAILED}:
+        if report.outcome in ENDED and self.active and not self.settings.dry_run:
             try:
                 self._log.finish_run(report.outcome, encode(report.segments).decode())
                 self._folder.write_refused(self._log.refused(), self.settings)

@@ -1,0 +1,1 @@
+"""What the tests share: running the pipeline, an oracle, and the rules of the wire."""

@@ -1,0 +1,222 @@
+"""Runs the two plugins as Meltano does: the tap's output into the target, the target's last STATE kept for the next run."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import io
+import json
+import logging
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nosto_dotdigital_sandbox import ExportFile
+from singer_sdk.plugin_base import _ConfigInput
+from tap_nosto_segments.tap import TapNostoSegments
+from target_dotdigital.retry import Clock
+from target_dotdigital.target import TargetDotdigital
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nosto_dotdigital_sandbox import Sandbox
+
+BIN = Path(sys.executable).parent
+START = datetime.datetime(2026, 11, 1, 4, 0, tzinfo=datetime.UTC)
+SETTLING = dict.fromkeys(("max_export_age_hours",), 0)
+
+
+class FakeTime:
+    """Time that passes only when somebody waits for it."""
+
+    def __init__(self) -> None:
+        """Start at a fixed moment."""
+        self.seconds = 1_000.0
+        self.naps: list[float] = []
+
+    def now(self) -> float:
+        """Seconds that only grow."""
+        return self.seconds
+
+    def wall(self) -> float:
+        """Seconds since 1970."""
+        return 1_790_000_000.0 + self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.naps.append(seconds)
+        self.seconds += seconds
+
+    def clock(self) -> Clock:
+        """Give the clock that the target waits by."""
+        return Clock(monotonic=self.now, wall=self.wall, sleep=self.sleep, jitter=lambda: 0.0)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a plugin ended: exit code, standard output and log."""
+
+    code: int
+    output: str
+    log: str
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The output, line by line."""
+        return [json.loads(line) for line in self.output.splitlines()]
+
+    @property
+    def state(self) -> dict[str, Any] | None:
+        """The last STATE that the target wrote; None if it wrote none."""
+        states = self.output.splitlines()
+        return json.loads(states[-1]) if states else None
+
+    def records(self, stream: str = "contact_segments") -> list[dict[str, Any]]:
+        """The records of a stream in a tap's output."""
+        return [line["record"] for line in self.lines if line["type"] == "RECORD" and line["stream"] == stream]
+
+    @property
+    def errors(self) -> list[str]:
+        """The error lines of the log."""
+        return [line.removeprefix("ERROR ") for line in self.log.splitlines() if line.startswith("ERROR ")]
+
+
+@contextlib.contextmanager
+def _captured() -> Iterator[tuple[io.StringIO, io.StringIO]]:
+    output, log = io.StringIO(), io.StringIO()
+    handler = logging.StreamHandler(log)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        with contextlib.redirect_stdout(output):
+            yield output, log
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+
+
+def run_tap(config: dict[str, Any], state: dict[str, Any] | None = None, catalog: dict[str, Any] | None = None) -> Outcome:
+    """Run the tap in this process, by the entry that its command uses."""
+    code = 0
+    with _captured() as (output, log):
+        try:
+            TapNostoSegments.invoke(
+                config=_ConfigInput(dict(config)),
+                state=None if state is None else io.StringIO(json.dumps(state)),
+                catalog=None if catalog is None else io.StringIO(json.dumps(catalog)),
+            )
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return Outcome(code, output.getvalue(), log.getvalue())
+
+
+def run_target(config: dict[str, Any], text: str, time: FakeTime | None = None, **options: Any) -> Outcome:
+    """Run the target in this process, by the entry that its command uses."""
+
+    class Timed(TargetDotdigital):
+        """The target, with a clock that does not wait."""
+
+        clock = Clock if time is None else time.clock
+
+    code = 0
+    with _captured() as (output, log):
+        try:
+            Timed.invoke(config=_ConfigInput(dict(config)), file_input=io.StringIO(text), **options)
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return Outcome(code, output.getvalue(), log.getvalue())
+
+
+def singer(records: list[dict[str, Any]], stream: str = "people", state: object = None, **types: Any) -> str:
+    """Write Singer lines by hand, as any other tap might."""
+    names = {name for record in records for name in record} | {"email", "segments"} if not types else set(types)
+    schema = {"type": "object", "properties": {name: types.get(name, {}) for name in sorted(names)}}
+    lines: list[dict[str, Any]] = [{"type": "SCHEMA", "stream": stream, "schema": schema, "key_properties": []}]
+    lines += [{"type": "RECORD", "stream": stream, "record": record} for record in records]
+    lines.append({"type": "STATE", "value": state or {"bookmarks": {stream: {}}}})
+    return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """The pipeline against a sandbox, with Meltano's state.
+
+    Args:
+        sandbox: the stand-in.
+        folder: where snapshots, ledger and reports go.
+        active: whether the operator has switched the sync on.
+    """
+
+    sandbox: Sandbox
+    folder: Path
+    time: FakeTime = field(default_factory=FakeTime)
+    state: dict[str, Any] | None = None
+    tap: dict[str, Any] = field(default_factory=dict)
+    target: dict[str, Any] = field(default_factory=dict)
+    catalog: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Fill in what every run needs."""
+        self.tap = {
+            "export_url": self.sandbox.export_url,
+            "export_token": self.sandbox.nosto.token,
+            "snapshot_uri": str(self.folder / "snapshots"),
+            "max_export_age_hours": 0,
+            **self.tap,
+        }
+        self.target = {
+            "api_url": self.sandbox.api_url,
+            "api_user": self.sandbox.user,
+            "api_password": self.sandbox.password,
+            "ledger_url": f"sqlite:///{self.folder / 'ledger.db'}",
+            "report_dir": str(self.folder / "reports"),
+            "poll_interval_ms": 1000,
+            **self.target,
+        }
+
+    def export(self, body: bytes, day: int = 0) -> bytes:
+        """Put a day's export at Nosto."""
+        self.sandbox.nosto.export = ExportFile(body, START + datetime.timedelta(days=day))
+        return body
+
+    def extract(self) -> Outcome:
+        """Run the tap from the bookmark."""
+        return run_tap(self.tap, self.state, self.catalog)
+
+    def load(self, text: str) -> Outcome:
+        """Run the target, and keep the STATE that it writes."""
+        outcome = run_target(self.target, text, self.time)
+        if outcome.state is not None:
+            self.state = outcome.state
+        return outcome
+
+    def run(self) -> Outcome:
+        """Run both; the target's end counts, unless the tap failed."""
+        extracted = self.extract()
+        loaded = self.load(extracted.output)
+        if extracted.code:
+            return Outcome(extracted.code, loaded.output, extracted.log + loaded.log)
+        return loaded
+
+    def activate(self) -> str:
+        """Read the activation code off the review, as an operator does, and set it."""
+        text = singer([])
+        self.target.pop("activation_code", None)
+        state = self.state
+        outcome = self.load(text)
+        self.state = state
+        assert outcome.code == 1, outcome.log
+        code = str(self.report["activation_code"])
+        self.target["activation_code"] = code
+        return code
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The last run's report."""
+        facts: dict[str, Any] = json.loads((self.folder / "reports" / "report.json").read_text())
+        return facts
