@@ -16,13 +16,13 @@ from tap_nosto_segments import catalogue, comparison, guards
 from tap_nosto_segments.database import connect
 from tap_nosto_segments.errors import CatalogueError, SnapshotError
 from tap_nosto_segments.export import Export, Validators, fetch
-from tap_nosto_segments.nosto import Nosto
 from tap_nosto_segments.parsing import Parsed, parse
 from tap_nosto_segments.snapshots import Manifest, SnapshotStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from tap_nosto_segments.nosto import Nosto
     from tap_nosto_segments.settings import Settings
 
 LOGGER = logging.getLogger("tap-nosto-segments")
@@ -35,7 +35,7 @@ class Extraction:
     Args:
         settings: the settings.
         bookmarks: the snapshot ids that the bookmarks of the selected streams name.
-        nosto: the connection; None makes one.
+        nosto: the connection.
         now: the time, in UTC.
     """
 
@@ -43,13 +43,13 @@ class Extraction:
         self,
         settings: Settings,
         bookmarks: Sequence[str | None],
-        nosto: Nosto | None = None,
+        nosto: Nosto,
         now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
     ) -> None:
         """Fetch the export and store its snapshot, unless it is the one that is known."""
         self._settings = settings
         self._now = now
-        self._nosto = nosto or Nosto(settings.request_timeout)
+        self._nosto = nosto
         self._store = SnapshotStore(settings.snapshot_uri)
         self._folder = Path(tempfile.mkdtemp(prefix="tap-nosto-segments-"))
         # the SDK tells nobody that a run has ended: whoever lets go of this object cleans up
@@ -62,7 +62,7 @@ class Extraction:
             self.current = self._take([self._store.get(bookmark) for bookmark in bookmarks])
             if pruned := self._store.prune([*known, self.current] if len(known) == len(bookmarks) else []):
                 LOGGER.info("Snapshots: %d older than the bookmark removed", pruned)
-        except duckdb.Error as error:
+        except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
             self.close()
             msg = (
                 f"The export could not be compared ({type(error).__name__}): probably the disk for temporary files is full. Nothing "

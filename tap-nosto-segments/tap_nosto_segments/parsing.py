@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -66,8 +67,9 @@ def parse(path: Path, identifier: str | None, database: duckdb.DuckDBPyConnectio
 
 
 def _parse(path: Path, key: str | None, database: duckdb.DuckDBPyConnection) -> Parsed:
-    pointer = literal("/" + (key or "").replace("~", "~0").replace("/", "~1"))
-    member = literal(f'$."{(key or "").replace(chr(34), chr(92) + chr(34))}"[*]')
+    name = key or "segments"  # any will do where there is no record
+    pointer = literal("/" + name.replace("~", "~0").replace("/", "~1"))
+    member = literal(f'$."{name.replace(chr(34), chr(92) + chr(34))}"[*]')
     # Malformed lines arrive as NULL. A line without a list of names says nothing about its contact: to read it as "in no
     # segment" would take every label away.
     database.execute(f"""
@@ -106,8 +108,8 @@ def _numbers(database: duckdb.DuckDBPyConnection, query: str) -> tuple[int, ...]
 
 def _identify(path: Path, identifier: str | None) -> str | None:
     """Find the key that holds the names in the first records; None if there is no record at all."""
-    keys: dict[str, bool] = {}
-    records = 0
+    seen: collections.Counter[str] = collections.Counter()
+    good: collections.Counter[str] = collections.Counter()
     with path.open("rb") as file:
         for line in itertools.islice(filter(bytes.strip, iter(lambda: file.readline(LARGEST_LINE), b"")), SAMPLE):
             try:
@@ -115,15 +117,16 @@ def _identify(path: Path, identifier: str | None) -> str | None:
             except (msgspec.DecodeError, UnicodeDecodeError):
                 continue
             if isinstance(record, dict):
-                records += 1
                 for key, value in record.items():
-                    keys[key] = keys.get(key, True) and _are_names(value)
-    if not records:
+                    seen[key] += 1
+                    good[key] += _are_names(value)
+    if not seen:
         return identifier
-    found = [key for key, holds_names in keys.items() if holds_names and key != "email"]
-    shown = ", ".join(sorted(keys)[:10])
+    # a few malformed records do not hide the key
+    found = [key for key, records in seen.items() if good[key] * 2 > records and key != "email"]
+    shown = ", ".join(sorted(seen)[:10])
     if identifier is not None:
-        if identifier in keys:
+        if identifier in seen:
             return identifier
         msg = (
             f"The export's records have no key {identifier!r}; they have: {shown}. The segment identifier was perhaps renamed at "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 import traceback
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -16,11 +17,12 @@ from typing_extensions import override
 from tap_nosto_segments.config import CONFIG
 from tap_nosto_segments.errors import TapError
 from tap_nosto_segments.extraction import Extraction
+from tap_nosto_segments.nosto import Nosto
 from tap_nosto_segments.settings import Settings
 from tap_nosto_segments.streams import SNAPSHOT, ContactSegmentsStream, ExportStream, SegmentChangesStream, SegmentsStream
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import FrameType
 
     from singer_sdk import Stream
@@ -41,6 +43,9 @@ class TapNostoSegments(Tap):
         PluginCapabilities.FLATTENING,
         PluginCapabilities.STRUCTURED_LOGGING,
     ]
+
+    #: Waits between two tries; tests put their own in its place.
+    sleep: ClassVar[Callable[[float], None]] = staticmethod(time.sleep)
 
     @override
     def discover_streams(self) -> Sequence[Stream]:
@@ -63,7 +68,7 @@ class TapNostoSegments(Tap):
             for stream in self.streams.values()
             if stream.selected and isinstance(stream, ExportStream) and stream.replication_key
         ]
-        return Extraction(self.settings, bookmarks)
+        return Extraction(self.settings, bookmarks, Nosto(self.settings.request_timeout, self.sleep))
 
     @classmethod
     @override

@@ -1,0 +1,212 @@
+"""Fetching the export: every plausible form of it, and everything that can be wrong with it."""
+
+from __future__ import annotations
+
+import gzip
+from typing import TYPE_CHECKING
+
+import pytest
+from nosto_dotdigital_sandbox import ExportFile, Fault
+from nosto_dotdigital_sandbox.faults import answer
+from support.oracle import expected
+from support.running import START, Outcome, run_tap
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nosto_dotdigital_sandbox import Sandbox
+
+BODY = b'{"email":"B@example.com","seg":["Loyal Customers","VIP"]}\n{"email":"a@example.com","seg":[]}\n'
+
+
+@pytest.fixture
+def config(sandbox: Sandbox, tmp_path: Path) -> dict[str, object]:
+    sandbox.nosto.export = ExportFile(BODY, START)
+    return {
+        "export_url": sandbox.export_url,
+        "export_token": sandbox.nosto.token,
+        "snapshot_uri": str(tmp_path / "snapshots"),
+        "max_export_age_hours": 0,
+    }
+
+
+def assert_whole(outcome: Outcome, body: bytes = BODY) -> None:
+    assert outcome.code == 0, outcome.log
+    assert {record["email"]: record["segments"] for record in outcome.records()} == expected(body)
+    assert outcome.lines[-1]["type"] == "STATE"
+    assert "snapshot" in outcome.lines[-1]["value"]["bookmarks"]["contact_segments"]
+
+
+def assert_refused(outcome: Outcome, *words: str) -> None:
+    assert outcome.code == 1
+    assert len(outcome.errors) == 1, outcome.log
+    assert all(word in outcome.errors[0] for word in words), outcome.errors
+    assert "Traceback" not in outcome.log
+    assert not [line for line in outcome.lines if line["type"] == "RECORD"]
+    assert not [line for line in outcome.lines if line["type"] == "STATE" and "snapshot" in str(line)]
+
+
+@pytest.mark.parametrize("form", ["body", "gzip", "content-encoding", "redirect", "link"])
+@pytest.mark.parametrize(("auth", "name"), [("basic", ""), ("bearer", ""), ("header", "X-Token"), ("query", "token"), ("none", "")])
+def test_every_form_and_authorisation(sandbox: Sandbox, config: dict[str, object], form: str, auth: str, name: str) -> None:
+    sandbox.nosto.form, sandbox.nosto.auth, sandbox.nosto.auth_name = form, auth, name  # type: ignore[assignment]
+    config |= {"export_auth": auth}
+    if name:
+        config["export_auth_name"] = name
+    if form == "link":
+        config["export_link_pointer"] = "/data/url"
+    assert_whole(run_tap(config))
+    for call in sandbox.journal.calls("files"):
+        assert "authorization" not in call.headers
+        assert "x-token" not in call.headers
+        assert sandbox.nosto.token not in call.target
+
+
+def test_a_local_file_and_a_compressed_one(config: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "export.jsonl.gz"
+    path.write_bytes(gzip.compress(BODY[:40]) + gzip.compress(BODY[40:]))
+    assert_whole(run_tap(config | {"export_url": str(path)}))
+    plain = tmp_path / "export.jsonl"
+    plain.write_bytes(b"\xef\xbb\xbf" + BODY.rstrip())
+    assert_whole(run_tap(config | {"export_url": plain.as_uri(), "snapshot_uri": str(tmp_path / "other")}))
+
+
+def test_nothing_new_is_asked_for_once_and_emits_no_record(sandbox: Sandbox, config: dict[str, object]) -> None:
+    state = run_tap(config).bookmark
+    outcome = run_tap(config, state)
+    assert (outcome.code, outcome.records()) == (0, [])
+    assert outcome.bookmark == state
+    assert [call.status for call in sandbox.journal.calls("nosto")] == [200, 304]
+
+
+def test_the_same_content_without_validators_emits_no_record(sandbox: Sandbox, config: dict[str, object]) -> None:
+    sandbox.nosto.export = ExportFile(BODY, None, etag=False)
+    state = run_tap(config).bookmark
+    outcome = run_tap(config, state)
+    assert (outcome.records(), outcome.bookmark) == ([], state)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 429])
+def test_trouble_that_passes_is_sat_out(sandbox: Sandbox, config: dict[str, object], status: int) -> None:
+    sandbox.faults.add(Fault("answer", service="nosto", response=answer(status)))
+    sandbox.faults.add(Fault("cut", service="nosto", nth=1))
+    assert_whole(run_tap(config))
+
+
+def test_a_wrong_token(config: dict[str, object]) -> None:
+    config["export_token"] = "wrong-secret"
+    outcome = run_tap(config)
+    assert_refused(outcome, "refused the export token", "export_token")
+    assert "wrong-secret" not in outcome.log
+
+
+@pytest.mark.parametrize("status", [404, 204, 202])
+def test_an_export_that_is_not_ready(sandbox: Sandbox, config: dict[str, object], status: int) -> None:
+    sandbox.nosto.export, sandbox.nosto.not_ready_status = None, status
+    assert_refused(run_tap(config), "no export file yet", "within a day")
+
+
+def test_a_truncated_gzip(sandbox: Sandbox, config: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "cut.gz"
+    path.write_bytes(gzip.compress(BODY * 100)[:-9])
+    assert_refused(run_tap(config | {"export_url": str(path)}), "gzip", "too early")
+    path.write_bytes(gzip.compress(BODY * 100)[:-6] + b"abcdef")
+    assert_refused(run_tap(config | {"export_url": str(path)}), "gzip", "damaged")
+    sandbox.journal.clear()
+
+
+def test_a_truncated_body(sandbox: Sandbox, config: dict[str, object]) -> None:
+    sandbox.nosto.export = ExportFile(BODY, START, sent=len(BODY) - 20)
+    sandbox.faults.add(Fault("cut", service="nosto", times=9))
+    assert_refused(run_tap(config), "Fetching the Segment Export failed 4 times")
+
+
+def test_a_body_cut_in_a_line(config: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "cut.jsonl"
+    path.write_bytes(BODY[:-12])
+    assert_refused(run_tap(config | {"export_url": str(path)}), "middle of a line")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"{broken", b"[1]", b'{"seg":["A"]}', b'{"email":7,"seg":[]}', b'{"email":" ","seg":[]}', b'{"email":"c@example.com"}'),
+        *(b'{"email":"c@example.com","seg":null}', b'{"email":"c@example.com","seg":"A"}', b'{"email":"c@example.com","seg":[{}]}'),
+    ],
+)
+def test_malformed_lines_beyond_the_limit(sandbox: Sandbox, config: dict[str, object], line: bytes) -> None:
+    sandbox.nosto.export = ExportFile(BODY + line + b"\n\n", START)
+    assert_refused(run_tap(config), "1 of 3 lines", "max_invalid_lines")
+    assert_whole(run_tap(config | {"max_invalid_lines": 1}))
+
+
+def test_an_empty_export(sandbox: Sandbox, config: dict[str, object]) -> None:
+    sandbox.nosto.export = ExportFile(b"", START)
+    assert_refused(run_tap(config), "no contact at all", "allow_empty_export")
+    assert run_tap(config | {"allow_empty_export": True}).code == 0
+
+
+def test_a_stale_export(config: dict[str, object]) -> None:
+    assert_refused(run_tap(config | {"max_export_age_hours": 48}), "hours ago", "max_export_age_hours")
+
+
+def test_the_identifier_is_found_or_asked_for(sandbox: Sandbox, config: dict[str, object]) -> None:
+    assert_whole(run_tap(config | {"segment_identifier": "seg"}))
+    assert_refused(run_tap(config | {"segment_identifier": "segments"}), "no key 'segments'", "email, seg")
+    sandbox.nosto.export = ExportFile(b'{"email":"a@example.com","one":["A"],"two":["B"]}\n', START)
+    assert_refused(run_tap(config), "several keys could hold the names: one, two", "segment_identifier")
+    sandbox.nosto.export = ExportFile(b'{"email":"a@example.com","one":1}\n', START)
+    assert_refused(run_tap(config), "no key holds a list of names")
+
+
+@pytest.mark.parametrize("key", ["it's", 'say "hi"', "a/b~c", "Email", "$.email", "ключ"])
+def test_an_identifier_may_be_any_text(sandbox: Sandbox, config: dict[str, object], key: str) -> None:
+    import json  # noqa: PLC0415
+
+    sandbox.nosto.export = ExportFile(json.dumps({"email": "a@example.com", key: ["Ä", "it's"]}).encode() + b"\n", START)
+    outcome = run_tap(config)
+    assert outcome.code == 0, outcome.log
+    assert outcome.records()[0]["segments"] == ["it's", "Ä"]
+
+
+def test_plain_http_is_refused(sandbox: Sandbox, config: dict[str, object]) -> None:
+    assert_refused(run_tap(config | {"export_url": "http://nosto.example.com/export"}), "export_url", "https")
+    sandbox.faults.add(
+        Fault("answer", service="nosto", times=9, response=answer(302, headers={"Location": "http://files.example.com/x"})),
+    )
+    assert_refused(run_tap(config), "redirects to", "https")
+
+
+def test_a_redirect_that_never_ends(sandbox: Sandbox, config: dict[str, object]) -> None:
+    sandbox.faults.add(Fault("answer", service="nosto", times=99, response=answer(302, headers={"Location": "/export"})))
+    assert_refused(run_tap(config), "redirects more than")
+
+
+@pytest.mark.parametrize(("pointer", "words"), [("/data/nothing", "nothing stands there"), ("/data", "is no address")])
+def test_a_link_that_is_not_there(sandbox: Sandbox, config: dict[str, object], pointer: str, words: str) -> None:
+    sandbox.nosto.form = "link"
+    assert_refused(run_tap(config | {"export_link_pointer": pointer}), "no link to the export", words)
+
+
+def test_a_file_that_is_not_there(config: dict[str, object], tmp_path: Path) -> None:
+    assert_refused(run_tap(config | {"export_url": str(tmp_path / "nothing")}), "cannot be read", "export_url")
+
+
+def test_another_status_names_the_request(sandbox: Sandbox, config: dict[str, object]) -> None:
+    sandbox.faults.add(Fault("answer", service="nosto", response=answer(418, headers={"X-Request-Id": "r-17"})))
+    assert_refused(run_tap(config), "status 418", "r-17")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"export_token": None}, ["export_token is not set"]),
+        ({"export_auth": "header"}, ["export_auth_name is not set"]),
+        ({"shrink_released_on": "2026-13-45"}, ["shrink_released_on", "no date"]),
+        ({"snapshot_uri": "/proc/nothing"}, ["snapshot folder"]),
+        ({"snapshot_uri": "nosuchscheme://bucket"}, ["snapshot folder"]),
+        ({"api_token": "t", "graphql_url": "http://nosto.example.com/graphql"}, ["graphql_url", "https"]),
+    ],
+)
+def test_settings_that_cannot_be(config: dict[str, object], change: dict[str, object], words: list[str]) -> None:
+    assert_refused(run_tap(config | change), *words)
