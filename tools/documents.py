@@ -30,9 +30,7 @@ def settings_of(plugin: str) -> dict[str, dict[str, Any]]:
     about = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)  # noqa: S603 - our own command
     schema = about["settings"]
     required = set(schema.get("required", []))
-    return {
-        name: {**facts, "required": name in required} for name, facts in schema["properties"].items() if name not in BUILT_IN
-    }
+    return {name: {**facts, "required": name in required} for name, facts in schema["properties"].items() if name not in BUILT_IN}
 
 
 def meltano_settings(plugin: str) -> str:

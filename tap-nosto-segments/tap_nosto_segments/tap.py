@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from singer_sdk import Tap
+from singer_sdk.exceptions import ConfigValidationError
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities, TapCapabilities
 from typing_extensions import override
 
@@ -76,6 +77,8 @@ class TapNostoSegments(Tap):
         os.umask(0o077)
         try:
             super().invoke(**kwargs)
+        except ConfigValidationError:
+            raise  # the SDK says each problem on a line of its own
         except TapError as error:
             _stop(cls, str(error))
         except BrokenPipeError:

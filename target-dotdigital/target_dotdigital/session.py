@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import logging
+import weakref
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -56,6 +57,8 @@ class Session:
         self.acknowledged = False
         self._clock = clock
         self._stack = ExitStack()
+        # the SDK tells nobody that a run broke off: whoever lets go of this object lets go of the ledger, too
+        weakref.finalize(self, self._stack.close)
         self._tally = Tally()
         self.report = Report(started_at=clock.now())
         try:
@@ -287,6 +290,8 @@ class Session:
         return dict(sorted(counted.items()))
 
     def _complete_report(self) -> None:
+        # what was not committed by now is not to be: no trace of a run that was not allowed to deliver
+        self._connection.rollback()
         report = self.report
         report.tally = self._tally
         report.calls = dict(sorted(self._client.calls.items()))

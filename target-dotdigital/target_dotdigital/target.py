@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import sqlalchemy as sa
 from singer_sdk import Target
-from singer_sdk.exceptions import InvalidRecord, MissingKeyPropertiesError, RecordsWithoutSchemaException
+from singer_sdk.exceptions import ConfigValidationError, InvalidRecord, MissingKeyPropertiesError, RecordsWithoutSchemaException
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 from typing_extensions import override
@@ -125,6 +125,8 @@ class TargetDotdigital(Target):
                     COMMANDS[name](target.settings, cls.clock(), value if run is None else run)
                     return
             super().invoke(**kwargs)
+        except ConfigValidationError:
+            raise  # the SDK says each problem on a line of its own
         except TargetError as error:
             _stop(cls, str(error))
         except (InvalidInputLine, RecordsWithoutSchemaException, MissingKeyPropertiesError, InvalidRecord) as error:

@@ -118,7 +118,11 @@ def test_what_is_no_address_is_reported_and_the_others_delivered(pipeline: Pipel
 
 def test_a_record_without_names_leaves_the_labels_alone(pipeline: Pipeline) -> None:
     pipeline.load(singer([{"email": "a@example.com", "segments": ["A"]}]))
-    records = [{"email": "a@example.com", "segments": None}, {"email": "a@example.com"}, {"email": "a@example.com", "segments": [1]}]
+    records = [
+        {"email": "a@example.com", "segments": None},
+        {"email": "a@example.com"},
+        {"email": "a@example.com", "segments": [1]},
+    ]
     assert pipeline.load(singer(records)).code == 0
     assert pipeline.sandbox.account.snapshot()["a@example.com"].data_fields == {FIELD: "A"}
     assert pipeline.report["invalid"] == {"no list of segments": 3}

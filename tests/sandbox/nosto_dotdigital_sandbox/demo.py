@@ -77,7 +77,9 @@ class Story:
         Raises:
             Failed: a step did not end as it should.
         """
-        _say("Day one. Nosto exports 20,000 contacts in 12 segments; 8 of them are chosen. The first run only shows what it would do.")
+        _say(
+            "Day one. Nosto exports 20,000 contacts in 12 segments; 8 of them are chosen. The first run only shows what it would do."
+        )
         self._export(0)
         self._run(expected=1)
         self._expect(not self.sandbox.journal.writes(), "nothing was written before the activation")
@@ -135,7 +137,9 @@ class Story:
         contacts = {email.lower(): contact for email, contact in self.sandbox.account.snapshot().items()}
         book = self.sandbox.account.book_named("Nosto contacts")
         listed = sum(book is not None and book.id in contact.lists for contact in contacts.values())
-        print(f"  dotdigital now: {len(contacts):,} contacts, {listed:,} of them in the address book 'Nosto contacts'. Four of them:")
+        print(
+            f"  dotdigital now: {len(contacts):,} contacts, {listed:,} of them in the address book 'Nosto contacts'. Four of them:"
+        )
         for email in self.shown:
             contact = contacts[email]
             name = contact.data_fields.get("FIRSTNAME", "-")
@@ -161,7 +165,17 @@ def _spoken(output: str) -> list[str]:
     ]
 
 
-TALK = ("METRIC", "Skipping", "Beginning sync", "Starting incremental", "Reader '", "Meltano SDK", "env var", "metric", "bookmark value")
+TALK = (
+    "METRIC",
+    "Skipping",
+    "Beginning sync",
+    "Starting incremental",
+    "Reader '",
+    "Meltano SDK",
+    "env var",
+    "metric",
+    "bookmark value",
+)
 
 
 def _say(text: str) -> None:

@@ -1,0 +1,28 @@
+"""Taps and targets that are not ours, each in an environment of its own, made when a test first asks for it."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+from support.running import BIN
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PACKAGES = {
+    # old packages that still import pkg_resources
+    "target-jsonl": ("target-jsonl==0.1.4", "setuptools<80"),
+}
+
+
+def other(name: str) -> Path:
+    """Give a plugin's command, installed beside the project's own environment."""
+    home = BIN.parent / "others" / name
+    ready = home / ".ready"
+    if not ready.exists():
+        subprocess.run([BIN / "uv", "venv", "-q", "--clear", "--python", BIN / "python", home], check=True)
+        install = [BIN / "uv", "pip", "install", "-q", "--python", home / "bin" / "python", *PACKAGES[name]]
+        subprocess.run(install, check=True)
+        ready.touch()
+    return home / "bin" / name

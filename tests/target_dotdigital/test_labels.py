@@ -1,0 +1,58 @@
+"""Labels: laws that hold for any names."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from target_dotdigital.labels import Labels, LabelSettings, look_alikes
+
+NAMES = st.lists(st.text(min_size=1, max_size=30).filter(lambda name: name.strip() == name and ";" not in name), max_size=12)
+SETTINGS = st.builds(
+    LabelSettings,
+    field=st.just("F"),
+    enclosed=st.booleans(),
+    length=st.integers(20, 120),
+    overflow=st.sampled_from(["drop", "spill"]),
+    priority=NAMES.map(tuple),
+)
+
+
+@given(SETTINGS, NAMES)
+def test_every_name_is_whole_somewhere_or_dropped(settings: LabelSettings, names: list[str]) -> None:
+    labels = Labels(settings)
+    labelled = labels.of(names)
+    found = [name for _, value in labelled.values for name in labels.split(value)]
+    assert sorted([*found, *labelled.dropped]) == sorted(set(names))
+    assert all(len(value) <= settings.length for _, value in labelled.values)
+
+
+@given(SETTINGS, NAMES, st.randoms())
+def test_the_order_of_names_does_not_matter(settings: LabelSettings, names: list[str], random: object) -> None:
+    shuffled = list(names)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]  # hypothesis's random
+    assert Labels(settings).of(names) == Labels(settings).of(shuffled)
+
+
+@pytest.mark.parametrize(
+    ("settings", "names", "values", "dropped"),
+    [
+        ({}, ["VIP", "Affinity: Nike"], {"F": "Affinity: Nike;VIP"}, ()),
+        ({}, [], {}, ()),
+        ({}, [" "], {}, ()),
+        ({"delimiter": " | "}, ["b", "a"], {"F": "a | b"}, ()),
+        ({"enclosed": True}, ["VIP"], {"F": ";VIP;"}, ()),
+        ({"labels": (("VIP", "Very"), ("Lapsed", "Very"))}, ["VIP", "Lapsed"], {"F": "Very"}, ()),
+        ({"length": 20}, ["a" * 9, "b" * 9, "c" * 9], {"F": "a" * 9 + ";" + "b" * 9}, ("c" * 9,)),
+        ({"length": 20, "priority": ("c" * 9,)}, ["a" * 9, "b" * 9, "c" * 9], {"F": "c" * 9 + ";" + "a" * 9}, ("b" * 9,)),
+        ({"length": 20, "overflow": "spill"}, ["a" * 15, "b" * 15], {"F": "a" * 15, "F_2": "b" * 15}, ()),
+        ({"length": 20, "overflow": "spill"}, ["a" * 21], {}, ("a" * 21,)),
+    ],
+)
+def test_values(settings: dict[str, object], names: list[str], values: dict[str, str], dropped: tuple[str, ...]) -> None:
+    labelled = Labels(LabelSettings(field="F", **settings)).of(names)  # type: ignore[arg-type]  # a table of cases
+    assert (dict(labelled.values), labelled.dropped) == (values, dropped)
+
+
+def test_names_that_a_rule_may_confuse_are_told() -> None:
+    assert look_alikes(["VIP", "vip lapsed", "a;b"], ";") == ["'VIP' is part of 'vip lapsed'", "'a;b' contains the delimiter ';'"]

@@ -1,0 +1,163 @@
+"""Bad input and accounts that are not as they should be: one clear line, a non-zero exit, nothing written, no STATE."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from nosto_dotdigital_sandbox import Fault, Sandbox
+from nosto_dotdigital_sandbox.faults import answer
+from support.running import Outcome, Pipeline, run_target, singer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ONE = singer([{"email": "a@example.com", "segments": ["A"]}])
+
+
+def assert_refused(pipeline: Pipeline, outcome: Outcome, *words: str) -> None:
+    assert outcome.code == 1, outcome.log
+    assert outcome.output == ""
+    assert len(outcome.errors) == 1, outcome.errors
+    assert all(word in outcome.errors[0] for word in words), outcome.errors
+    assert "Traceback" not in outcome.log
+    assert pipeline.sandbox.journal.imports() == []
+    assert pipeline.sandbox.account.snapshot() == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"api_password": "wrong-secret"}, ["refused the API user", "api_password"]),
+        ({"api_url": "http://r1-api.dotdigital.com"}, ["api_url", "https"]),
+        ({"address_book": "Test"}, ["address_book", "keeps for itself"]),
+        ({"address_book_id": 99}, ["no address book with the id 99"]),
+        ({"data_field": "LASTNAME"}, ["belongs to dotdigital itself"]),
+        ({"data_field": "EMAIL"}, ["belongs to dotdigital itself"]),
+        ({"data_field": "NOSTOSEGMENTNAMES12", "overflow": "spill"}, ["more than 20 characters"]),
+        ({"synced_at_field": "nostosegment"}, ["same field"]),
+        ({"brakes_released_on": "2026-02-30"}, ["brakes_released_on", "no date"]),
+        ({"ledger_url": "sqlite://"}, ["ledger_url names no file"]),
+        ({"ledger_url": "sqlite:////proc/nothing/ledger.db"}, ["The ledger cannot be used"]),
+        ({"ledger_url": "no address at all"}, ["The ledger cannot be used"]),
+        ({"report_dir": "/proc/nothing"}, ["report folder"]),
+    ],
+)
+def test_settings_that_cannot_be(pipeline: Pipeline, change: dict[str, Any], words: list[str]) -> None:
+    pipeline.target |= change
+    outcome = pipeline.load(ONE)
+    assert_refused(pipeline, outcome, *words)
+    assert "wrong-secret" not in outcome.log
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"data_feild": "X"}, "'data_feild' was unexpected"),
+        ({"data_field": "has space"}, "does not match"),
+        ({"data_field": "X" * 21}, "does not match"),
+        ({"contacts_per_import": 0}, "less than the minimum"),
+        ({"max_active_imports": 25}, "greater than the maximum"),
+        ({"overflow": "cut"}, "is not one of"),
+        ({"load_method": "overwrite"}, "is not one of"),
+    ],
+)
+def test_settings_that_the_schema_refuses(pipeline: Pipeline, tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    import subprocess  # noqa: PLC0415
+
+    from support.running import BIN  # noqa: PLC0415
+
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(pipeline.target | change))
+    done = subprocess.run([BIN / "target-dotdigital", "--config", path], input=ONE, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_wrong_region(pipeline: Pipeline) -> None:
+    pipeline.target["api_url"] = pipeline.sandbox.forbidden_url
+    assert_refused(pipeline, pipeline.load(ONE), "denied access", "region", "api_url")
+
+
+def test_an_endpoint_that_is_not_dotdigitals_gets_no_password(pipeline: Pipeline) -> None:
+    pipeline.sandbox.dotdigital.endpoint = "https://api.example.com"
+    assert_refused(pipeline, pipeline.load(ONE), "not its own", "password was not sent")
+
+
+def test_an_address_book_name_that_a_segment_has(pipeline: Pipeline) -> None:
+    pipeline.sandbox.account.segments.add("Nosto contacts")
+    assert_refused(pipeline, pipeline.load(ONE), "'Nosto contacts' is taken", "segment", "address_book")
+
+
+def test_a_data_field_of_the_wrong_type(pipeline: Pipeline) -> None:
+    pipeline.sandbox.account.add_field("NOSTOSEGMENT", "Numeric")
+    assert_refused(pipeline, pipeline.load(ONE), "NOSTOSEGMENT exists", "Numeric")
+
+
+def test_an_account_that_holds_all_the_fields_it_may(pipeline: Pipeline) -> None:
+    pipeline.sandbox.account.field_limit = 6
+    assert_refused(pipeline, pipeline.load(ONE), "as many data fields as it may")
+
+
+@pytest.mark.parametrize("code", ["ERROR_ADDRESSBOOK_LIMITEXCEEDED", "ERROR_ADDRESSBOOK_INVALID"])
+def test_an_address_book_that_is_not_made(pipeline: Pipeline, code: str) -> None:
+    refusal = answer(400, json.dumps({"message": f"Error: {code}"}).encode())
+    pipeline.sandbox.faults.add(Fault("answer", method="POST", path="address-books", response=refusal))
+    assert_refused(pipeline, pipeline.load(ONE), "address book")
+
+
+def test_a_stream_without_an_address(pipeline: Pipeline) -> None:
+    text = singer([], stream="orders", id={}, total={})
+    assert_refused(pipeline, pipeline.load(text), "'orders'", "'email'", "id, total", "email_property", "stream_maps")
+    text = singer([], stream="people", email={}, name={})
+    assert_refused(pipeline, pipeline.load(text), "'people'", "'segments'", "email, name", "segments_property")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("{broken secret@example.com", "[]", "5", '"x"', '{"type":"RECORD"}', '{"stream":"s"}', '{"type":"WHAT"}'),
+        '{"type":"RECORD","stream":"unknown","record":{"email":"secret@example.com"}}',
+        '{"type":"SCHEMA","stream":"people","schema":{}}',
+    ],
+)
+def test_lines_that_are_no_singer(pipeline: Pipeline, line: str) -> None:
+    outcome = pipeline.load(ONE + line + "\n")
+    assert_refused(pipeline, outcome, "not Singer as it should be")
+    assert "secret@example.com" not in outcome.log
+
+
+def test_batch_messages_are_refused(pipeline: Pipeline) -> None:
+    batch = {"type": "BATCH", "stream": "people", "encoding": {"format": "jsonl"}, "manifest": []}
+    assert_refused(pipeline, pipeline.load(ONE + json.dumps(batch) + "\n"), "BATCH", "batch_config")
+
+
+def test_check_reads_and_writes_nothing(pipeline: Pipeline, tmp_path: Path) -> None:
+    outcome = run_target(pipeline.target, "", pipeline.time, check=True)
+    assert outcome.code == 0, outcome.log
+    assert "Demo shop" in outcome.output
+    assert "Nothing was written" in outcome.output
+    assert pipeline.sandbox.journal.writes() == []
+    pipeline.target["api_password"] = "wrong"
+    outcome = run_target(pipeline.target, "", pipeline.time, check=True)
+    assert (outcome.code, len(outcome.errors)) == (1, 1)
+
+
+def test_overflow_fail_stops_before_anything(pipeline: Pipeline) -> None:
+    pipeline.target |= {"overflow": "fail", "max_value_length": 20}
+    pipeline.activate()
+    pipeline.sandbox.journal.clear()
+    text = singer([{"email": "a@example.com", "segments": ["a long name of a segment"]}])
+    assert_refused(pipeline, pipeline.load(text), "do not fit", "overflow")
+
+
+def test_two_runs_at_once(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    from target_dotdigital.ledger import Ledger  # noqa: PLC0415
+
+    ledger = Ledger(pipeline.target["ledger_url"])
+    with ledger.locked(sandbox.account.id):
+        assert_refused(pipeline, pipeline.load(ONE), "Another run is working on this account")
+    ledger.close()
+    assert pipeline.load(ONE).code == 0

@@ -1,0 +1,96 @@
+"""The retry policy and the pace: never a second call too early, never one too many."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from nosto_dotdigital_sandbox import Fault, Sandbox
+from nosto_dotdigital_sandbox.faults import answer
+from support.running import FakeTime, Pipeline, singer
+from target_dotdigital import retry
+from target_dotdigital.retry import Failure
+
+MANY = singer([{"email": f"a{number}@example.com", "segments": ["A"]} for number in range(100)])
+
+
+@pytest.mark.parametrize(
+    ("failure", "tries", "seconds"),
+    [
+        (Failure(None, None, {}), 1, 1),
+        (Failure(503, None, {}), 3, 4),
+        (Failure(503, None, {"retry-after": "7"}), 1, 7),
+        (Failure(503, None, {}), 6, None),
+        (Failure(429, None, {"x-ratelimit-reset": "12"}), 1, 12),
+        (Failure(429, None, {"x-ratelimit-reset": "1790001030"}), 1, 30),
+        (Failure(429, None, {"x-ratelimit-reset": "1790099999"}), 1, 65),
+        (Failure(429, None, {"x-ratelimit-reset": "0"}), 1, 0.1),
+        (Failure(429, None, {"x-ratelimit-reset": "soon"}), 1, 65),
+        (Failure(429, None, {"retry-after": "Mon, 21 Sep 2026 14:30:10 GMT"}), 1, 10),
+        (Failure(429, "contacts:tooManyActiveImports", {}), 1, None),
+        (Failure(400, "ERROR_APIUSAGE_EXCEEDED", {}), 13, 300),
+        (Failure(400, "ERROR_APIUSAGE_EXCEEDED", {}), 14, None),
+        *((Failure(status, None, {}), 1, None) for status in (400, 401, 403, 404, 409)),
+    ],
+)
+def test_the_policy(failure: Failure, tries: int, seconds: float | None) -> None:
+    time = FakeTime()
+    if "GMT" in failure.headers.get("retry-after", ""):
+        time.seconds = 1_000_000.0 + 800.0 - 1_000_000.0 + 200.0
+    assert retry.pause(failure, tries, time.clock()) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("reset_as", ["epoch", "seconds"])
+def test_a_first_load_of_a_hundred_imports_keeps_the_pace(pipeline: Pipeline, time: FakeTime, reset_as: str) -> None:
+    pipeline.sandbox.limits.per_minute["low"] = 35
+    pipeline.sandbox.limits.reset_as = reset_as
+    pipeline.target |= {"contacts_per_import": 1, "max_active_imports": 20}
+    assert pipeline.load(MANY).code == 0
+    assert len([call for call in pipeline.sandbox.journal.imports() if call.status == 202]) == 100
+    assert pipeline.sandbox.limits.refused <= 1
+    assert time.seconds < 1_000 + 5 * 60
+
+
+def test_another_worker_that_uses_up_the_limit_is_waited_for(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    sandbox.limits.per_minute["low"] = 10
+
+    def spend(_request: object) -> None:
+        sandbox.limits.spend("low", 4)
+
+    for number in range(1, 60, 2):
+        sandbox.faults.add(Fault("rewrite", method="PUT", nth=number, after=spend, rewrite=lambda response: response))
+    pipeline.target |= {"contacts_per_import": 5, "max_active_imports": 20}
+    assert pipeline.load(MANY).code == 0
+    assert len(sandbox.account.snapshot()) == 100
+
+
+def test_the_old_hourly_cap_is_sat_out(pipeline: Pipeline, sandbox: Sandbox, time: FakeTime) -> None:
+    text = json.dumps({"message": "Your account has generated excess API activity. ERROR_APIUSAGE_EXCEEDED"}).encode()
+    sandbox.faults.add(Fault("answer", method="PUT", times=3, response=answer(400, text)))
+    assert pipeline.load(MANY).code == 0
+    assert time.naps.count(300.0) == 3
+
+
+def test_slots_that_others_hold_are_waited_for(pipeline: Pipeline, sandbox: Sandbox, time: FakeTime) -> None:
+    sandbox.account.busy_imports = 25
+
+    def let_go(_seconds: float) -> None:
+        if time.seconds > 1_200:
+            sandbox.account.busy_imports = 0
+
+    sleep = time.sleep
+
+    def watched(seconds: float) -> None:
+        sleep(seconds)
+        let_go(seconds)
+
+    time.sleep = watched  # type: ignore[method-assign]  # the test's own clock
+    assert pipeline.load(MANY).code == 0
+    assert [call.status for call in sandbox.journal.imports()].count(429) > 3
+
+
+def test_slots_that_never_come_free_end_the_run(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    sandbox.account.busy_imports = 25
+    outcome = pipeline.load(MANY)
+    assert (outcome.code, outcome.output) == (1, "")
+    assert "slots for imports" in outcome.errors[-1]
