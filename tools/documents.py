@@ -14,8 +14,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = ("tap-nosto-segments", "target-dotdigital")
-BUILT_IN = ("stream_maps", "stream_map_config", "faker_config", "flattening_enabled", "flattening_max_depth")
-BUILT_IN += ("flattening_max_key_length", "flattening_separator")
+BUILT_IN = {"stream_maps", "stream_map_config", "faker_config", "flattening_enabled", "flattening_max_depth"} | {
+    "flattening_max_key_length",
+    "flattening_separator",
+}
 # the project keeps these beside each other, a folder for each environment
 PLACES = {
     "snapshot_uri": "$MELTANO_PROJECT_ROOT/var/$MELTANO_ENVIRONMENT/snapshots",

@@ -23,7 +23,7 @@ from tap_nosto_segments.settings import Settings
 from tap_nosto_segments.streams import SNAPSHOT, ContactSegmentsStream, ExportStream, SegmentChangesStream, SegmentsStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from types import FrameType
 
     from singer_sdk import Stream
@@ -45,8 +45,10 @@ class TapNostoSegments(Tap):
         PluginCapabilities.STRUCTURED_LOGGING,
     ]
 
-    #: Waits between two tries; tests put their own in its place.
-    sleep: ClassVar[Callable[[float], None]] = staticmethod(time.sleep)
+    @staticmethod
+    def sleep(seconds: float) -> None:
+        """Wait between two tries; tests put their own in its place."""
+        time.sleep(seconds)
 
     @override
     def discover_streams(self) -> Sequence[Stream]:

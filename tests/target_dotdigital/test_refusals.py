@@ -134,7 +134,7 @@ def test_batch_messages_are_refused(pipeline: Pipeline) -> None:
     assert_refused(pipeline, pipeline.load(ONE + json.dumps(batch) + "\n"), "BATCH", "batch_config")
 
 
-def test_check_reads_and_writes_nothing(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_check_reads_and_writes_nothing(pipeline: Pipeline) -> None:
     outcome = run_target(pipeline.target, "", pipeline.time, check=True)
     assert outcome.code == 0, outcome.log
     assert "Demo shop" in outcome.output
