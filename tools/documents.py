@@ -14,7 +14,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = ("tap-nosto-segments", "target-dotdigital")
-BUILT_IN = {"stream_maps", "stream_map_config", "faker_config", "flattening_enabled", "flattening_max_depth"} | {
+BUILT_IN = {"stream_maps", "stream_map_config", "faker_config"}
+FLATTENING = "flattening_"
     "flattening_max_key_length",
     "flattening_separator",
 }
@@ -32,7 +33,7 @@ def settings_of(plugin: str) -> dict[str, dict[str, Any]]:
     about = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)  # noqa: S603 - our own command
     schema = about["settings"]
     required = set(schema.get("required", []))
-    return {name: {**facts, "required": name in required} for name, facts in schema["properties"].items() if name not in BUILT_IN}
+    return {name: {**facts, "required": name in required} for name, facts in schema["properties"].items() if name not in BUILT_IN and not name.startswith(FLATTENING)}
 
 
 def meltano_settings(plugin: str) -> str:

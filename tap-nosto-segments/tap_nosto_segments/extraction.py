@@ -44,7 +44,7 @@ class Extraction:
         settings: Settings,
         bookmarks: Sequence[str | None],
         nosto: Nosto,
-        now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+        now: Callable[[], datetime.datetime],
     ) -> None:
         """Fetch the export and store its snapshot, unless it is the one that is known."""
         self._settings = settings

@@ -83,7 +83,7 @@ class SnapshotStore:
             self._files.makedirs(self._root, exist_ok=True)
             if isinstance(self._files, LocalFileSystem):
                 Path(self._root).chmod(0o700)
-            names = [posixpath.basename(path) for path in self._files.ls(self._root, detail=False, refresh=True)]
+            names = self._names()
         except Exception as error:  # noqa: BLE001 - each file system raises its own
             self._fail("cannot be opened", error)
         self._manifests = {
@@ -149,6 +149,12 @@ class SnapshotStore:
                 self._fail("cannot be cleaned", error)
             del self._manifests[manifest.id]
         return len(gone)
+
+    def _names(self) -> list[str]:
+        try:
+            return [posixpath.basename(path) for path in self._files.ls(self._root, detail=False, refresh=True)]
+        except FileNotFoundError:
+            return []  # object stores know no empty folders
 
     def _manifest(self, name: str) -> Manifest | None:
         try:

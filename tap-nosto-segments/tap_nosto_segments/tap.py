@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import signal
 import sys
@@ -50,6 +51,11 @@ class TapNostoSegments(Tap):
         """Wait between two tries; tests put their own in its place."""
         time.sleep(seconds)
 
+    @staticmethod
+    def now() -> datetime.datetime:
+        """Give the time in UTC; tests put their own in its place."""
+        return datetime.datetime.now(datetime.UTC)
+
     @override
     def discover_streams(self) -> Sequence[Stream]:
         return [ContactSegmentsStream(self), SegmentChangesStream(self), SegmentsStream(self)]
@@ -71,7 +77,7 @@ class TapNostoSegments(Tap):
             for stream in self.streams.values()
             if stream.selected and isinstance(stream, ExportStream) and stream.replication_key
         ]
-        return Extraction(self.settings, bookmarks, Nosto(self.settings.request_timeout, self.sleep))
+        return Extraction(self.settings, bookmarks, Nosto(self.settings.request_timeout, self.sleep), self.now)
 
     @classmethod
     @override

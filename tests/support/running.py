@@ -106,13 +106,19 @@ def _captured() -> Iterator[tuple[io.StringIO, io.StringIO]]:
         root.setLevel(level)
 
 
-def run_tap(config: dict[str, Any], state: dict[str, Any] | None = None, catalog: dict[str, Any] | None = None) -> Outcome:
+def run_tap(
+    config: dict[str, Any],
+    state: dict[str, Any] | None = None,
+    catalog: dict[str, Any] | None = None,
+    moment: datetime.datetime | None = None,
+) -> Outcome:
     """Run the tap in this process, by the entry that its command uses."""
 
     class Timed(TapNostoSegments):
         """The tap, without waiting."""
 
         sleep = staticmethod(lambda _seconds: None)
+        now = staticmethod(TapNostoSegments.now if moment is None else lambda: moment)
 
     code = 0
     with _captured() as (output, log):
