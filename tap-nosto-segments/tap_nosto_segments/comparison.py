@@ -1,4 +1,7 @@
-"""What changed between snapshots, as SQL over their Parquet files. Pure: builds queries, runs none."""
+"""What changed between snapshots, as SQL over their Parquet files. Pure: builds queries, runs none.
+
+The addresses that differ are first put into a table: joins that run at the same time would each claim their memory.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def selected(names: Sequence[str]) -> str:
+def selected(names: Sequence[str], *, everything: bool = False) -> str:
     """Query the table `contacts` for a snapshot: every contact, sorted, with its chosen segments."""
+    if everything:
+        return "SELECT email, names AS segments FROM contacts ORDER BY email"
     chosen = f"list_filter(names, lambda name: name IN ({', '.join(map(literal, names))}))" if names else "CAST([] AS VARCHAR[])"
     return f"SELECT email, {chosen} AS segments FROM contacts ORDER BY email"  # noqa: S608 - every part is quoted
 
@@ -25,50 +30,55 @@ def all_contacts(new: Path, exported_at: str) -> str:
     """  # noqa: S608 - every part is quoted
 
 
-def changed_contacts(new: Path, bases: Sequence[Path], exported_at: str) -> str:
-    """Query the contacts that differ between a snapshot and any of its bases; who is in a base only has vanished."""
-    differing = " UNION ".join(
-        f"""
+def differing(new: Path, base: Path) -> str:
+    """Query the addresses whose segments differ between a snapshot and a base, or that only one of them holds."""
+    return f"""
         SELECT coalesce(new.email, base.email) AS email
-        FROM {_table(new)} AS new FULL JOIN {_table(base)} AS base USING (email)
-        WHERE new.email IS NULL OR base.email IS NULL OR new.segments <> base.segments
-        """  # noqa: S608 - every part is quoted
-        for base in bases
-    )
+        FROM {_hashed(new)} AS new FULL JOIN {_hashed(base)} AS base USING (email)
+        WHERE new.hash IS DISTINCT FROM base.hash
+    """  # noqa: S608 - every part is quoted
+
+
+def changed_contacts(new: Path, exported_at: str) -> str:
+    """Query the contacts of the table `differing` as they are now; those that the snapshot does not hold have vanished."""
     stamp = literal(exported_at)
     return f"""
-        SELECT
-            email,
-            coalesce(new.segments, []) AS segments,
-            {stamp} AS exported_at,
-            CASE WHEN new.segments IS NULL THEN {stamp} END AS _sdc_deleted_at
-        FROM ({differing}) AS differing LEFT JOIN {_table(new)} AS new USING (email)
-        ORDER BY email
+        SELECT email, segments, {stamp} AS exported_at, CAST(NULL AS VARCHAR) AS _sdc_deleted_at
+        FROM {_table(new)} SEMI JOIN differing USING (email)
+        UNION ALL
+        SELECT email, CAST([] AS VARCHAR[]), {stamp}, {stamp}
+        FROM (SELECT DISTINCT email FROM differing) ANTI JOIN (SELECT email FROM {_table(new)}) USING (email)
     """  # noqa: S608 - every part is quoted
 
 
 def moves(new: Path, base: Path | None, exported_at: str) -> str:
-    """Query who entered and who left which segment since the base; without one, everybody entered."""
-    old = _table(base) if base else "(SELECT '' AS email, CAST([] AS VARCHAR[]) AS segments WHERE false)"
-    return f"""
-        WITH compared AS (
-            SELECT
-                coalesce(new.email, base.email) AS email,
-                coalesce(new.segments, []) AS now,
-                coalesce(base.segments, []) AS before
-            FROM {_table(new)} AS new FULL JOIN {old} AS base USING (email)
-            WHERE new.segments IS DISTINCT FROM base.segments
-        )
-        SELECT email, segment, {literal(exported_at)} AS exported_at, change FROM (
-            SELECT email, unnest(list_filter(now, lambda name: NOT list_contains(before, name))) AS segment, 'entered' AS change
-            FROM compared
+    """Query who entered and who left which segment since the base, by the table `differing`; without one, all entered."""
+    changes = f"""
+        SELECT email, unnest(segments) AS segment, 1 AS entered FROM {_table(new)}
+    """  # noqa: S608 - every part is quoted
+    if base is not None:
+        changes = f"""
+            SELECT email, unnest(segments) AS segment, 1 AS entered FROM {_table(new)} SEMI JOIN differing USING (email)
             UNION ALL
-            SELECT email, unnest(list_filter(before, lambda name: NOT list_contains(now, name))) AS segment, 'left' AS change
-            FROM compared
-        )
-        ORDER BY email, segment
+            SELECT email, unnest(segments) AS segment, -1 AS entered FROM {_table(base)} SEMI JOIN differing USING (email)
+        """  # noqa: S608 - every part is quoted
+    return f"""
+        SELECT
+            email,
+            segment,
+            {literal(exported_at)} AS exported_at,
+            CASE WHEN sum(entered) > 0 THEN 'entered' ELSE 'left' END AS change
+        FROM ({changes}) GROUP BY email, segment HAVING sum(entered) <> 0
     """  # noqa: S608 - every part is quoted
 
 
 def _table(path: Path) -> str:
     return f"read_parquet({literal(str(path))})"
+
+
+def _hashed(path: Path) -> str:
+    """Query a snapshot with 64 bits in place of its lists, so that many times more of it fits in memory.
+
+    Two lists of one contact that differ and hash alike would be missed: one in 10^19.
+    """
+    return f"(SELECT email, hash(segments) AS hash FROM {_table(path)})"  # noqa: S608 - every part is quoted

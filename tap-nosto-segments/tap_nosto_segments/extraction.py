@@ -55,6 +55,7 @@ class Extraction:
         # the SDK tells nobody that a run has ended: whoever lets go of this object cleans up
         self.close = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._files: dict[str, Path | None] = {}
+        self._compared: list[Path] = []
         try:
             self._database = connect(self._folder)
             self.catalogue_error: CatalogueError | None = None
@@ -93,7 +94,8 @@ class Extraction:
                     "emitted. Nothing is lost; keep the snapshot folder from one run to the next."
                 )
             return comparison.all_contacts(_there(new), self.exported_at), True
-        return comparison.changed_contacts(_there(new), whole, self.exported_at), False
+        self._differing(_there(new), whole)
+        return comparison.changed_contacts(_there(new), self.exported_at), False
 
     def moves(self, bookmark: str | None) -> str | None:
         """Give the query for who entered and left which segment since the bookmark; None: nothing is new."""
@@ -106,7 +108,19 @@ class Extraction:
                 "The snapshot that the bookmark names is missing or damaged: the history since then is unknown, and every contact "
                 "of a segment is reported as entering it now."
             )
-        return comparison.moves(_there(self._file(self.current)), old, self.exported_at)
+        new = _there(self._file(self.current))
+        if old is not None:
+            self._differing(new, [old])
+        return comparison.moves(new, old, self.exported_at)
+
+    def _differing(self, new: Path, bases: Sequence[Path]) -> None:
+        """Find the addresses that differ from any base; two streams that go by the same base share the work."""
+        if self._compared == bases:
+            return
+        self._database.execute("CREATE OR REPLACE TABLE differing (email VARCHAR)")
+        for base in bases:
+            self._database.execute(f"INSERT INTO differing {comparison.differing(new, base)}")
+        self._compared = list(bases)
 
     def rows(self, query: str) -> Iterator[list[tuple[object, ...]]]:
         """Run a query; give its rows in batches, so that memory stays flat."""
@@ -160,7 +174,9 @@ class Extraction:
             self._warn_of_renames(renamed)
         chosen = self._settings.selection.chosen(parsed.counts)
         path = self._folder / "snapshot.parquet"
-        self._database.execute(f"COPY ({comparison.selected(chosen)}) TO '{path}' (FORMAT parquet, COMPRESSION zstd)")
+        self._database.execute(
+            f"COPY ({comparison.selected(chosen, everything=len(chosen) == len(parsed.counts))}) TO '{path}' (FORMAT parquet, COMPRESSION zstd)"
+        )
         self._database.execute("DROP VIEW contacts; DROP TABLE doubled; DROP TABLE lines")
         manifest = self._store.add(path, lambda *place: self._manifest(export, parsed, exported_at, segments, place))
         self._files[manifest.id] = path

@@ -67,22 +67,17 @@ def parse(path: Path, identifier: str | None, database: duckdb.DuckDBPyConnectio
 
 
 def _parse(path: Path, key: str | None, database: duckdb.DuckDBPyConnection) -> Parsed:
-    name = key or "segments"  # any will do where there is no record
-    pointer = literal("/" + name.replace("~", "~0").replace("/", "~1"))
-    member = literal(f'$."{name.replace(chr(34), chr(92) + chr(34))}"[*]')
     # Malformed lines arrive as NULL. A line without a list of names says nothing about its contact: to read it as "in no
     # segment" would take every label away.
     database.execute(f"""
         CREATE TABLE lines AS
         SELECT
-            lower(trim(json_extract_string(json, '/email'), {literal(WHITESPACE)})) AS email,
-            json IS NOT NULL
-                AND coalesce(json_type(json, '/email') = 'VARCHAR', false)
-                AND email <> ''
-                AND coalesce(json_type(json, {pointer}) = 'ARRAY', false)
-                AND len(list_filter(json_type(json, {member}), lambda kind: kind <> 'VARCHAR')) = 0 AS valid,
-            CASE WHEN valid THEN from_json(json_extract(json, {pointer}), '["VARCHAR"]') END AS names
-        FROM read_ndjson_objects({literal(str(path))}, ignore_errors = true, maximum_object_size = {LARGEST_LINE})
+            lower(trim(raw.email ->> '$', {literal(WHITESPACE)})) AS email,
+            coalesce(json_type(raw.email) = 'VARCHAR' AND json_type(raw.names) = 'ARRAY', false)
+                AND trim(raw.email ->> '$', {literal(WHITESPACE)}) <> ''
+                AND len(list_filter(json_type(raw.names, '$[*]'), lambda kind: kind <> 'VARCHAR')) = 0 AS valid,
+            CASE WHEN valid THEN list_sort(list_distinct(from_json(raw.names, '["VARCHAR"]'))) END AS names
+        FROM ({_source(path, key or "segments")}) AS raw
     """)  # noqa: S608 - every part is quoted
     lines, valid, distinct = _numbers(
         database, "SELECT count(*), count(*) FILTER (valid), count(DISTINCT email) FILTER (valid) FROM lines"
@@ -90,7 +85,7 @@ def _parse(path: Path, key: str | None, database: duckdb.DuckDBPyConnection) -> 
     database.execute("""
         CREATE TABLE doubled AS SELECT email FROM lines WHERE valid GROUP BY email HAVING count(*) > 1;
         CREATE VIEW contacts AS
-        SELECT email, list_sort(list_distinct(names)) AS names FROM lines
+        SELECT email, names FROM lines
         WHERE valid AND NOT EXISTS (SELECT 1 FROM doubled WHERE doubled.email = lines.email)
         UNION ALL
         SELECT email, list_sort(list_distinct(flatten(list(names)))) AS names FROM lines
@@ -100,6 +95,20 @@ def _parse(path: Path, key: str | None, database: duckdb.DuckDBPyConnection) -> 
         database.execute("SELECT name, count(*) FROM (SELECT unnest(names) AS name FROM contacts) GROUP BY name").fetchall()
     )
     return Parsed(key, lines, lines - valid, valid - distinct, distinct, counts)
+
+
+def _source(path: Path, key: str) -> str:
+    """Query an export for two columns of JSON: email and names."""
+    options = f"ignore_errors = true, maximum_object_size = {LARGEST_LINE}"
+    if key.casefold() != "email":
+        columns = f"columns = {{'email': 'JSON', {literal(key)}: 'JSON'}}"
+        name = '"' + key.replace('"', '""') + '"'
+        read = f"read_json({literal(str(path))}, format = 'newline_delimited', {columns}, {options})"
+        return f"SELECT email, {name} AS names FROM {read}"  # noqa: S608 - every part is quoted
+    # DuckDB's columns know no capitals, so a key that differs from "email" only in them has to be asked for by name
+    pointer = literal("/" + key)
+    read = f"read_ndjson_objects({literal(str(path))}, {options})"
+    return f"SELECT json -> '/email' AS email, json -> {pointer} AS names FROM {read}"  # noqa: S608 - every part is quoted
 
 
 def _numbers(database: duckdb.DuckDBPyConnection, query: str) -> tuple[int, ...]:

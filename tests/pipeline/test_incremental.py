@@ -31,7 +31,9 @@ def lines(contacts: dict[str, list[str]], key: str = "nosto_segments") -> bytes:
 
 def went(first: dict[str, list[str]], second: dict[str, list[str]]) -> set[str]:
     """Give the contacts whose labels differ between two days."""
-    return {email for email in set(first) | set(second) if first.get(email, []) != second.get(email, [])} | (set(second) - set(first))
+    return {email for email in set(first) | set(second) if first.get(email, []) != second.get(email, [])} | (
+        set(second) - set(first)
+    )
 
 
 def test_ten_days_send_what_changed_and_nothing_else(pipeline: Pipeline) -> None:
@@ -143,7 +145,9 @@ def test_the_selection_widened_narrowed_and_changed(pipeline: Pipeline) -> None:
     for number, chosen in enumerate((["VIP*"], ["*"], ["Affinity*"], ["Affinity*", "VIP"], [])):
         pipeline.export(body)  # the same export, the same time
         pipeline.tap["segments"] = chosen
-        pipeline.target["brakes_released_on"] = datetime.datetime.fromtimestamp(pipeline.time.wall(), datetime.UTC).date().isoformat()
+        pipeline.target["brakes_released_on"] = (
+            datetime.datetime.fromtimestamp(pipeline.time.wall(), datetime.UTC).date().isoformat()
+        )
         assert pipeline.run().code == 0, number
         assert_account(pipeline.sandbox, expected(body, chosen))
     assert everything
@@ -261,7 +265,11 @@ def test_a_renamed_segment_is_told_and_carried_over_in_one_pass(pipeline: Pipeli
 
 def test_a_renamed_segment_that_is_no_longer_chosen_is_a_shrinking(pipeline: Pipeline) -> None:
     shop = Shop(1_000, change_per_mille=0, vanish_per_mille=0, renames=((1, "VIP", "Very important"),))
-    pipeline.tap |= {"api_token": pipeline.sandbox.nosto.api_token, "graphql_url": pipeline.sandbox.graphql_url, "segments": ["VIP"]}
+    pipeline.tap |= {
+        "api_token": pipeline.sandbox.nosto.api_token,
+        "graphql_url": pipeline.sandbox.graphql_url,
+        "segments": ["VIP"],
+    }
     for day in (0, 1):
         pipeline.export(shop.export(day), day)
         pipeline.sandbox.nosto.segments = list(shop.catalogue(day))
@@ -354,7 +362,11 @@ def test_each_stream_goes_by_its_own_bookmark(pipeline: Pipeline) -> None:
 def test_the_catalogue_joins_ids_and_counts(pipeline: Pipeline) -> None:
     pipeline.export(lines({"a@example.com": ["X", "Y"], "b@example.com": ["X"]}))
     pipeline.sandbox.nosto.segments = [("1" * 24, "X"), ("2" * 24, "Never"), (None, "Y"), ("3" * 24, None)]
-    pipeline.tap |= {"api_token": pipeline.sandbox.nosto.api_token, "graphql_url": pipeline.sandbox.graphql_url, "exclude_segments": ["Y"]}
+    pipeline.tap |= {
+        "api_token": pipeline.sandbox.nosto.api_token,
+        "graphql_url": pipeline.sandbox.graphql_url,
+        "exclude_segments": ["Y"],
+    }
     pipeline.catalog = selecting("segments")
     assert pipeline.extract().records("segments") == [
         {"name": "Never", "id": "2" * 24, "selected": True, "contact_count": 0},
@@ -363,7 +375,9 @@ def test_the_catalogue_joins_ids_and_counts(pipeline: Pipeline) -> None:
     ]
 
 
-@pytest.mark.parametrize("body", [b'{"errors":[{"message":"secret@example.com"}]}', b'{"data":null}', b"<html>", b"[]", b'{"data":{"segments":5}}'])
+@pytest.mark.parametrize(
+    "body", [b'{"errors":[{"message":"secret@example.com"}]}', b'{"data":null}', b"<html>", b"[]", b'{"data":{"segments":5}}']
+)
 def test_a_broken_catalogue_stops_only_those_who_asked_for_it(pipeline: Pipeline, body: bytes) -> None:
     pipeline.export(lines(A))
     pipeline.tap |= {"api_token": pipeline.sandbox.nosto.api_token, "graphql_url": pipeline.sandbox.graphql_url}
