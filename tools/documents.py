@@ -14,11 +14,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = ("tap-nosto-segments", "target-dotdigital")
-BUILT_IN = {"stream_maps", "stream_map_config", "faker_config"}
-FLATTENING = "flattening_"
-    "flattening_max_key_length",
-    "flattening_separator",
-}
+BUILT_IN = ("stream_map", "faker_config", "flattening_")
 # the project keeps these beside each other, a folder for each environment
 PLACES = {
     "snapshot_uri": "$MELTANO_PROJECT_ROOT/var/$MELTANO_ENVIRONMENT/snapshots",
@@ -33,7 +29,11 @@ def settings_of(plugin: str) -> dict[str, dict[str, Any]]:
     about = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)  # noqa: S603 - our own command
     schema = about["settings"]
     required = set(schema.get("required", []))
-    return {name: {**facts, "required": name in required} for name, facts in schema["properties"].items() if name not in BUILT_IN and not name.startswith(FLATTENING)}
+    return {
+        name: {**facts, "required": name in required}
+        for name, facts in schema["properties"].items()
+        if not name.startswith(BUILT_IN)
+    }
 
 
 def meltano_settings(plugin: str) -> str:

@@ -174,9 +174,8 @@ class Extraction:
             self._warn_of_renames(renamed)
         chosen = self._settings.selection.chosen(parsed.counts)
         path = self._folder / "snapshot.parquet"
-        self._database.execute(
-            f"COPY ({comparison.selected(chosen, everything=len(chosen) == len(parsed.counts))}) TO '{path}' (FORMAT parquet, COMPRESSION zstd)"
-        )
+        query = comparison.selected(chosen, everything=len(chosen) == len(parsed.counts))
+        self._database.execute(f"COPY ({query}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd)")
         self._database.execute("DROP VIEW contacts; DROP TABLE doubled; DROP TABLE lines")
         manifest = self._store.add(path, lambda *place: self._manifest(export, parsed, exported_at, segments, place))
         self._files[manifest.id] = path
