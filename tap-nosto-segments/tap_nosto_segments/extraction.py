@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from tap_nosto_segments import catalogue, comparison, guards
-from tap_nosto_segments.database import connect
+from tap_nosto_segments.database import connect, literal
 from tap_nosto_segments.errors import CatalogueError, SnapshotError
 from tap_nosto_segments.export import Export, Validators, fetch
 from tap_nosto_segments.parsing import Parsed, parse

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from target_dotdigital.addresses import is_address, normalise
+from target_dotdigital.book import EMPTY, Book, Desired
 from target_dotdigital.errors import DeliveryError
-from target_dotdigital.ledger import EMPTY, Book, Desired
 from target_dotdigital.tables import contacts
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ class Collector:
         if self._settings.on_removed == "clear":
             for stream in sorted(self._versions | {stream for stream, whole in self._early.items() if whole}):
                 self.intake.vanished += self.book.vanish_unseen(stream)
+                self.book.describe(whole=True)
         return self.intake
 
     def flush(self) -> None:

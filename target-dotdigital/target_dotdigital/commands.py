@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from target_dotdigital import account as accounts
+from target_dotdigital.errors import SettingsError
+from target_dotdigital.forget import forget
+from target_dotdigital.reconcile import Drift, reconcile
+from target_dotdigital.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,11 +33,61 @@ def check(settings: Settings, clock: Clock, _value: Any) -> None:
     click.echo("All right: login, region and rights are as they should be. Nothing was written.")
 
 
-COMMANDS: dict[str, Callable[[Settings, Clock, Any], None]] = {"check": check}
+def show_review(settings: Settings, clock: Clock, _value: Any) -> None:
+    """Show the review of what waits in the ledger."""
+    click.echo(Session(settings, clock).review())
+
+
+def run_reconcile(settings: Settings, clock: Clock, _value: Any) -> None:
+    """Read dotdigital back, and show what differs from the ledger."""
+    total, drift, waiting = reconcile(settings, clock)
+    click.echo(f"{total:>12,}  contacts read back from dotdigital")
+    for kind in Drift:
+        click.echo(f"{drift[kind]:>12,}  {kind.value}")
+    click.echo(f"{waiting:>12,}  contacts wait for the next run, which puts them right within the brakes")
+    click.echo("Nothing was written to dotdigital.")
+
+
+def run_restore(settings: Settings, clock: Clock, run: Any) -> None:
+    """Put back what a run replaced."""
+    if run is None:
+        msg = "Which run is to be put back? Give its number with --run; nothing was done."
+        raise SettingsError(msg)
+    session = Session(settings, clock)
+    session.restore(int(run))
+    session.finish()
+    click.echo(session.report.summary())
+    click.echo("Mend the cause, then run once with --full-refresh: the tap takes what was put back for delivered.")
+
+
+def run_forget(settings: Settings, _clock: Clock, address: Any) -> None:
+    """Remove an address from everything that the target keeps."""
+    places = forget(settings, str(address))
+    click.echo(f"Removed from {places} places. Reports hold no addresses; snapshots follow Nosto's own export.")
+
+
+COMMANDS: dict[str, Callable[[Settings, Clock, Any], None]] = {
+    "check": check,
+    "review": show_review,
+    "reconcile": run_reconcile,
+    "restore": run_restore,
+    "forget": run_forget,
+}
 
 
 def options() -> list[click.Option]:
     """Give the command line's options."""
     return [
         click.Option(["--check"], is_flag=True, help="Log in and read the account; write nothing."),
+        click.Option(
+            ["--review"], is_flag=True, help="Show what waits in the ledger, the active programs and the activation code."
+        ),
+        click.Option(["--reconcile"], is_flag=True, help="Read dotdigital back, show drift, rebuild a lost ledger."),
+        click.Option(["--restore"], is_flag=True, help="Put back what the run given by --run replaced, within the brakes."),
+        click.Option(
+            ["--run"], type=click.IntRange(min=1), help="The run to put back; reports and the summary line give its number."
+        ),
+        click.Option(
+            ["--forget"], metavar="EMAIL", help="Remove an address from ledger, before-images and the file of refused contacts."
+        ),
     ]

@@ -10,8 +10,8 @@ from urllib.parse import parse_qs, quote, urlsplit
 import msgspec
 
 from target_dotdigital.addresses import normalise
+from target_dotdigital.book import EMPTY, Observed
 from target_dotdigital.errors import ApiError
-from target_dotdigital.ledger import EMPTY, Observed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

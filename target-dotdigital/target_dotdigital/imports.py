@@ -70,6 +70,7 @@ class Imports:
         log: where imports are written down before they are sent.
         shape: how rows look.
         clock: what waiting is measured by.
+        tally: where outcomes are counted.
         most_open: most imports open at once.
         first_interval: seconds before an import is first asked after.
         timeout: seconds to wait for an import.
@@ -81,6 +82,7 @@ class Imports:
         log: DeliveryLog,
         shape: Shape,
         clock: Clock,
+        tally: Tally,
         *,
         most_open: int,
         first_interval: float,
@@ -97,7 +99,7 @@ class Imports:
         self._open: list[_Open] = []
         self._again: list[tuple[list[Row], int]] = []
         self._stopped = False
-        self.tally = Tally()
+        self.tally = tally
 
     def resume(self, found: Iterable[OpenImport]) -> None:
         """Go on waiting for imports of earlier runs, by their ids."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import sqlalchemy as sa
 
-from target_dotdigital.ledger import EMPTY, Book
+from target_dotdigital.book import EMPTY, Book
 from target_dotdigital.tables import contacts
 
 if TYPE_CHECKING:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import collections
 import logging
-import weakref
-from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -13,29 +11,26 @@ import msgspec
 import sqlalchemy as sa
 
 from target_dotdigital import account as accounts
+from target_dotdigital.book import Book, open_scope
 from target_dotdigital.collector import Collector, encode, payload
-from target_dotdigital.deliveries import DeliveryLog, Row, begin_run, latest_segments
+from target_dotdigital.deliveries import DeliveryLog, begin_run, latest_segments
+from target_dotdigital.delivery import Delivery, needed_fields
 from target_dotdigital.directory import PAGE, Directory
-from target_dotdigital.errors import BrakeError, DeliveryError, NotActivatedError, TargetError
-from target_dotdigital.imports import Imports, Tally
+from target_dotdigital.errors import BrakeError, DeliveryError, NotActivatedError, SettingsError, TargetError
 from target_dotdigital.labels import Labels, look_alikes
-from target_dotdigital.ledger import Book, Ledger, open_scope
 from target_dotdigital.plan import activation_code, brakes, import_calls, is_active, make_plan
 from target_dotdigital.report import ENDED, Outcome, Report, ReportFolder
 from target_dotdigital.review import review
 from target_dotdigital.tables import contacts
-from target_dotdigital.wire import Shape, chunks
+from target_dotdigital.workplace import Workplace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from target_dotdigital.account import Account
-    from target_dotdigital.ledger import Observed
+    from target_dotdigital.book import Observed
+    from target_dotdigital.plan import Plan
     from target_dotdigital.retry import Clock
     from target_dotdigital.settings import Settings
 
 LOGGER = logging.getLogger("target-dotdigital")
-ROWS = 5_000
 # fewer refusals than this are no sign of something wrong
 FEWEST_REFUSED = 10
 
@@ -56,20 +51,20 @@ class Session:
         self.settings = settings
         self.acknowledged = False
         self._clock = clock
-        self._stack = ExitStack()
-        # the SDK tells nobody that a run broke off: whoever lets go of this object lets go of the ledger, too
-        weakref.finalize(self, self._stack.close)
-        self._tally = Tally()
+        # whether rows are matched by contact id wherever one is known, so that nobody is created
+        self._by_id = not settings.upload_emails
         self.report = Report(started_at=clock.now())
+        self._folder = ReportFolder(settings.report_dir)
+        self._place = Workplace(settings, clock)
         try:
-            self._open()
+            self._open(self._place)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         """Let go of ledger and lock."""
-        self._stack.close()
+        self._place.close()
 
     def finish(self) -> None:
         """Deliver what was collected, and report.
@@ -89,29 +84,47 @@ class Session:
             self._complete_report()
             self.close()
 
-    def _open(self) -> None:
-        settings = self.settings
-        self._folder = ReportFolder(settings.report_dir)
-        self._client, info = accounts.connect(settings, self._clock)
-        self.account = accounts.read_account(settings, self._client, info)
-        LOGGER.info("Account: %s (%d) at %s", self.account.name, self.account.id, self.account.endpoint)
+    def restore(self, run: int) -> None:
+        """Ask for what a run replaced, for contacts that nobody has changed since; `finish` then delivers it.
+
+        Raises:
+            SettingsError: there is no such run.
+        """
+        images = DeliveryLog(self._place.ledger.engine, self.book.scope, run).before_images(run)
+        if not images:
+            msg = f"Run {run} has delivered nothing to this account, address book and data field: nothing can be put back."
+            raise SettingsError(msg)
+        self._by_id = True
+        total = sum(map(self._observe, self._directory().pages()))
+        self.book.describe(account_contacts=total)
+        changed = self.book.put_back(images)
+        LOGGER.info("Restore: run %d delivered to %d contacts, of which %d are as it left them", run, len(images), changed)
+
+    def review(self) -> str:
+        """Give the review of what waits in the ledger; writes nothing."""
+        try:
+            self._prepare()
+            return self._reviewed()
+        finally:
+            self._connection.rollback()
+            self.close()
+
+    def _open(self, place: Workplace) -> None:
+        settings, engine = self.settings, place.ledger.engine
+        self._client, self.account = place.client, place.account
         self.active = is_active(settings, self.account)
-        self._ledger = Ledger(settings.ledger_url)
-        self._stack.callback(self._ledger.close)
-        self._stack.enter_context(self._ledger.locked(self.account.id))
-        writes = self.active and not settings.dry_run
-        key = scope_key(settings, self.account)
         started = self.report.started_at.isoformat()
-        if writes:
-            with self._ledger.engine.begin() as connection:
-                scope = open_scope(connection, key, self.account.id)
+        if self._writes:
+            with engine.begin() as connection:
+                scope = open_scope(connection, place.scope_key, self.account.id)
                 run = begin_run(connection, scope.id, started)
-            self._log = DeliveryLog(self._ledger.engine, scope.id, run)
-            self._resume()
+            self._log = DeliveryLog(engine, scope.id, run)
+            self._delivery = Delivery(place, self._log, started_at=self.report.started_at)
+            self._delivery.resume(self.account)
         # One transaction for all that comes in: a run that may not deliver leaves nothing behind.
-        self._connection = self._stack.enter_context(self._ledger.engine.connect())
-        self._scope = open_scope(self._connection, key, self.account.id)
-        if not writes:
+        self._connection = place.stack.enter_context(engine.connect())
+        self._scope = open_scope(self._connection, place.scope_key, self.account.id)
+        if not self._writes:
             run = begin_run(self._connection, self._scope.id, started)
         self.report.run = run
         self.book = Book(self._connection, self._scope.id, run, uploads=settings.upload_emails)
@@ -119,11 +132,9 @@ class Session:
         self._keep_labels_current()
         self.collector = Collector(self.book, self.labels, settings)
 
-    def _resume(self) -> None:
-        if found := self._log.open_imports():
-            imports = self._imports(self.account)
-            imports.resume(found)
-            self._tally = imports.tally
+    @property
+    def _writes(self) -> bool:
+        return self.active and not self.settings.dry_run
 
     def _keep_labels_current(self) -> None:
         """Make all desired values anew where the settings turn names into other labels than before."""
@@ -135,18 +146,7 @@ class Session:
 
     def _run(self) -> None:
         report, settings = self.report, self.settings
-        report.intake = self.collector.finish()
-        LOGGER.info("Input: %d records, %d contacts, %d left out", *report.received)
-        self._read_back()
-        report.segments = self._count_segments()
-        report.segments_before = msgspec.json.decode(latest_segments(self._connection, self.book.scope) or "{}")
-        report.look_alikes = look_alikes(list(report.segments)[:500], settings.labels.delimiter)
-        report.plan = plan = make_plan(self.book)
-        report.import_calls = import_calls(plan, settings)
-        LOGGER.info(
-            "Plan: %d to create, %d to update, %d to clear, %d to list, %d to repeat, %d right already",
-            *(plan.created, plan.updated, plan.cleared, plan.listed, plan.repeated, plan.untouched),
-        )
+        plan = self._prepare()
         if not self.active:
             self._ask()
         if settings.dry_run:
@@ -160,10 +160,26 @@ class Session:
             )
             raise BrakeError(msg)
         report.outcome = Outcome.FAILED
-        account = accounts.complete(settings, self._client, self.account, self._needed_fields())
+        account = accounts.complete(settings, self._client, self.account, needed_fields(self.book, settings))
         self._connection.commit()
-        self._send(account)
+        self._delivery.deliver(account, self.book.scope, by_id=self._by_id)
         self._judge()
+
+    def _prepare(self) -> Plan:
+        report = self.report
+        report.intake = self.collector.finish()
+        LOGGER.info("Input: %d records, %d contacts, %d left out", *report.received)
+        self._read_back()
+        report.segments = self._count_segments()
+        report.segments_before = msgspec.json.decode(latest_segments(self._connection, self.book.scope) or "{}")
+        report.look_alikes = look_alikes(list(report.segments)[:500], self.settings.labels.delimiter)
+        report.plan = plan = make_plan(self.book)
+        report.import_calls = import_calls(plan, self.settings)
+        LOGGER.info(
+            "Plan: %d to create, %d to update, %d to clear, %d to list, %d to repeat, %d right already",
+            *(plan.created, plan.updated, plan.cleared, plan.listed, plan.repeated, plan.untouched),
+        )
+        return plan
 
     def _read_back(self) -> None:
         """Learn what dotdigital holds of contacts that the ledger has not delivered yet.
@@ -176,7 +192,7 @@ class Session:
         waiting = self.book.count(unknown)
         read = self._scope.account_contacts
         if waiting and (read is None or not self.settings.upload_emails):
-            directory = Directory(self._client, self.account)
+            directory = self._directory()
             if read is not None and waiting <= max(1, read // PAGE):
                 self._observe(directory.look_up(self.book.emails(unknown)))
             else:
@@ -186,6 +202,9 @@ class Session:
             self.book.weigh()
         self.report.unknown = self.book.settle_unknown(vanished_only=self.settings.upload_emails)
 
+    def _directory(self) -> Directory:
+        return Directory(self._client, self.account)
+
     def _observe(self, observed: list[Observed]) -> int:
         self.book.observe(observed)
         return len(observed)
@@ -193,73 +212,28 @@ class Session:
     def _ask(self) -> None:
         report = self.report
         report.outcome = Outcome.NOT_ACTIVATED
-        report.activation_code = activation_code(self.settings, self.account)
-        report.programs = accounts.active_programs(self._client)
-        report.limits = dict(self._client.limits)
-        text = review(report, self.settings, self.account)
+        text = self._reviewed()
         self._folder.write_text("review.txt", text)
         for line in text.splitlines():
             LOGGER.info("%s", line)
         msg = (
-            "Not activated: nothing was written. Read the review above"
-            f" ({self._folder.path / 'review.txt'}). To switch the daily sync on for exactly this, set the setting activation_code to "
-            f"{report.activation_code} (TARGET_DOTDIGITAL_ACTIVATION_CODE={report.activation_code})"
+            f"Not activated: nothing was written. Read the review above ({self._folder.path / 'review.txt'}). To switch the daily sync "
+            f"on for exactly this, set the setting activation_code to {report.activation_code} "
+            f"(TARGET_DOTDIGITAL_ACTIVATION_CODE={report.activation_code})"
         )
         raise NotActivatedError(msg)
 
-    def _needed_fields(self) -> tuple[str, ...]:
-        """Give the data fields that this run writes."""
-        fields = self.settings.labels.fields
-        used = self.book.fields_used(fields[1:]) if len(fields) > 1 else ()
-        stamp = (self.settings.synced_at_field,) if self.settings.synced_at_field else ()
-        return (fields[0], *used, *stamp)
-
-    def _send(self, account: Account) -> None:
-        imports = self._imports(account)
-        imports.tally = self._tally
-        imports.send(chunks(self._rows(), self._shape(account), self.settings.contacts_per_import))
-        self._tally = imports.tally
-
-    def _rows(self) -> Iterator[Row]:
-        """Give the rows to send, by address; memory holds one page of them."""
-        left = self.settings.max_contacts_per_run or None
-        after = ""
-        while left is None or left > 0:
-            with self._ledger.engine.connect() as connection:
-                book = Book(connection, self.book.scope, self.book.run, uploads=self.settings.upload_emails)
-                page = book.pending(ROWS if left is None else min(ROWS, left), after)
-            if not page:
-                return
-            for row in page:
-                by_id = row.vanished or not self.settings.upload_emails
-                yield Row(row.email, row.contact_id if by_id else None, row.confirmed, row.desired)
-            after = page[-1].email
-            left = None if left is None else left - len(page)
-
-    def _imports(self, account: Account) -> Imports:
-        return Imports(
-            self._client,
-            self._log,
-            self._shape(account),
-            self._clock,
-            most_open=self.settings.max_active_imports,
-            first_interval=self.settings.poll_interval,
-            timeout=self.settings.import_timeout,
-        )
-
-    def _shape(self, account: Account) -> Shape:
-        stamp = self.settings.synced_at_field
-        return Shape(
-            book=account.book.id if account.book else None,
-            spelled={name: spelled for name, spelled in account.fields.items() if name != stamp},
-            field=self.settings.data_field,
-            stamp=(account.spelled(stamp), self.report.started_at.strftime("%Y-%m-%dT%H:%M:%SZ")) if stamp else None,
-        )
+    def _reviewed(self) -> str:
+        report = self.report
+        report.activation_code = activation_code(self.settings, self.account)
+        report.programs = accounts.active_programs(self._client)
+        report.limits = dict(self._client.limits)
+        return review(report, self.settings, self.account)
 
     def _judge(self) -> None:
         """Decide whether what was sent has arrived; only then may STATE go out."""
-        report, tally = self.report, self._tally
-        with self._ledger.engine.connect() as connection:
+        report, tally = self.report, self._delivery.tally
+        with self._place.ledger.engine.connect() as connection:
             book = Book(connection, self.book.scope, self.book.run, uploads=self.settings.upload_emails)
             report.left = book.count(contacts.c.pending)
         refused = sum(tally.reasons.values()) + sum(report.intake.invalid.values())
@@ -293,7 +267,8 @@ class Session:
         # what was not committed by now is not to be: no trace of a run that was not allowed to deliver
         self._connection.rollback()
         report = self.report
-        report.tally = self._tally
+        if self._writes:
+            report.tally = self._delivery.tally
         report.calls = dict(sorted(self._client.calls.items()))
         report.waited = self._clock.waited
         report.finished_at = self._clock.now()
@@ -308,14 +283,3 @@ class Session:
                 report.problems.append(f"The ledger could not be read for the report ({type(error).__name__}).")
         self._folder.write(report)
         LOGGER.info("%s", report.summary())
-
-
-def scope_key(settings: Settings, account: Account) -> str:
-    """Name the ledger's part for an account, address book and data field."""
-    if not settings.upload_emails:
-        book = "-"
-    elif settings.address_book_id is not None:
-        book = str(settings.address_book_id)
-    else:
-        book = settings.address_book.strip().lower()
-    return f"{account.id}|{book}|{settings.data_field.upper()}"

@@ -18,6 +18,8 @@ scopes = sa.Table(
     sa.Column("labels", sa.Text),
     # how many contacts dotdigital held when all were read; NULL until then
     sa.Column("account_contacts", sa.Integer),
+    # whether the source has once named all of its contacts, so that any other label is nobody's
+    sa.Column("whole", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 contacts = sa.Table(
@@ -41,6 +43,8 @@ contacts = sa.Table(
     # the last run whose input named the contact
     sa.Column("run", sa.Integer, nullable=False),
     sa.Column("pending", sa.Boolean, nullable=False),
+    # the last reading back of the whole account that found the contact
+    sa.Column("found", _NUMBER),
     sqlite_with_rowid=False,
 )
 sa.Index(

@@ -122,7 +122,7 @@ class TargetDotdigital(Target):
                 if value:
                     config = kwargs["config"]
                     target = cls(config=config.config, parse_env_config=config.parse_env)
-                    COMMANDS[name](target.settings, cls.clock(), value if run is None else run)
+                    COMMANDS[name](target.settings, cls.clock(), run if name == "restore" else value)
                     return
             super().invoke(**kwargs)
         except ConfigValidationError:

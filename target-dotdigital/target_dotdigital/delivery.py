@@ -1,0 +1,115 @@
+"""Delivers what is pending: from the ledger into imports, and their outcomes back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from target_dotdigital.book import Book
+from target_dotdigital.deliveries import DeliveryLog, Row
+from target_dotdigital.errors import DeliveryError
+from target_dotdigital.imports import Imports, Tally
+from target_dotdigital.wire import Shape, chunks
+
+if TYPE_CHECKING:
+    import datetime
+    from collections.abc import Iterator
+
+    from target_dotdigital.account import Account
+    from target_dotdigital.settings import Settings
+    from target_dotdigital.workplace import Workplace
+
+ROWS = 5_000
+
+
+class Delivery:
+    """One run's delivery.
+
+    Args:
+        place: account and ledger.
+        log: where imports are written down.
+        started_at: the time of the run, for the field that tells it.
+
+    Attributes:
+        tally: what became of everything that was sent, imports of earlier runs included.
+    """
+
+    def __init__(self, place: Workplace, log: DeliveryLog, *, started_at: datetime.datetime) -> None:
+        """Start with nothing sent."""
+        self.tally = Tally()
+        self._place = place
+        self._log = log
+        self._started_at = started_at
+
+    def resume(self, account: Account) -> None:
+        """See imports of earlier runs through, by their ids.
+
+        Raises:
+            DeliveryError: one is still not finished.
+        """
+        if not (found := self._log.open_imports()):
+            return
+        imports = self._imports(account)
+        imports.resume(found)
+        if self._log.open_imports():
+            msg = (
+                "An import of an earlier run is still not finished: contacts in it could be overtaken by newer values. Nothing new was "
+                "sent, and the bookmark stays. Run again later; if it stays so, ask dotdigital's support for the import."
+            )
+            raise DeliveryError(msg)
+
+    def deliver(self, account: Account, scope: int, *, by_id: bool) -> None:
+        """Send what is pending, and wait for all of it.
+
+        Args:
+            account: with address book and data fields, which exist by now.
+            scope: the ledger's part.
+            by_id: whether rows are matched by contact id wherever one is known.
+        """
+        rows = self._rows(scope, by_id=by_id)
+        self._imports(account).send(chunks(rows, self._shape(account), self._place.settings.contacts_per_import))
+
+    def _rows(self, scope: int, *, by_id: bool) -> Iterator[Row]:
+        """Give the rows to send, by address; memory holds one page of them."""
+        settings = self._place.settings
+        left = settings.max_contacts_per_run or None
+        after = ""
+        while left is None or left > 0:
+            with self._place.ledger.engine.connect() as connection:
+                book = Book(connection, scope, self._log.run, uploads=settings.upload_emails)
+                page = book.pending(ROWS if left is None else min(ROWS, left), after)
+            if not page:
+                return
+            for row in page:
+                yield Row(row.email, row.contact_id if row.vanished or by_id else None, row.confirmed, row.desired)
+            after = page[-1].email
+            left = None if left is None else left - len(page)
+
+    def _imports(self, account: Account) -> Imports:
+        settings = self._place.settings
+        return Imports(
+            self._place.client,
+            self._log,
+            self._shape(account),
+            self._place.clock,
+            self.tally,
+            most_open=settings.max_active_imports,
+            first_interval=settings.poll_interval,
+            timeout=settings.import_timeout,
+        )
+
+    def _shape(self, account: Account) -> Shape:
+        settings = self._place.settings
+        stamp = settings.synced_at_field
+        return Shape(
+            book=account.book.id if account.book else None,
+            spelled={name: spelled for name, spelled in account.fields.items() if name != stamp},
+            field=settings.data_field,
+            stamp=(account.spelled(stamp), self._started_at.strftime("%Y-%m-%dT%H:%M:%SZ")) if stamp else None,
+        )
+
+
+def needed_fields(book: Book, settings: Settings) -> tuple[str, ...]:
+    """Give the data fields that a run writes."""
+    first, *spilled = settings.labels.fields
+    stamp = (settings.synced_at_field,) if settings.synced_at_field else ()
+    return (first, *book.fields_used(spilled), *stamp)
