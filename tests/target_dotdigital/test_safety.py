@@ -1,0 +1,466 @@
+"""Safe to switch on and to run: nothing is written without activation, under a brake or in a dry run; what was done can be undone."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from nosto_dotdigital_sandbox import Fault, Shop
+from support.oracle import FIELD, folded
+from support.running import Pipeline, run_target, singer
+from support.wire import contacts_sent
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nosto_dotdigital_sandbox import Sandbox
+
+
+def people(count: int, names: list[str] | None = None) -> list[dict[str, Any]]:
+    return [{"email": f"p{number:04d}@example.com", "segments": ["A"] if names is None else names} for number in range(count)]
+
+
+def values(sandbox: Sandbox) -> dict[str, dict[str, Any]]:
+    return {email: contact.data_fields for email, contact in folded(sandbox.account.snapshot()).items()}
+
+
+# Activation
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data_field": "OTHERFIELD"},
+        {"address_book": "Another book"},
+        {"upload_emails": False},
+        {"segment_delimiter": "|"},
+        {"enclose_segments": True},
+        {"max_value_length": 255},
+        {"overflow": "spill"},
+        {"segment_priority": ["A"]},
+        {"segment_labels": {"A": "B"}},
+        {"synced_at_field": "SYNCED"},
+        {"on_removed": "keep"},
+        {"activation_code": "WRONG"},
+        {"activation_code": None},
+    ],
+)
+def test_another_choice_asks_again_and_writes_nothing(pipeline: Pipeline, change: dict[str, Any]) -> None:
+    assert pipeline.load(singer(people(3))).code == 0
+    before = pipeline.sandbox.account.snapshot()
+    pipeline.sandbox.journal.clear()
+    pipeline.target |= change
+    outcome = pipeline.load(singer(people(3, ["C"])))
+    assert (outcome.code, outcome.output) == (1, "")
+    assert "activation_code" in outcome.errors[-1]
+    assert pipeline.sandbox.journal.writes() == []
+    assert pipeline.sandbox.account.snapshot() == before
+
+
+def test_the_code_lives_through_the_making_of_the_book_and_is_the_same_in_any_spelling(pipeline: Pipeline) -> None:
+    assert pipeline.load(singer(people(1))).code == 0
+    pipeline.target["activation_code"] = f" {pipeline.target['activation_code'].lower()} "
+    assert pipeline.load(singer(people(2))).code == 0
+
+
+def test_the_review_names_everything(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    account = sandbox.account
+    account.add_contact("p0000@example.com", data_fields={"FIRSTNAME": "x"})
+    account.add_field(FIELD)
+    account.add_contact("p0001@example.com", data_fields={FIELD: "A"}, lists={account.add_book("Nosto contacts").id})
+    account.add_contact("p0002@example.com", data_fields={FIELD: "old"})
+    account.programs += [
+        {"id": 1, "name": "Welcome", "status": "Active", "dateCreated": "2026-01-01T09:00:00Z"},
+        {"id": 2, "name": "Old", "status": "Draft", "dateCreated": "2026-01-01T09:00:00Z"},
+    ]
+    pipeline.target |= {"activation_code": None, "max_value_length": 20, "max_contacts_per_run": 2}
+    records = [
+        *people(2),
+        {"email": "p0002@example.com", "segments": []},
+        {"email": "new@example.com", "segments": ["VIP", "VIP Lapsed" * 3]},
+    ]
+    outcome = pipeline.load(singer([*records, {"email": "bad", "segments": []}]))
+    assert outcome.code == 1
+    text = (pipeline.folder / "reports" / "review.txt").read_text()
+    for words in (
+        *("Demo shop (id 101)", sandbox.home_url, "Nosto contacts (id", "1 contacts)", "NOSTOSEGMENT"),
+        *("1  contacts would be created", "1  contacts would get other labels", "1  contacts would lose all labels"),
+        *("1  contacts are right already", "1  records would be left out", "'Welcome'", "'VIP' is part of", "VIP LapsedVIP Lapsed"),
+        *("import calls; the account allows 1,000", "2 contacts in the first run", "join actions", "double opt-in", "subscribed"),
+        f"activation_code: {pipeline.report['activation_code']}",
+    ):
+        assert words in text, words
+    assert "'Old'" not in text
+    assert "@example.com" not in text + outcome.log
+
+
+def test_a_user_who_may_not_see_programs_gets_the_review_all_the_same(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    sandbox.dotdigital.programs_permitted = False
+    pipeline.target["activation_code"] = None
+    pipeline.load(singer(people(1)))
+    assert "not visible to this API user" in (pipeline.folder / "reports" / "review.txt").read_text()
+
+
+def test_the_review_command(pipeline: Pipeline) -> None:
+    outcome = run_target(pipeline.target, "", pipeline.time, review=True)
+    assert outcome.code == 0, outcome.log
+    assert f"activation_code: {pipeline.target['activation_code']}" in outcome.output
+    assert pipeline.sandbox.journal.writes() == []
+
+
+# Brakes
+
+
+@pytest.mark.parametrize(
+    ("records", "words"),
+    [
+        (people(40, []), "40 of 150 labelled contacts (26.7 %) would lose all labels, more than max_clear_percent (20)"),
+        (
+            people(80, ["B"]),
+            "80 of 150 labelled contacts (53.3 %) would have their labels changed, more than max_change_percent (50)",
+        ),
+    ],
+)
+def test_brakes_stop_before_any_write_and_let_one_day_through(
+    pipeline: Pipeline, records: list[dict[str, Any]], words: str
+) -> None:
+    assert pipeline.load(singer(people(150), state={"day": 1})).code == 0
+    before = pipeline.sandbox.account.snapshot()
+    pipeline.sandbox.journal.clear()
+    outcome = pipeline.load(singer(records, state={"day": 2}))
+    assert (outcome.code, outcome.output) == (1, "")
+    assert words in outcome.errors[-1]
+    assert "brakes_released_on" in outcome.errors[-1]
+    assert pipeline.sandbox.journal.writes() == []
+    assert pipeline.sandbox.account.snapshot() == before
+    assert pipeline.report["outcome"] == "braked"
+
+    # nothing of it stays behind: a run with nothing new has nothing to send
+    assert pipeline.load(singer([])).code == 0
+    assert pipeline.sandbox.journal.writes() == []
+
+    pipeline.target["brakes_released_on"] = "2020-01-01"
+    assert pipeline.load(singer(records)).code == 1
+    pipeline.target["brakes_released_on"] = pipeline.time.clock().today().isoformat()
+    assert pipeline.load(singer(records)).code == 0
+
+
+def test_brakes_leave_small_accounts_and_small_changes_alone(pipeline: Pipeline) -> None:
+    pipeline.load(singer(people(99)))
+    assert pipeline.load(singer(people(99, []))).code == 0
+    pipeline.load(singer(people(200)))
+    assert pipeline.load(singer(people(40, []))).code == 0
+
+
+# Dry run
+
+
+def test_a_dry_run_tells_before_and_after_and_writes_nothing(pipeline: Pipeline) -> None:
+    pipeline.load(singer(people(5), state={"day": 1}))
+    before, ledger = pipeline.sandbox.account.snapshot(), (pipeline.folder / "ledger.db").read_bytes()
+    pipeline.sandbox.journal.clear()
+    pipeline.target["dry_run"] = True
+    outcome = pipeline.load(singer([*people(2, ["B"]), {"email": "new@example.com", "segments": ["C"]}], state={"day": 2}))
+    assert (outcome.code, outcome.output) == (0, "")
+    assert pipeline.sandbox.journal.writes() == []
+    assert pipeline.sandbox.account.snapshot() == before
+    assert (pipeline.folder / "ledger.db").read_bytes() == ledger
+    assert pipeline.report["outcome"] == "dry run"
+    assert pipeline.report["plan"]["samples"] == [
+        {"before": {FIELD: "A"}, "after": {FIELD: "B"}, "contacts": 2},
+        {"before": None, "after": {FIELD: "C"}, "contacts": 1},
+    ]
+    pipeline.target["dry_run"] = False
+    assert pipeline.load(singer([])).code == 0
+    assert pipeline.report["sent"] == 0
+
+
+def test_a_first_load_can_be_ramped_up(pipeline: Pipeline) -> None:
+    pipeline.target["max_contacts_per_run"] = 40
+    for text, there in ((singer(people(100)), 40), (singer([]), 80), (singer([]), 100), (singer([]), 100)):
+        outcome = pipeline.load(text)
+        assert outcome.code == 0
+        assert outcome.state is not None
+        assert len(pipeline.sandbox.account.snapshot()) == there
+    assert pipeline.report["left_for_later"] == 0
+
+
+# No uploads
+
+
+def test_without_uploads_nobody_is_created(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    account = sandbox.account
+    for number in range(0, 60, 2):
+        account.add_contact(f"P{number:04d}@example.com", data_fields={"FIRSTNAME": "x"})
+    pipeline.target["upload_emails"] = False
+    pipeline.activate()
+    assert pipeline.load(singer(people(60))).code == 0
+    assert values(sandbox) == {f"p{number:04d}@example.com": {"FIRSTNAME": "x", FIELD: "A"} for number in range(0, 60, 2)}
+    assert all(isinstance(one, int) for one in contacts_sent(sandbox))
+    assert not any(contact.lists for contact in account.contacts.values())
+    assert pipeline.report["unknown_to_dotdigital"] == 30
+    assert sorted(book.name for book in account.books.values()) == ["Newsletter"]
+
+    # deleted meanwhile: refused, and not made again
+    account.remove_contact("p0000@example.com")
+    assert pipeline.load(singer(people(60, ["B"]))).code == 0
+    assert set(values(sandbox)) == {f"p{number:04d}@example.com" for number in range(2, 60, 2)}
+    assert pipeline.report["refusals"] == {"invalidContactId": 1}
+
+    # made by somebody else since: found by its new id
+    account.add_contact("p0001@example.com")
+    account.add_contact("p0000@example.com")
+    assert pipeline.load(singer(people(2, ["C"]))).code == 0
+    assert values(sandbox)["p0001@example.com"] == {FIELD: "C"}
+    assert values(sandbox)["p0000@example.com"] == {FIELD: "C"}
+
+
+@pytest.mark.parametrize(
+    "email", ["o'neil+news@example.com", "a&b=c@example.com", "per%cent@example.com", "wh?at#x@example.com", "ü/ö@example.com"]
+)
+def test_addresses_are_asked_for_one_by_one_whatever_they_hold(pipeline: Pipeline, sandbox: Sandbox, email: str) -> None:
+    pipeline.target["upload_emails"] = False
+    pipeline.activate()
+    pipeline.load(singer(people(1)))
+    sandbox.account.add_contact(email)
+    assert pipeline.load(singer([{"email": email, "segments": ["A"]}])).code == 0
+    assert values(sandbox)[email] == {FIELD: "A"}
+    assert [call for call in sandbox.journal.calls("dotdigital", "GET") if "/contacts/v3/email/" in call.path]
+
+
+# Reconcile
+
+
+def reconcile(pipeline: Pipeline) -> dict[str, int]:
+    outcome = run_target(pipeline.target, "", pipeline.time, reconcile=True)
+    assert outcome.code == 0, outcome.log
+    found = re.findall(r"^ *([\d,]+)  (.*)$", outcome.output, re.MULTILINE)
+    return {words: int(count.replace(",", "")) for count, words in found}
+
+
+def test_reconcile_finds_every_kind_of_drift_and_the_next_run_repairs_it(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    shop = Shop(300)
+    pipeline.export(shop.export(0))
+    pipeline.run()
+    account = sandbox.account
+    wanted = values(sandbox)
+    book = account.book_named("Nosto contacts")
+    assert book is not None
+    emails = sorted(wanted)
+    labelled = [email for email in emails if wanted[email]]
+    account.edit(labelled[0], FIELD, "by hand")
+    account.edit(labelled[1], FIELD, None)
+    account.by_email[emails[10]].lists.discard(book.id)
+    account.remove_contact(emails[11])
+    account.add_contact("stranger@example.com", data_fields={FIELD: "VIP"})
+    account.add_contact("friend@example.com", lists={book.id})
+    sandbox.journal.clear()
+
+    drift = reconcile(pipeline)
+
+    assert sandbox.journal.writes() == []
+    assert drift["labels were changed by somebody else"] == 2
+    assert drift["taken off the address book"] == 1
+    assert drift["deleted in dotdigital"] == 1
+    assert drift["labels that no contact of the source has: they will be cleared"] == 1
+    assert drift["contacts wait for the next run, which puts them right within the brakes"] == 5
+    assert pipeline.run().code == 0
+    assert len(contacts_sent(sandbox)) == 5
+    now = values(sandbox)
+    assert {email: now[email] for email in wanted} == wanted
+    assert now["stranger@example.com"] == {}
+    assert book.id in account.by_email[emails[10]].lists
+    assert sum(reconcile(pipeline).values()) == len(now)
+
+
+def test_a_lost_ledger_is_rebuilt_and_only_what_differs_is_sent(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    shop = Shop(400)
+    pipeline.export(shop.export(0))
+    pipeline.run()
+    for path in pipeline.folder.glob("ledger.db*"):
+        path.unlink()
+    assert reconcile(pipeline)["unknown to the ledger, and taken over as they are"] == 400
+    sandbox.journal.clear()
+    assert pipeline.run().code == 0
+    assert contacts_sent(sandbox) == []
+    pipeline.export(shop.export(1), 1)
+    changed = pipeline.extract().records()
+    before = values(sandbox)
+    assert pipeline.run().code == 0
+    assert 0 < len(contacts_sent(sandbox)) <= len(changed)
+    assert len(contacts_sent(sandbox)) == len([e for e, v in values(sandbox).items() if before.get(e) != v])
+
+
+def test_a_lost_ledger_without_reconcile_is_made_good_by_reading_back(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    pipeline.export(Shop(400).export(0))
+    pipeline.run()
+    for path in pipeline.folder.glob("ledger.db*"):
+        path.unlink()
+    sandbox.journal.clear()
+    pipeline.state = None
+    assert pipeline.run().code == 0
+    assert contacts_sent(sandbox) == []
+
+
+def test_reading_back_goes_on_over_many_pages(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    for number in range(12_000):
+        sandbox.account.add_contact(f"p{number:05d}@example.com")
+    sandbox.faults.add(Fault("cut", path="limit=5000", nth=2))
+    assert reconcile(pipeline)["contacts read back from dotdigital"] == 12_000
+
+
+# Restore and forget
+
+
+def test_restore_gives_back_the_account_of_before(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    sandbox.account.add_field(FIELD)
+    sandbox.account.add_contact("p0000@example.com", data_fields={FIELD: "from before"}, status="unsubscribed")
+    sandbox.account.add_contact("p0001@example.com")
+    pipeline.load(singer(people(150)))
+    first = values(sandbox)
+    pipeline.target |= {"max_change_percent": 100, "max_clear_percent": 100}
+    assert pipeline.load(singer([*people(100, ["B"]), *people(20, []), {"email": "new@example.com", "segments": ["A"]}])).code == 0
+    second = pipeline.report["run"]
+    sandbox.account.edit("p0050@example.com", FIELD, "by hand")
+    sandbox.account.remove_contact("p0051@example.com")
+    outcome = run_target(pipeline.target, "", pipeline.time, restore=True, run=second)
+    assert outcome.code == 0, outcome.log
+    now = values(sandbox)
+    assert now.pop("p0050@example.com") == {FIELD: "by hand"}
+    assert now.pop("new@example.com") == {}
+    assert now == {email: fields for email, fields in first.items() if email not in {"p0050@example.com", "p0051@example.com"}}
+
+    outcome = run_target(pipeline.target, "", pipeline.time, restore=True, run=1)
+    assert outcome.code == 0, outcome.log
+    now = values(sandbox)
+    assert now["p0000@example.com"] == {FIELD: "from before"}
+    assert now["p0001@example.com"] == {}
+
+
+def test_restore_keeps_to_the_brakes_and_asks_for_a_run(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    pipeline.load(singer(people(150)))
+    before = sandbox.account.snapshot()
+    for options, words in (({"run": 1}, "brakes"), ({"run": 7}, "Run 7 has delivered nothing"), ({}, "--run")):
+        outcome = run_target(pipeline.target, "", pipeline.time, restore=True, **options)
+        assert outcome.code == 1
+        assert words in outcome.errors[-1]
+    assert sandbox.account.snapshot() == before
+
+
+def test_forget_leaves_no_trace(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    sandbox.account.refuse = lambda email: "invalidDomain" if email == "p0001@example.com" else None
+    pipeline.load(singer(people(3)))
+    pipeline.load(singer(people(3, ["B"])))
+    files = [path for path in pipeline.folder.rglob("*") if path.is_file()]
+    assert any(b"p0001@example.com" in path.read_bytes() for path in files)
+    outcome = run_target(pipeline.target, "", pipeline.time, forget=" P0001@example.com")
+    assert outcome.code == 0, outcome.log
+    assert "p0001" not in outcome.log
+    files = [path for path in pipeline.folder.rglob("*") if path.is_file()]
+    assert not [path for path in files if b"p0001@example.com" in path.read_bytes()]
+    assert any(b"p0002@example.com" in path.read_bytes() for path in files)
+
+
+# Labels
+
+
+@pytest.mark.fields("SYNCED")
+def test_spilling_and_coming_back(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    pipeline.target |= {"overflow": "spill", "max_value_length": 20, "synced_at_field": "SYNCED"}
+    pipeline.activate()
+    long = ["a" * 15, "b" * 15, "c" * 15]
+    assert pipeline.load(singer([{"email": "a@example.com", "segments": long}])).code == 0
+    stamp = pipeline.time.clock().now().strftime("%Y-%m-%dT")
+    (fields,) = values(sandbox).values()
+    assert fields.pop("SYNCED").startswith(stamp)
+    assert fields == {FIELD: long[0], f"{FIELD}_2": long[1], f"{FIELD}_3": long[2]}
+    assert {name for name in sandbox.account.fields if name.startswith(FIELD)} == {FIELD, f"{FIELD}_2", f"{FIELD}_3"}
+    assert sandbox.account.fields["SYNCED"].type == "Date"
+    assert pipeline.load(singer([{"email": "a@example.com", "segments": ["z"]}])).code == 0
+    (fields,) = values(sandbox).values()
+    assert {name for name in fields if name != "SYNCED"} == {FIELD}
+
+
+def test_changed_label_settings_change_every_contact(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    pipeline.load(singer(people(10, ["A", "B"])))
+    pipeline.target |= {"segment_delimiter": "|", "enclose_segments": True, "segment_labels": {"B": "Bee"}}
+    pipeline.activate()
+    assert pipeline.load(singer([])).code == 0
+    assert {fields[FIELD] for fields in values(sandbox).values()} == {"|A|Bee|"}
+
+
+def test_excluded_addresses_are_left_alone(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    pipeline.target["exclude_emails"] = ["p000?@Example.com"]
+    assert pipeline.load(singer(people(12))).code == 0
+    assert set(values(sandbox)) == {"p0010@example.com", "p0011@example.com"}
+    assert pipeline.report["excluded"] == 10
+
+
+# Refusals and the report
+
+
+def test_refusals_are_told_kept_and_not_sent_again(pipeline: Pipeline, sandbox: Sandbox, tmp_path: Path) -> None:
+    codes = {"p0001@example.com": "globallySuppressed", "p0002@example.com": "tooBusy"}
+    sandbox.account.refuse = codes.get
+    assert pipeline.load(singer(people(9))).code == 0
+    assert pipeline.report["refusals"] == {"globallySuppressed": 1, "tooBusy": 1}
+    refused = (pipeline.folder / "reports" / "refused.singer.jsonl").read_text()
+    assert [json.loads(line)["record"]["email"] for line in refused.splitlines()[1:]] == sorted(codes)
+    sandbox.journal.clear()
+
+    # the permanent one waits for a change, the other comes with the next run
+    assert pipeline.load(singer([])).code == 0
+    assert contacts_sent(sandbox) == ["p0002@example.com"]
+    sandbox.account.refuse = lambda _email: None
+    assert pipeline.load(refused).code == 0
+    assert set(values(sandbox)) == {row["email"] for row in people(9)} - {"p0001@example.com"}
+    assert pipeline.load(singer(people(9, ["B"]))).code == 0
+    assert values(sandbox)["p0001@example.com"] == {FIELD: "B"}
+    assert tmp_path.exists()
+
+
+def test_too_many_refusals_fail_the_run(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    sandbox.account.refuse = lambda email: "invalidDomain" if email < "p0012" else None
+    outcome = pipeline.load(singer(people(100)))
+    assert (outcome.code, outcome.output) == (1, "")
+    assert "12 of 100 contacts were refused, more than max_refused_percent (5)" in outcome.errors[-1]
+    assert len(values(sandbox)) == 88
+
+
+def test_rows_that_the_report_does_not_name_fail_the_run_and_come_again(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    pipeline.load(singer(people(50)))
+    sandbox.account.forget_rows = 3
+    outcome = pipeline.load(singer(people(50, ["B"])))
+    pipeline.target["max_change_percent"] = 100
+    assert (outcome.code, outcome.output) == (1, "")
+    assert "3 of 50 contacts were sent, but dotdigital did not confirm them" in outcome.errors[-1]
+    assert pipeline.report["unaccounted"] == 3
+    sandbox.account.forget_rows = 0
+    sandbox.journal.clear()
+    assert pipeline.load(singer([])).code == 0
+    assert len(contacts_sent(sandbox)) == 3
+
+
+def test_the_report_is_for_people_and_holds_no_address(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    sandbox.account.refuse = lambda email: "invalidDomain" if email.startswith("p0001") else None
+    nasty = '<script>alert(1)</script>"&{{ 7*7 }}'
+    records = [*people(5), {"email": "nobody", "segments": []}, {"email": "x@example.com", "segments": [nasty]}]
+    assert pipeline.load(singer(records)).code == 0
+    page = (pipeline.folder / "reports" / "report.html").read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert "49" not in page.split("Contacts in each segment")[1].split("</section>")[0]
+    assert "@example.com" not in page + json.dumps(pipeline.report)
+    assert "Ask dotdigital" in page or "Correct it in the shop" in page
+    assert "http" not in page.replace(sandbox.home_url, "")
+    facts = pipeline.report
+    assert facts["segments"]["A"] == {"contacts": 5, "change": 5}
+    assert (facts["sent"], facts["created"], facts["refused"], facts["unaccounted"]) == (6, 5, 1, 0)
+    pipeline.load(singer(people(2, [])))
+    assert pipeline.report["segments"]["A"] == {"contacts": 3, "change": -2}
+    for path in (pipeline.folder / "reports").iterdir():
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert (pipeline.folder / "reports").stat().st_mode & 0o777 == 0o700
+    assert (pipeline.folder / "ledger.db").stat().st_mode & 0o777 == 0o600
