@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import uuid
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
 from nosto_dotdigital_sandbox import Sandbox
 from support.running import FakeTime, Pipeline
 from support.wire import assert_allowed
@@ -12,6 +15,9 @@ from support.wire import assert_allowed
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+POSTGRES = os.environ.get("TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/test")
 
 
 @pytest.fixture
@@ -29,10 +35,38 @@ def sandbox(time: FakeTime, request: pytest.FixtureRequest) -> Iterator[Sandbox]
         assert_allowed(started, marker.args if marker else ())
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of modules that say `LEDGERS` once for each kind of ledger."""
+    if "ledger_url" in metafunc.fixturenames:
+        metafunc.parametrize("ledger_url", getattr(metafunc.module, "LEDGERS", ["sqlite"]), indirect=True)
+
+
 @pytest.fixture
-def pipeline(sandbox: Sandbox, tmp_path: Path, time: FakeTime) -> Pipeline:
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty ledger: a SQLite file, or a schema of its own in PostgreSQL."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'ledger.db'}"
+        return
+    engine = sa.create_engine(POSTGRES, isolation_level="AUTOCOMMIT")
+    try:
+        connection = engine.connect()
+    except sa.exc.OperationalError:
+        if "CI" in os.environ:
+            raise
+        pytest.skip("no PostgreSQL server at 127.0.0.1:5432; set TEST_POSTGRES to where one is")
+    schema = f"test_{uuid.uuid4().hex[:12]}"
+    with connection:
+        connection.execute(sa.schema.CreateSchema(schema))
+        yield f"{POSTGRES}?options=-csearch_path%3D{schema}"
+        connection.execute(sa.schema.DropSchema(schema, cascade=True))
+    engine.dispose()
+
+
+@pytest.fixture
+def pipeline(sandbox: Sandbox, tmp_path: Path, time: FakeTime, ledger_url: str) -> Pipeline:
     """The pipeline, switched on."""
     made = Pipeline(sandbox, tmp_path, time)
+    made.target["ledger_url"] = ledger_url
     made.activate()
     sandbox.journal.clear()
     return made

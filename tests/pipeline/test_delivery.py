@@ -10,6 +10,8 @@ from support.wire import contacts_sent
 
 CHOSEN = ["Loyal Customers", "Affinity: *", "VIP*", "Men's*"]
 
+LEDGERS = ["sqlite", "postgresql"]
+
 
 def furnish(pipeline: Pipeline, shop: Shop) -> None:
     """Give the account contacts of before: unsubscribed, suppressed, with consent, preferences and fields of their own."""
