@@ -150,7 +150,7 @@ class Book:
         conditions = [self._mine, contacts.c.pending, contacts.c.contact_id.is_(None)]
         if vanished_only:
             conditions.append(contacts.c.vanished)
-        return self.connection.execute(sa.update(contacts).where(*conditions).values(pending=False)).rowcount
+        return self.connection.execute(sa.update(contacts).where(*conditions).values(pending=False, in_doubt=False)).rowcount
 
     def pending(self, most: int, after: str = "") -> list[sa.Row[Any]]:
         """Give the next contacts to deliver, in order of their addresses."""

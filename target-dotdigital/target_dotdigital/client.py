@@ -167,7 +167,7 @@ class Client:
                     # an answer that nobody can read is as good as none
                     status, content = None, b""
             code, known = _error_code(content)
-            failure = retry.Failure(status, code, headers)
+            failure = retry.Failure(status, code, headers, is_import=method == "PUT")
             seconds = retry.pause(failure, tries, self._clock) if repeat or status == 429 else None  # noqa: PLR2004
             if seconds is None:
                 raise _error(kind, failure, known=known, tries=tries)

@@ -115,6 +115,8 @@ class Imports:
         What goes wrong is kept in `tally.problems`: the imports that are open are seen through all the same.
         """
         for chunk in chunks:
+            while len(self._open) >= self._most_open:
+                self._poll_next()
             if self._stopped:
                 break
             self.tally.sent += len(chunk.rows)
@@ -128,8 +130,6 @@ class Imports:
             self._submit_again()
 
     def _submit(self, chunk: Chunk, attempt: int) -> None:
-        while len(self._open) >= self._most_open:
-            self._poll_next()
         key = self._log.begin(chunk.rows, self._clock.wall(), attempt)
         try:
             import_id = self._start(body(chunk))
@@ -195,7 +195,7 @@ class Imports:
             case _ if status is not None and status.status == GONE:
                 self._open.remove(one)
                 self._log.abandoned(one.key, State.LOST)
-                self._problem(f"dotdigital no longer knows import {one.import_id}: its contacts are sent again by the next run.")
+                self._stop(f"dotdigital no longer knows import {one.import_id}: its contacts are sent again by the next run.")
             case _ if self._clock.monotonic() >= one.deadline:
                 self._open.remove(one)
                 self._stop(

@@ -16,6 +16,7 @@ EPOCH_FROM = 1_000_000_000
 LONGEST_WINDOW = 65.0
 CAPPED_PAUSE = 300.0
 MOST_TROUBLE = 6
+MOST_LOST_IMPORTS = 3
 MOST_LIMITED = 30
 MOST_CAPPED = 14
 TROUBLE = frozenset({500, 502, 503, 504})
@@ -62,11 +63,13 @@ class Failure:
         status: the HTTP status; None where no answer came.
         code: dotdigital's code, if it gave one.
         headers: of the answer, names in lower case.
+        is_import: whether contacts were to be written.
     """
 
     status: int | None
     code: str | None
     headers: Mapping[str, str]
+    is_import: bool = False
 
 
 def pause(failure: Failure, tries: int, clock: Clock) -> float | None:
@@ -86,8 +89,11 @@ def pause(failure: Failure, tries: int, clock: Clock) -> float | None:
     # The old flat limit: a rolling hour, no header; calls come free one by one.
     if failure.status == 400 and failure.code == "ERROR_APIUSAGE_EXCEEDED":  # noqa: PLR2004 - Bad Request
         return CAPPED_PAUSE if tries < MOST_CAPPED else None
-    # No answer, or a broken server. Calls may be repeated: reads change nothing, and an import that arrives twice writes
-    # the same values twice.
+    # An import whose answer is lost may have been taken up: each try may send the same contacts once more. That does no harm,
+    # for it writes the same values, but it should not go on for long.
+    if failure.is_import and failure.status is None and tries >= MOST_LOST_IMPORTS:
+        return None
+    # No answer, or a broken server. Reads change nothing, and may be repeated.
     if (failure.status is None or failure.status in TROUBLE) and tries < MOST_TROUBLE:
         told = _retry_after(failure.headers, clock)
         return told if told is not None else _spread(2.0 ** (tries - 1), clock)

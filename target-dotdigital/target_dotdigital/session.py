@@ -182,16 +182,18 @@ class Session:
         return plan
 
     def _read_back(self) -> None:
-        """Learn what dotdigital holds of contacts that the ledger has not delivered yet.
+        """Learn what dotdigital holds of contacts that the ledger cannot tell.
 
         The first run of a ledger reads the whole account: what is right already is not sent, and what is replaced can be
-        put back. Later on it is only needed where contacts may be matched by their ids alone.
+        put back. Later on it is only needed where contacts may be matched by their ids alone: without uploads, and for
+        vanished contacts that an earlier run sent without learning what became of them.
         """
         c = contacts.c
         unknown = c.pending & c.contact_id.is_(None)
-        waiting = self.book.count(unknown)
         read = self._scope.account_contacts
-        if waiting and (read is None or not self.settings.upload_emails):
+        if read is not None and self.settings.upload_emails:
+            unknown &= c.vanished & c.in_doubt
+        if waiting := self.book.count(unknown):
             directory = self._directory()
             if read is not None and waiting <= max(1, read // PAGE):
                 self._observe(directory.look_up(self.book.emails(unknown)))

@@ -1,0 +1,40 @@
+"""A quick part of the drill; `make drill` runs the whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from support.drill import ANYWHERE, AT_IMPORTS, OUTCOMES, Drill
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def drill(tmp_path: Path) -> Iterator[Drill]:
+    made = Drill(tmp_path, contacts=200)
+    yield made
+    made.close()
+
+
+def assert_holds(drill: Drill) -> None:
+    assert drill.problems == []
+    assert {(line.lost, line.doubled, line.consent, line.early) for line in drill.table.values()} == {(0, 0, 0, 0)}
+
+
+def test_a_fault_of_every_kind(drill: Drill) -> None:
+    drill.run(every=10)
+    drill.nosto()
+    assert_holds(drill)
+    kinds = {*ANYWHERE, *AT_IMPORTS, *(f"import ends as {outcome}" for outcome in OUTCOMES)}
+    assert kinds <= set(drill.table)
+    assert all(drill.table[kind].tried for kind in kinds)
+    assert sum(line.failed for line in drill.table.values()) > 10
+
+
+def test_killed_at_some_calls(drill: Drill) -> None:
+    drill.kills(every=7)
+    assert_holds(drill)
+    assert all(line.failed == line.tried for line in drill.table.values())
