@@ -121,7 +121,9 @@ class Drill:
         outcome = self.pipeline.run()
         assert outcome.code == 0, outcome.log
         self.state = copy.deepcopy(self.pipeline.state)
-        self._account = copy.deepcopy({name: getattr(self.sandbox.account, name) for name in ("contacts", "books", "fields", "imports")})
+        self._account = copy.deepcopy(
+            {name: getattr(self.sandbox.account, name) for name in ("contacts", "books", "fields", "imports")}
+        )
         shutil.copytree(folder / "day", folder / "kept")
         self.pipeline.export(self.shop.export(1), 1)
         self.text = run_tap(self.pipeline.tap, self.state).output
@@ -159,7 +161,9 @@ class Drill:
         """Count the imports of a day two."""
         return -(-self.changed // self.per_import)
 
-    def strike(self, kind: str, prepare: Callable[[], None], run: Callable[[], Outcome] | None = None, *, back: bool = False) -> Line:
+    def strike(
+        self, kind: str, prepare: Callable[[], None], run: Callable[[], Outcome] | None = None, *, back: bool = False
+    ) -> Line:
         """Play one fault, then the run without faults, and hold the end against the oracle.
 
         Args:
@@ -352,8 +356,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         drill = Drill(Path(folder))
         try:
-            print(f"Day two: {drill.changed} contacts change, {drill.calls()} calls, {drill.imports()} imports of {drill.per_import}.", flush=True)
-            drill.run(report=lambda kind: print(f"\r{sum(x.tried for x in drill.table.values()):>5}  {kind:<60}", end="", flush=True))
+            print(
+                f"Day two: {drill.changed} contacts change, {drill.calls()} calls, {drill.imports()} imports of {drill.per_import}.",
+                flush=True,
+            )
+            drill.run(
+                report=lambda kind: print(f"\r{sum(x.tried for x in drill.table.values()):>5}  {kind:<60}", end="", flush=True)
+            )
             drill.nosto()
             drill.kills()
             drill.kills(every=2, numbers=(signal.SIGTERM,))

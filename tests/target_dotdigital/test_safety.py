@@ -363,7 +363,11 @@ def test_restore_gives_back_the_account_of_before(pipeline: Pipeline, sandbox: S
 def test_restore_keeps_to_the_brakes_and_asks_for_a_run(pipeline: Pipeline, sandbox: Sandbox) -> None:
     pipeline.load(singer(people(150)))
     before = sandbox.account.snapshot()
-    for options, words in (({"run": pipeline.report["run"]}, "brakes"), ({"run": 77}, "Run 77 has delivered nothing"), ({}, "--run")):
+    for options, words in (
+        ({"run": pipeline.report["run"]}, "brakes"),
+        ({"run": 77}, "Run 77 has delivered nothing"),
+        ({}, "--run"),
+    ):
         outcome = run_target(pipeline.target, "", pipeline.time, restore=True, **options)
         assert outcome.code == 1
         assert words in outcome.errors[-1]

@@ -1,0 +1,68 @@
+"""One ledger and several workers: one run at a time, and another machine continues where a killed run stopped."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING
+
+from nosto_dotdigital_sandbox import Fault
+from support.running import BIN, Pipeline, singer
+from target_dotdigital.ledger import Ledger
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nosto_dotdigital_sandbox import Sandbox
+
+LEDGERS = ["sqlite", "postgresql"]
+TEXT = singer([{"email": f"p{number}@example.com", "segments": ["A"]} for number in range(40)])
+
+
+def test_of_two_runs_one_delivers_and_the_other_says_why_not(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    others: list[tuple[int, list[str]]] = []
+
+    def start_another(_request: object) -> None:
+        ledger = Ledger(pipeline.target["ledger_url"])
+        try:
+            with ledger.locked(sandbox.account.id):
+                others.append((0, []))
+        except Exception as error:  # noqa: BLE001 - its text is what is shown
+            others.append((1, [str(error)]))
+        finally:
+            ledger.close()
+
+    sandbox.faults.add(Fault("rewrite", method="PUT", before=start_another, rewrite=lambda response: response))
+    assert pipeline.load(TEXT).code == 0
+    assert [code for code, _ in others] == [1]
+    assert "Another run is working on this account" in others[0][1][0]
+    assert len(sandbox.account.snapshot()) == 40
+    start_another(None)
+    assert others[-1] == (0, [])
+
+
+def test_another_machine_continues_where_a_killed_run_stopped(pipeline: Pipeline, sandbox: Sandbox, tmp_path: Path) -> None:
+    running: list[subprocess.Popen[str]] = []
+
+    def kill(_request: object) -> None:
+        running[0].kill()
+        running[0].wait(10)
+
+    pipeline.target |= {"contacts_per_import": 10, "max_active_imports": 4}
+    sandbox.faults.add(Fault("drop_before", path="/contacts/v3/import/", before=kill))
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**pipeline.target, "poll_interval_ms": 300}))
+    running.append(
+        subprocess.Popen([BIN / "target-dotdigital", "--config", path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    )
+    output, _ = running[0].communicate(TEXT, timeout=60)
+    assert output == ""
+    accepted = [call for call in sandbox.journal.imports() if call.status == 202]
+    assert len(accepted) == 4
+
+    elsewhere = Pipeline(sandbox, tmp_path / "elsewhere", pipeline.time, target=dict(pipeline.target))
+    elsewhere.target["report_dir"] = str(tmp_path / "elsewhere" / "reports")
+    assert elsewhere.load(TEXT).code == 0
+    assert len([call for call in sandbox.journal.imports() if call.status == 202]) == 4, "polled by their ids, not sent again"
+    assert len(sandbox.account.snapshot()) == 40
+    assert elsewhere.report["created"] == 40
