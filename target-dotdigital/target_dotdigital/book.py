@@ -98,7 +98,9 @@ class Book:
         """Treat the contacts of a stream that this run did not name as vanished; give how many."""
         statement = (
             sa.update(contacts)
-            .where(self._mine, contacts.c.stream == stream, contacts.c.run != self.run, ~contacts.c.vanished)
+            .where(self._mine, contacts.c.stream == stream, contacts.c.run != self.run)
+            # who vanished before has nothing to lose, unless a run was put back since
+            .where(~contacts.c.vanished | (contacts.c.desired != EMPTY))
             .values(vanished=True, names="[]", desired=EMPTY, run=self.run, pending=_pending(sa.literal(EMPTY), sa.true()))
         )
         return self.connection.execute(statement).rowcount

@@ -90,6 +90,8 @@ class Labels:
         most = len(self._rank)
         distinct = sorted({name for name in names if name.strip()}, key=lambda name: (self._rank.get(name, most), name))
         labels = list(dict.fromkeys(self._labels.get(name, name) for name in distinct))
+        if self._fits(labels):
+            return Labelled(((self.settings.field, self._join(labels)),) if labels else ())
         values: list[list[str]] = [[]]
         dropped: list[str] = []
         for label in labels:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from singer_sdk import BatchSink
+from singer_sdk.helpers.conform import DatetimeErrorTreatmentEnum
 from typing_extensions import override
 
 from target_dotdigital.errors import StreamError
@@ -51,6 +52,11 @@ class ContactSink(BatchSink):
     def max_size(self) -> int:
         """The ledger takes everything; nothing is ever full."""
         return 1 << 62
+
+    @property
+    def datetime_error_treatment(self) -> DatetimeErrorTreatmentEnum:
+        """Never end the run over a date that does not count; a mark of deletion stays one, whatever it says."""
+        return DatetimeErrorTreatmentEnum.MAX
 
     @override
     def get_validator(self) -> None:

@@ -6,12 +6,13 @@ import os
 import signal
 import traceback
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 import sqlalchemy as sa
 from singer_sdk import Target
 from singer_sdk.exceptions import ConfigValidationError, InvalidRecord, MissingKeyPropertiesError, RecordsWithoutSchemaException
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
+from singer_sdk.mapper import SameRecordTransform
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 from typing_extensions import override
 
@@ -19,7 +20,7 @@ from target_dotdigital.commands import COMMANDS, options
 from target_dotdigital.config import CONFIG
 from target_dotdigital.errors import StreamError, TargetError
 from target_dotdigital.ledger import fail
-from target_dotdigital.reader import Reader
+from target_dotdigital.reader import Lane, Reader
 from target_dotdigital.retry import Clock
 from target_dotdigital.session import Session
 from target_dotdigital.settings import Settings
@@ -73,13 +74,29 @@ class TargetDotdigital(Target):
     @override
     def get_sink(self, stream_name: str, **kwargs: Any) -> Sink:
         sink = super().get_sink(stream_name, **kwargs)
-        _ = self.session
+        if kwargs.get("schema") is not None:
+            self._open_lane(stream_name, sink)
         return sink
+
+    def _open_lane(self, stream_name: str, sink: Sink) -> None:
+        """Let the reader hand the records of this stream straight to the collector, where nothing has to be done to them."""
+        add = self.session.collector.add
+        lanes = cast("Reader", self.message_reader).lanes
+        lanes.pop(stream_name, None)
+        maps = self.mapper.stream_maps.get(stream_name, [])
+        settings = self.settings
+        if [type(one) for one in maps] == [SameRecordTransform] and set(sink.key_properties or ()) <= {settings.email_property}:
+
+            def take(email: str, segments: list[str] | str, deleted: bool) -> None:  # noqa: FBT001 - called a million times
+                add(stream_name, email, segments, deleted=deleted)
+
+            lanes[stream_name] = Lane(settings.email_property, settings.segments_property, take)
 
     @override
     def process_endofpipe(self) -> None:
-        session = self.session
-        session.finish()
+        for stream_name, lane in cast("Reader", self.message_reader).lanes.items():
+            self.get_sink(stream_name).record_counter_metric.increment(lane.taken)
+        self.session.finish()
         super().process_endofpipe()
 
     @override
