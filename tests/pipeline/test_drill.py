@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def drill(tmp_path: Path) -> Iterator[Drill]:
-    made = Drill(tmp_path, contacts=200)
+    made = Drill(tmp_path, contacts=120)
     yield made
     made.close()
 
@@ -25,7 +25,7 @@ def assert_holds(drill: Drill) -> None:
 
 
 def test_a_fault_of_every_kind(drill: Drill) -> None:
-    drill.run(every=10)
+    drill.run(every=13)
     drill.nosto()
     assert_holds(drill)
     kinds = {*ANYWHERE, *AT_IMPORTS, *(f"import ends as {outcome}" for outcome in OUTCOMES)}
