@@ -26,6 +26,10 @@ lint: $(VENV)/.ready
 documents: $(VENV)/.ready
 	$(BIN)/python tools/documents.py
 
+# speed and memory against baselines; writes tests/benchmarks/README.md
+bench: $(VENV)/.ready
+	$(BIN)/python tests/benchmarks/bench.py
+
 # every fault at every call; prints the table that the README shows
 drill: $(VENV)/.ready
 	PYTHONPATH=tests $(BIN)/python -W ignore -m support.drill

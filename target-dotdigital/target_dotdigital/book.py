@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from target_dotdigital import bulk
 from target_dotdigital.tables import contacts, scopes
 
 if TYPE_CHECKING:
@@ -70,11 +71,14 @@ class Book:
 
     def desire(self, rows: Sequence[Desired]) -> None:
         """Store what the input says; of several rows for one address the last wins."""
-        insert = postgresql.insert(contacts) if self.connection.dialect.name == "postgresql" else sqlite.insert(contacts)
+        dialect = self.connection.dialect.name
+        given = bulk.columns(dialect, email=sa.Text(), stream=sa.Text(), names=sa.Text(), desired=sa.Text(), vanished=sa.Boolean())
+        fixed = {"scope": self.scope, "run": self.run, "listed": not self._uploads, "in_doubt": False, "pending": True}
+        select = sa.select(*given.values(), *(sa.literal(value).label(name) for name, value in fixed.items()))
+        insert = postgresql.insert(contacts) if dialect == "postgresql" else sqlite.insert(contacts)
         new = insert.excluded
-        statement = insert.values(
-            scope=self.scope, run=self.run, listed=not self._uploads, in_doubt=False, pending=True
-        ).on_conflict_do_update(
+        # SQLite takes ON for a join's where the SELECT has no WHERE
+        statement = insert.from_select([*given, *fixed], select.where(sa.literal(1) == 1)).on_conflict_do_update(
             index_elements=["scope", "email"],
             set_={
                 "stream": new.stream,
@@ -86,13 +90,7 @@ class Book:
             },
         )
         last = {row.email: row for row in rows}
-        self.connection.execute(
-            statement,
-            [
-                {"email": r.email, "stream": r.stream, "names": r.names, "desired": r.payload, "vanished": r.vanished}
-                for r in last.values()
-            ],
-        )
+        self.connection.execute(statement, bulk.bound([(r.email, r.stream, r.names, r.payload, r.vanished) for r in last.values()]))
 
     def vanish_unseen(self, stream: str) -> int:
         """Treat the contacts of a stream that this run did not name as vanished; give how many."""

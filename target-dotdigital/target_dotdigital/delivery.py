@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
+
+import click
 
 from target_dotdigital.book import Book
 from target_dotdigital.deliveries import DeliveryLog, Row
@@ -12,7 +15,7 @@ from target_dotdigital.wire import Shape, chunks
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from target_dotdigital.account import Account
     from target_dotdigital.settings import Settings
@@ -57,16 +60,20 @@ class Delivery:
             )
             raise DeliveryError(msg)
 
-    def deliver(self, account: Account, scope: int, *, by_id: bool) -> None:
+    def deliver(self, account: Account, scope: int, waiting: int, *, by_id: bool) -> None:
         """Send what is pending, and wait for all of it.
 
         Args:
             account: with address book and data fields, which exist by now.
             scope: the ledger's part.
+            waiting: how many contacts are pending, for the progress bar on a terminal.
             by_id: whether rows are matched by contact id wherever one is known.
         """
-        rows = self._rows(scope, by_id=by_id)
-        self._imports(account).send(chunks(rows, self._shape(account), self._place.settings.contacts_per_import))
+        settings, shape = self._place.settings, self._shape(account)
+        rows = chunks(self._rows(scope, by_id=by_id), shape, settings.contacts_per_import)
+        total = min(waiting, settings.max_contacts_per_run or waiting)
+        with click.progressbar(length=total, label="dotdigital", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+            self._imports(account, bar.update).send(rows)
 
     def _rows(self, scope: int, *, by_id: bool) -> Iterator[Row]:
         """Give the rows to send, by address; memory holds one page of them."""
@@ -84,7 +91,7 @@ class Delivery:
             after = page[-1].email
             left = None if left is None else left - len(page)
 
-    def _imports(self, account: Account) -> Imports:
+    def _imports(self, account: Account, progress: Callable[[int], None] = lambda _rows: None) -> Imports:
         settings = self._place.settings
         return Imports(
             self._place.client,
@@ -95,6 +102,7 @@ class Delivery:
             most_open=settings.max_active_imports,
             first_interval=settings.poll_interval,
             timeout=settings.import_timeout,
+            progress=progress,
         )
 
     def _shape(self, account: Account) -> Shape:

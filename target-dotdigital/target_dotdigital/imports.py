@@ -13,7 +13,7 @@ from target_dotdigital.errors import ApiError, TooManyImportsError
 from target_dotdigital.wire import Chunk, Shape, body
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from target_dotdigital.client import Client
     from target_dotdigital.retry import Clock
@@ -74,6 +74,7 @@ class Imports:
         most_open: most imports open at once.
         first_interval: seconds before an import is first asked after.
         timeout: seconds to wait for an import.
+        progress: told how many rows were accounted for.
     """
 
     def __init__(
@@ -87,8 +88,10 @@ class Imports:
         most_open: int,
         first_interval: float,
         timeout: float,
+        progress: Callable[[int], None] = lambda _rows: None,
     ) -> None:
         """Start with nothing open."""
+        self._progress = progress
         self._client = client
         self._log = log
         self._shape = shape
@@ -230,6 +233,7 @@ class Imports:
     def _account(self, one: _Open, status: ImportStatus) -> None:
         outcomes = list(verdicts(self._log.rows_of(one.key), status))
         self._log.finished(one.key, outcomes)
+        self._progress(len(outcomes))
         counted = collections.Counter(outcome.verdict for outcome in outcomes)
         self.tally.verdicts += counted
         self.tally.reasons.update(outcome.reason or "Unknown" for outcome in outcomes if outcome.verdict is Verdict.REFUSED)

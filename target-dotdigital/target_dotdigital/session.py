@@ -162,7 +162,7 @@ class Session:
         report.outcome = Outcome.FAILED
         account = accounts.complete(settings, self._client, self.account, needed_fields(self.book, settings))
         self._connection.commit()
-        self._delivery.deliver(account, self.book.scope, by_id=self._by_id)
+        self._delivery.deliver(account, self.book.scope, plan.total, by_id=self._by_id)
         self._judge()
 
     def _prepare(self) -> Plan:

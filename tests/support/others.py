@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 PACKAGES = {
     # old packages that still import pkg_resources
     "target-jsonl": ("target-jsonl==0.1.4", "setuptools<80"),
+    "target-postgres": ("meltanolabs-target-postgres==0.8.1",),
 }
 
 
