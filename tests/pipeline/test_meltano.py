@@ -14,7 +14,7 @@ from nosto_dotdigital_sandbox import ExportFile, Sandbox, Shop
 from support.oracle import assert_account, expected
 from support.others import other
 from support.running import BIN, START
-from support.wire import assert_allowed
+from support.wire import assert_allowed, contacts_sent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,3 +150,29 @@ def test_the_tap_feeds_another_target(sandbox: Sandbox, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "contact_segments.jsonl").read_text().splitlines()]
     assert {line["email"]: line["segments"] for line in lines} == wanted
     assert len(lines) == len(wanted)
+
+
+@pytest.mark.slow
+def test_ten_days_of_fifty_thousand_through_meltano(project: Project, sandbox: Sandbox) -> None:
+    shop = Shop(50_000)
+    before = put(sandbox, shop, 0)
+    project.sync(code=1)
+    project.environment["TARGET_DOTDIGITAL_ACTIVATION_CODE"] = project.report["activation_code"]
+    project.sync()
+    assert_account(sandbox, before)
+    gone: set[str] = set()
+    for day in range(1, 10):
+        sandbox.journal.clear()
+        now = put(sandbox, shop, day)
+        project.sync()
+        gone = (gone | set(before)) - set(now)
+        assert_account(sandbox, now, gone=sorted(gone))
+        changed = {email for email, names in now.items() if before.get(email) != names} | {
+            e for e in set(before) - set(now) if before[e]
+        }
+        assert len(contacts_sent(sandbox)) == len(changed)
+        before = now
+    sandbox.journal.clear()
+    project.sync()
+    assert sandbox.journal.writes() == []
+    assert len(sandbox.journal.calls("dotdigital")) + len(sandbox.journal.calls("elsewhere")) <= 5

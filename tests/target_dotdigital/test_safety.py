@@ -332,6 +332,21 @@ def test_reading_back_goes_on_over_many_pages(pipeline: Pipeline, sandbox: Sandb
     assert reconcile(pipeline)["contacts read back from dotdigital"] == 12_000
 
 
+def test_values_that_are_right_already_are_taken_over(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    """As after Nosto's own integration: its field in its spelling, its values in its address book."""
+    account = sandbox.account
+    book = account.add_book("Nosto contacts")
+    account.add_field(FIELD)
+    for number, value in enumerate(["A;B", "A;B", "B;A", "A", None]):
+        account.add_contact(f"p000{number}@example.com", data_fields={FIELD: value} if value else {}, lists={book.id})
+    pipeline.target["data_field"] = "nostosegment"
+    pipeline.activate()
+    sandbox.journal.clear()
+    assert pipeline.load(singer(people(5, ["A", "B"]))).code == 0
+    assert contacts_sent(sandbox) == ["p0002@example.com", "p0003@example.com", "p0004@example.com"]
+    assert {fields[FIELD] for fields in values(sandbox).values()} == {"A;B"}
+
+
 # Restore and forget
 
 
