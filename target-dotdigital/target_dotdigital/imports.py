@@ -36,14 +36,12 @@ class Tally:
         verdicts: rows by verdict.
         reasons: refused rows by dotdigital's code.
         problems: one sentence for each import that went wrong.
-        imports: import calls that were accepted.
     """
 
     sent: int = 0
     verdicts: collections.Counter[Verdict] = field(default_factory=collections.Counter)
     reasons: collections.Counter[str] = field(default_factory=collections.Counter)
     problems: list[str] = field(default_factory=list)
-    imports: int = 0
 
     @property
     def unaccounted(self) -> int:
@@ -141,7 +139,6 @@ class Imports:
             self._stop(str(error))
             return
         self._log.accepted(key, import_id)
-        self.tally.imports += 1
         LOGGER.info("Import %s: %d contacts sent", import_id, len(chunk.rows))
         self._watch(key, import_id, attempt)
 

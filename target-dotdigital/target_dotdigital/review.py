@@ -23,7 +23,7 @@ def review(report: Report, settings: Settings, account: Account) -> str:
             "REVIEW - nothing has been written to dotdigital yet",
             RULE,
             *_where(settings, account),
-            *_what(report, settings),
+            *_what(report, settings, account),
             *_samples(report),
             *_cautions(report),
             *_programs(report.programs),
@@ -57,7 +57,7 @@ def _where(settings: Settings, account: Account) -> list[str]:
     ]
 
 
-def _what(report: Report, settings: Settings) -> list[str]:
+def _what(report: Report, settings: Settings, account: Account) -> list[str]:
     plan = report.plan
     if plan is None:
         return []
@@ -75,6 +75,8 @@ def _what(report: Report, settings: Settings) -> list[str]:
     cost = f"Cost: {report.import_calls:,} import calls"
     if limit := report.limits.get("lowCallRate"):
         cost += f"; the account allows {limit:,} such calls a minute"
+    if account.calls_left is not None:
+        cost += f"; the account has {account.calls_left:,} calls left in this hour, and each question after an import counts"
     if settings.max_contacts_per_run and plan.total > settings.max_contacts_per_run:
         cost += f"; {settings.max_contacts_per_run:,} contacts in the first run, the rest in the next ones"
     return [*lines, cost, ""]

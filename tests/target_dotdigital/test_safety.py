@@ -126,6 +126,13 @@ def test_a_user_who_may_not_see_programs_gets_the_review_all_the_same(pipeline: 
     assert "not visible to this API user" in (pipeline.folder / "reports" / "review.txt").read_text()
 
 
+def test_the_review_tells_what_is_left_of_the_old_hourly_limit(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    sandbox.limits.flat = 1985
+    pipeline.target["activation_code"] = None
+    pipeline.load(singer(people(1)))
+    assert "1,985 calls left in this hour" in (pipeline.folder / "reports" / "review.txt").read_text()
+
+
 def test_the_review_command(pipeline: Pipeline) -> None:
     outcome = run_target(pipeline.target, "", pipeline.time, review=True)
     assert outcome.code == 0, outcome.log
