@@ -5,20 +5,23 @@ from __future__ import annotations
 import collections
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from target_dotdigital.addresses import is_address, normalise
-from target_dotdigital.book import EMPTY, Book, Desired
+from target_dotdigital.book import EMPTY
 from target_dotdigital.errors import DeliveryError
-from target_dotdigital.tables import contacts
 
 if TYPE_CHECKING:
+    from target_dotdigital.book import Book, Incoming
     from target_dotdigital.labels import Labels
     from target_dotdigital.settings import Settings
 
 BATCH = 5_000
+# a shop has few combinations of segments compared with its contacts, but a hostile one may have many
+COMBINATIONS = 100_000
 INVALID_ADDRESS = "no e-mail address"
 INVALID_SEGMENTS = "no list of segments"
 encode = msgspec.json.Encoder(order="sorted").encode
@@ -67,14 +70,16 @@ class Collector:
         self.book = book
         self._labels = labels
         self._settings = settings
-        self._buffer: list[Desired] = []
-        self._payloads: dict[tuple[str, ...], tuple[str, str]] = {}
+        self._excluded = settings.exclude_emails
+        self._buffer: list[Incoming] = []
+        self._spared: list[str] = []
         self._versions: set[str] = set()
         self._early: dict[str, bool] = {}
         self._seen: collections.Counter[str] = collections.Counter()
+        book.open_input()
 
     def add(self, stream: str, email: object, segments: object, *, deleted: bool) -> None:
-        """Take one record.
+        """Take one record, whatever it holds.
 
         Args:
             stream: its stream.
@@ -82,29 +87,29 @@ class Collector:
             segments: what it holds as names: an array of texts, or a delimited text.
             deleted: whether the record says that the contact vanished.
         """
-        self.intake.read += 1
+        texts = isinstance(segments, str) or (isinstance(segments, list) and all(isinstance(name, str) for name in segments))
+        self.take(stream, email if isinstance(email, str) else "", cast("list[str] | str", segments) if texts else None, deleted)
+
+    def take(self, stream: str, email: str, segments: list[str] | str | None, deleted: bool) -> None:  # noqa: FBT001 - the quick way
+        """Take one record whose types are checked; `segments` is None where they were of no use."""
         self._seen[stream] += 1
-        if stream in self._early:
+        if self._early:
             self._early[stream] = False
-        address = normalise(email) if isinstance(email, str) else ""
+        address = normalise(email)
         if not is_address(address):
             self.intake.invalid[INVALID_ADDRESS] += 1
-            return
-        if self._settings.exclude_emails and any(fnmatchcase(address, p) for p in self._settings.exclude_emails):
+        elif self._excluded and any(fnmatchcase(address, pattern) for pattern in self._excluded):
             self.intake.excluded += 1
-            return
-        if deleted:
+            self._spare(address)
+        elif deleted:
             self._vanished(stream, address)
-            return
-        names = self._names(segments)
-        if names is None:
+        elif segments is None:
             # a missing list is no empty list: to read it so would take every label away
             self.intake.invalid[INVALID_SEGMENTS] += 1
-            return
-        known = self._payloads.get(names)
-        if known is None:
-            known = self._payload(names)
-        self._put(Desired(address, stream, known[0], known[1], vanished=False))
+            self._spare(address)
+        else:
+            names = self._labels.split(segments) if isinstance(segments, str) else segments
+            self._put((address, stream, encode(sorted(set(names))).decode(), False))
 
     def activate(self, stream: str) -> None:
         """Take an ACTIVATE_VERSION: what this run does not name of the stream has vanished.
@@ -124,7 +129,9 @@ class Collector:
     def finish(self) -> Intake:
         """Put the rest into the ledger, and treat as vanished what a whole version does not name."""
         self.flush()
-        self.intake.distinct = self.book.count(contacts.c.run == self.book.run)
+        self.intake.read = self._seen.total()
+        self.intake.distinct = self.book.named()
+        self.book.desire(lru_cache(COMBINATIONS)(self._payload))
         if self._settings.on_removed == "clear":
             for stream in sorted(self._versions | {stream for stream, whole in self._early.items() if whole}):
                 self.intake.vanished += self.book.vanish_unseen(stream)
@@ -133,29 +140,31 @@ class Collector:
 
     def flush(self) -> None:
         """Put what is buffered into the ledger."""
-        if self._buffer:
-            self.book.desire(self._buffer)
-            self._buffer.clear()
+        self.book.receive(self._buffer)
+        self.book.spare(self._spared)
+        self._buffer.clear()
+        self._spared.clear()
 
     def _vanished(self, stream: str, address: str) -> None:
         if self._settings.on_removed == "keep":
             self.intake.kept += 1
             return
         self.intake.vanished += 1
-        self._put(Desired(address, stream, "[]", EMPTY, vanished=True))
+        self._put((address, stream, "[]", True))
 
-    def _put(self, row: Desired) -> None:
+    def _put(self, row: Incoming) -> None:
         self._buffer.append(row)
         if len(self._buffer) >= BATCH:
             self.flush()
 
-    def _names(self, segments: object) -> tuple[str, ...] | None:
-        if isinstance(segments, list):
-            return tuple(segments) if all(isinstance(name, str) for name in segments) else None
-        return tuple(self._labels.split(segments)) if isinstance(segments, str) else None
+    def _spare(self, address: str) -> None:
+        """Remember who is named but says nothing that counts: whoever is named has not vanished."""
+        self._spared.append(address)
+        if len(self._spared) >= BATCH:
+            self.flush()
 
-    def _payload(self, names: tuple[str, ...]) -> tuple[str, str]:
-        labelled = self._labels.of(names)
+    def _payload(self, names: str) -> str:
+        labelled = self._labels.of(msgspec.json.decode(names))
         if labelled.dropped:
             if self._settings.labels.overflow == "fail":
                 msg = (
@@ -164,11 +173,7 @@ class Collector:
                 )
                 raise DeliveryError(msg)
             self.intake.dropped.update(labelled.dropped)
-        if len(self._payloads) >= 100_000:  # noqa: PLR2004 - some tens of megabytes
-            self._payloads.clear()
-        found = encode(sorted(set(names))).decode(), payload(dict(labelled.values))
-        self._payloads[names] = found
-        return found
+        return payload(dict(labelled.values))
 
 
 def payload(values: dict[str, Any]) -> str:

@@ -6,9 +6,11 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import sqlalchemy as sa
 
-from target_dotdigital.tables import contacts, deliveries, imports, runs
+from target_dotdigital import bulk
+from target_dotdigital.tables import contacts, deliveries, imports, runs, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -43,8 +45,7 @@ class Verdict(enum.StrEnum):
     UNACCOUNTED = "unaccounted"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """One contact in one import.
 
     Args:
@@ -60,8 +61,7 @@ class Row:
     after: str
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What dotdigital said of one row.
 
     Args:
@@ -111,11 +111,12 @@ class DeliveryLog:
                 ),
             )
             (key,) = inserted.inserted_primary_key or (0,)
+            sent = [(key, row.email, row.contact_id, row.before, row.after) for row in rows]
+            bulk.put(connection, deliveries, sent, ("import", "email", "contact_id", "before", "after"))
+            mine = sa.select(deliveries.c.email).where(deliveries.c["import"] == key)
             connection.execute(
-                sa.insert(deliveries),
-                [{"import": key, "email": r.email, "contact_id": r.contact_id, "before": r.before, "after": r.after} for r in rows],
+                sa.update(contacts).where(contacts.c.scope == self._scope, contacts.c.email.in_(mine)).values(in_doubt=True)
             )
-            connection.execute(self._contacts(), [{"e": row.email} for row in rows])
         return int(key)
 
     def accepted(self, key: int, import_id: str) -> None:
@@ -128,30 +129,23 @@ class DeliveryLog:
 
     def finished(self, key: int, outcomes: Iterable[Outcome]) -> None:
         """Note what dotdigital said of every row of an import."""
-        told = list(outcomes)
-        confirmed = [{"k": key, "e": o.email, "i": o.contact_id} for o in told if o.verdict in {Verdict.CREATED, Verdict.UPDATED}]
-        refused = [
-            {
-                "e": o.email,
-                "c": o.reason,
-                "k": key,
-                "f": (o.reason or "").lower() in PERMANENT,
-                "g": (o.reason or "").lower() == "invalidcontactid",
-            }
-            for o in told
-            if o.verdict is Verdict.REFUSED
-        ]
+        rows = []
+        for one in outcomes:
+            reason = (one.reason or "").lower()
+            rows.append(
+                (one.email, one.verdict.value, one.contact_id, one.reason, reason in PERMANENT, reason == "invalidcontactid")
+            )
         with self._engine.begin() as connection:
+            bulk.stage(connection, told, rows)
+            connection.execute(self._confirm(key))
+            connection.execute(self._refuse(key))
+            noted = told.c.verdict.in_((Verdict.REFUSED, Verdict.UNACCOUNTED))
+            # of an import that is finished, whatever is not noted as something else was accepted
             connection.execute(
                 sa.update(deliveries)
-                .where(deliveries.c["import"] == key, deliveries.c.email == sa.bindparam("e"))
-                .values(outcome=sa.bindparam("v"), reason=sa.bindparam("r")),
-                [{"e": o.email, "v": o.verdict, "r": o.reason} for o in told],
+                .where(deliveries.c["import"] == key, bulk.matching(deliveries.c.email, told, noted))
+                .values(outcome=told.c.verdict, reason=told.c.reason),
             )
-            if confirmed:
-                connection.execute(self._confirm(), confirmed)
-            if refused:
-                connection.execute(self._refuse(), refused)
             connection.execute(sa.update(imports).where(imports.c.id == key).values(state=State.FINISHED))
 
     def open_imports(self) -> list[OpenImport]:
@@ -177,7 +171,7 @@ class DeliveryLog:
             deliveries.c["import"] == key
         )
         with self._engine.begin() as connection:
-            return [Row(*row) for row in connection.execute(query)]
+            return [Row(*row) for row in connection.execute(query).all()]
 
     def before_images(self, run: int) -> dict[str, tuple[str | None, str]]:
         """Give what a run changed: address -> payload before its first delivery, payload of its last."""
@@ -218,51 +212,34 @@ class DeliveryLog:
         with self._engine.begin() as connection:
             connection.execute(sa.update(imports).where(imports.c.id == key).values(**values))
 
-    def _contacts(self) -> sa.Update:
-        return (
-            sa.update(contacts).where(contacts.c.scope == self._scope, contacts.c.email == sa.bindparam("e")).values(in_doubt=True)
+    def _told(self, key: int, *verdicts: Verdict) -> sa.Update:
+        return sa.update(contacts).where(
+            contacts.c.scope == self._scope,
+            bulk.matching(contacts.c.email, told, told.c.verdict.in_(verdicts)),
+            deliveries.c["import"] == key,
+            deliveries.c.email == told.c.email,
         )
 
-    def _confirm(self) -> sa.Update:
-        sent = (
-            sa.select(deliveries.c.after)
-            .where(deliveries.c["import"] == sa.bindparam("k"), deliveries.c.email == contacts.c.email)
-            .scalar_subquery()
-        )
-        return (
-            sa.update(contacts)
-            .where(contacts.c.scope == self._scope, contacts.c.email == sa.bindparam("e"))
-            .values(
-                confirmed=sent,
-                contact_id=sa.func.coalesce(sa.bindparam("i", type_=sa.BigInteger), contacts.c.contact_id),
-                listed=contacts.c.listed | ~contacts.c.vanished,
-                in_doubt=False,
-                refused=None,
-                refusal=None,
-                # another value may have been asked for since it was sent
-                pending=contacts.c.desired != sent,
-            )
+    def _confirm(self, key: int) -> sa.Update:
+        return self._told(key, Verdict.CREATED, Verdict.UPDATED).values(
+            confirmed=deliveries.c.after,
+            contact_id=sa.func.coalesce(told.c.contact_id, contacts.c.contact_id),
+            listed=contacts.c.listed | ~contacts.c.vanished,
+            in_doubt=False,
+            refused=None,
+            refusal=None,
+            # another value may have been asked for since it was sent
+            pending=contacts.c.desired != deliveries.c.after,
         )
 
-    def _refuse(self) -> sa.Update:
-        sent = (
-            sa.select(deliveries.c.after)
-            .where(deliveries.c["import"] == sa.bindparam("k"), deliveries.c.email == contacts.c.email)
-            .scalar_subquery()
-        )
-        final = sa.bindparam("f", type_=sa.Boolean)
-        gone = sa.bindparam("g", type_=sa.Boolean)
-        return (
-            sa.update(contacts)
-            .where(contacts.c.scope == self._scope, contacts.c.email == sa.bindparam("e"))
-            .values(
-                in_doubt=False,
-                # the id leads nowhere any more; another contact may have come into its place
-                contact_id=sa.case((~gone, contacts.c.contact_id)),
-                refused=sa.case((final, sent)),
-                refusal=sa.bindparam("c"),
-                pending=sa.case((final, contacts.c.desired != sent), else_=sa.true()),
-            )
+    def _refuse(self, key: int) -> sa.Update:
+        return self._told(key, Verdict.REFUSED).values(
+            in_doubt=False,
+            # another contact may have come into the place of one that is gone
+            contact_id=sa.case((~told.c.gone, contacts.c.contact_id)),
+            refused=sa.case((told.c.final, deliveries.c.after)),
+            refusal=told.c.reason,
+            pending=sa.case((told.c.final, contacts.c.desired != deliveries.c.after), else_=sa.true()),
         )
 
 

@@ -11,7 +11,7 @@ from target_dotdigital.book import Book
 from target_dotdigital.deliveries import DeliveryLog, Row
 from target_dotdigital.errors import DeliveryError
 from target_dotdigital.imports import Imports, Tally
-from target_dotdigital.wire import Shape, chunks
+from target_dotdigital.wire import Shape, ahead, chunks
 
 if TYPE_CHECKING:
     import datetime
@@ -70,10 +70,10 @@ class Delivery:
             by_id: whether rows are matched by contact id wherever one is known.
         """
         settings, shape = self._place.settings, self._shape(account)
-        rows = chunks(self._rows(scope, by_id=by_id), shape, settings.contacts_per_import)
+        prepared = ahead(chunks(self._rows(scope, by_id=by_id), shape, settings.contacts_per_import))
         total = min(waiting, settings.max_contacts_per_run or waiting)
         with click.progressbar(length=total, label="dotdigital", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-            self._imports(account, bar.update).send(rows)
+            self._imports(account, bar.update).send(prepared)
 
     def _rows(self, scope: int, *, by_id: bool) -> Iterator[Row]:
         """Give the rows to send, by address; memory holds one page of them."""
@@ -82,12 +82,12 @@ class Delivery:
         after = ""
         while left is None or left > 0:
             with self._place.ledger.engine.connect() as connection:
-                book = Book(connection, scope, self._log.run, uploads=settings.upload_emails)
+                book = Book(connection, scope, uploads=settings.upload_emails)
                 page = book.pending(ROWS if left is None else min(ROWS, left), after)
             if not page:
                 return
-            for row in page:
-                yield Row(row.email, row.contact_id if row.vanished or by_id else None, row.confirmed, row.desired)
+            for email, contact_id, confirmed, desired, vanished in page:
+                yield Row(email, contact_id if vanished or by_id else None, confirmed, desired)
             after = page[-1].email
             left = None if left is None else left - len(page)
 

@@ -35,6 +35,7 @@ def forget(settings: Settings, address: str) -> int:
             places = sum(
                 connection.execute(sa.delete(table).where(table.c.email == email)).rowcount for table in (contacts, deliveries)
             )
+            connection.execute(sa.update(scopes).values(segments=None))
         ledger.shred()
     return places + _strike(Path(settings.report_dir) / "refused.singer.jsonl", email, settings.email_property)
 

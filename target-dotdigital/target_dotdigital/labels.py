@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -42,8 +44,7 @@ class LabelSettings:
         return (self.field, *(f"{self.field}_{number}" for number in range(2, MOST_FIELDS + 1)))
 
 
-@dataclass(frozen=True, slots=True)
-class Labelled:
+class Labelled(msgspec.Struct, frozen=True):
     """What a contact gets.
 
     Args:
@@ -61,7 +62,6 @@ class Labels:
     def __init__(self, settings: LabelSettings) -> None:
         """Keep the settings."""
         self.settings = settings
-        self._known: dict[tuple[str, ...], Labelled] = {}
 
     @cached_property
     def _rank(self) -> dict[str, int]:
@@ -73,25 +73,24 @@ class Labels:
 
     def of(self, names: Iterable[str]) -> Labelled:
         """Give the values for the names; no name is ever cut, and blank ones are none."""
-        key = tuple(names)
-        found = self._known.get(key)
-        if found is None:
-            # a shop has few combinations of segments compared with its contacts, but a hostile one may have many
-            if len(self._known) >= 100_000:  # noqa: PLR2004 - some tens of megabytes
-                self._known.clear()
-            found = self._known[key] = self._fit(key)
-        return found
+        distinct = sorted({name for name in names if name.strip()})
+        if self._rank:
+            most = len(self._rank)
+            distinct.sort(key=lambda name: self._rank.get(name, most))
+        labels = list(dict.fromkeys(self._labels.get(name, name) for name in distinct)) if self._labels else distinct
+        if not labels:
+            return Labelled(())
+        value = self._join(labels)
+        if len(value) <= self.settings.length:
+            return Labelled(((self.settings.field, value),))
+        return self._spread(labels)
 
     def split(self, value: str) -> list[str]:
         """Take a delimited text apart into names; the inverse of a value whose names lack the delimiter."""
         return [name.strip() for name in value.split(self.settings.delimiter) if name.strip()]
 
-    def _fit(self, names: Sequence[str]) -> Labelled:
-        most = len(self._rank)
-        distinct = sorted({name for name in names if name.strip()}, key=lambda name: (self._rank.get(name, most), name))
-        labels = list(dict.fromkeys(self._labels.get(name, name) for name in distinct))
-        if self._fits(labels):
-            return Labelled(((self.settings.field, self._join(labels)),) if labels else ())
+    def _spread(self, labels: Sequence[str]) -> Labelled:
+        """Put labels that do not fit into one value into several fields, or leave the last of them out."""
         values: list[list[str]] = [[]]
         dropped: list[str] = []
         for label in labels:

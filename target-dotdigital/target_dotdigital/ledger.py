@@ -36,6 +36,7 @@ class Ledger:
             if self._path is not None:
                 sa.event.listen(self.engine, "connect", _configure_sqlite)
             METADATA.create_all(self.engine)
+            self._check_layout()
         except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
             fail(error)
 
@@ -66,6 +67,22 @@ class Ledger:
                 raise LedgerError(msg)
             connection.commit()
             yield
+
+    def _check_layout(self) -> None:
+        """Refuse a ledger of another version: its columns mean other things.
+
+        Raises:
+            LedgerError: a table lacks a column, or has one that is unknown.
+        """
+        inspector = sa.inspect(self.engine)
+        if any(
+            {one["name"] for one in inspector.get_columns(table.name)} != set(table.c.keys()) for table in METADATA.sorted_tables
+        ):
+            msg = (
+                "The ledger was made by another version of this target, and nothing was done. Move it away (ledger_url): the next run "
+                "makes a new one, reads back what dotdigital holds, and sends only what differs. The upgrade notes in the README say more."
+            )
+            raise LedgerError(msg)
 
     def shred(self) -> None:
         """Overwrite what was deleted; a SQLite file would keep it in its free pages."""
@@ -110,4 +127,6 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.execute("PRAGMA cache_size = -65536")
+    # pages: a run writes the same ones again and again
+    cursor.execute("PRAGMA wal_autocheckpoint = 10000")
     cursor.close()

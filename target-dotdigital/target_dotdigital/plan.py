@@ -12,7 +12,7 @@ import msgspec
 import sqlalchemy as sa
 
 from target_dotdigital.book import EMPTY, Book
-from target_dotdigital.tables import contacts
+from target_dotdigital.tables import contacts, incoming
 
 if TYPE_CHECKING:
     import datetime
@@ -77,8 +77,15 @@ def make_plan(book: Book) -> Plan:
         (~c.listed, "listed"),
         else_="repeated",
     )
-    query = sa.select(kind, sa.func.count()).where(c.scope == book.scope, c.pending).group_by(kind)
-    kinds: dict[str, int] = {name: count for name, count in book.connection.execute(query)}
+    relabelled = labelled & (c.confirmed != c.desired)
+    named = sa.exists().where(incoming.c.email == c.email)
+    query = (
+        sa.select(kind, sa.func.count(), *(sa.func.sum(sa.case((one, 1), else_=0)) for one in (relabelled, named)))
+        .where(c.scope == book.scope, c.pending)
+        .group_by(kind)
+    )
+    rows = book.connection.execute(query).all()
+    kinds: dict[str, int] = {row[0]: row[1] for row in rows}
     samples = (
         sa.select(c.confirmed, c.desired, sa.func.count().label("contacts"))
         .where(c.scope == book.scope, c.pending)
@@ -88,9 +95,9 @@ def make_plan(book: Book) -> Plan:
     )
     return Plan(
         **{name: kinds.get(name, 0) for name in ("created", "updated", "cleared", "listed", "repeated")},
-        untouched=book.count(c.run == book.run, ~c.pending),
+        untouched=book.named() - sum(row[3] for row in rows),
         labelled=book.count(labelled),
-        relabelled=book.count(c.pending, labelled, c.confirmed != c.desired),
+        relabelled=sum(row[2] for row in rows),
         samples=tuple(Sample(*row) for row in book.connection.execute(samples)),
     )
 

@@ -21,37 +21,38 @@ class Lane:
     """The quick way for the records of one stream whose address and segments are all that counts.
 
     Args:
+        stream: its name.
         email: property that holds the address.
         segments: property that holds the names.
-        take: takes address, names and whether the contact vanished.
+        take: takes stream, address, names and whether the contact vanished.
     """
 
-    def __init__(self, email: str, segments: str, take: Callable[[str, list[str] | str, bool], None]) -> None:
+    def __init__(self, stream: str, email: str, segments: str, take: Callable[[str, str, list[str] | str, bool], None]) -> None:
         """Make a decoder for just these properties; whatever does not fit its types goes the long way."""
         record = msgspec.defstruct(
             "Record",
             [("email", str), ("segments", list[str] | str | None, None), ("deleted", str | None, None)],
             rename={"email": email, "segments": segments, "deleted": "_sdc_deleted_at"},
+            gc=False,
         )
-        message = msgspec.defstruct("Message", [("type", Literal["RECORD"]), ("stream", str), ("record", record)])
+        message = msgspec.defstruct("Message", [("type", Literal["RECORD"]), ("stream", str), ("record", record)], gc=False)
         # the type is made here, so no checker can know its fields
         self._decode: Callable[[bytes | str], Any] = msgspec.json.Decoder(message).decode
+        self._stream = stream
         self._take = take
         self.taken = 0
 
-    def try_line(self, line: bytes | str, stream: str) -> bool:
+    def try_line(self, line: bytes | str) -> bool:
         """Take a line if it is a plain record of the stream; say whether it was."""
         try:
             message = self._decode(line)
         except (msgspec.DecodeError, UnicodeError):
             return False
-        if message.stream != stream:
-            return False
         record = message.record
-        deleted = record.deleted is not None
-        if record.segments is None and not deleted:
+        segments, deleted = record.segments, record.deleted is not None
+        if message.stream != self._stream or (segments is None and not deleted):
             return False
-        self._take(record.email, record.segments or [], deleted)
+        self._take(self._stream, record.email, segments or [], deleted)
         self.taken += 1
         return True
 
@@ -76,10 +77,10 @@ class Reader(GenericSingerReader[str]):
         source = file_input or self.default_input
         lines: Any = getattr(source, "buffer", source)
         quick = 0
-        last: tuple[str, Lane] | None = None
+        lane: Lane | None = None
         for line in lines:
             # the lane of the last record first: streams come one after another
-            if last is not None and last[1].try_line(line, last[0]):
+            if lane is not None and lane.try_line(line):
                 quick += 1
                 continue
             message = self.deserialize_json(line)
@@ -92,7 +93,6 @@ class Reader(GenericSingerReader[str]):
             stats[kind] += 1
             stream = message.get("stream")
             lane = self.lanes.get(stream) if isinstance(stream, str) else None
-            last = (stream, lane) if lane is not None and isinstance(stream, str) else None
         stats["RECORD"] += quick
         return stats
 

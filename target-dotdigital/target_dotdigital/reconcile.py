@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from target_dotdigital import bulk
 from target_dotdigital.book import EMPTY, Book, open_scope
 from target_dotdigital.directory import Directory
-from target_dotdigital.tables import contacts
+from target_dotdigital.tables import contacts, observed
 from target_dotdigital.workplace import Workplace
 
 if TYPE_CHECKING:
@@ -52,21 +53,17 @@ class Reconciliation:
 
     def take(self, page: Sequence[Observed]) -> int:
         """Compare a page of the account with the ledger, and store what is there; give its length."""
-        known = self._known([one.email for one in page])
-        strangers = []
-        for one in page:
-            row = known.get(one.email)
-            if row is None:
-                if one.payload != EMPTY or one.listed:
-                    strangers.append(one)
-                continue
-            if row.confirmed is not None and row.confirmed != one.payload:
-                self.drift[Drift.LABELS] += 1
-            if self._uploads and row.listed and not one.listed and not row.vanished:
-                self.drift[Drift.LISTED] += 1
-        self._book.observe([one for one in page if one.email in known])
-        self._adopt(strangers)
-        self._mark([one.email for one in page])
+        # what the ledger knew is compared before it is overwritten
+        self._book.see(page)
+        c, there = contacts.c, observed.c
+        known = sa.select(sa.func.count()).select_from(contacts).where(self._mine, bulk.matching(c.email, observed))
+        changed = known.where(c.confirmed.is_not(None), c.confirmed != there.payload)
+        self.drift[Drift.LABELS] += self._book.connection.scalar(changed) or 0
+        if self._uploads:
+            unlisted = known.where(c.listed, ~there.listed, ~c.vanished)
+            self.drift[Drift.LISTED] += self._book.connection.scalar(unlisted) or 0
+        self._book.observe(self._stamp)
+        self._adopt()
         return len(page)
 
     def finish(self) -> None:
@@ -77,33 +74,28 @@ class Reconciliation:
         self._book.weigh()
         self._book.settle_unknown(vanished_only=self._uploads)
 
-    def _known(self, emails: list[str]) -> dict[str, sa.Row[tuple[str, str | None, bool, bool]]]:
-        columns = (contacts.c.email, contacts.c.confirmed, contacts.c.listed, contacts.c.vanished)
-        rows = self._book.connection.execute(sa.select(*columns).where(self._mine, contacts.c.email.in_(emails)))
-        return {row.email: row for row in rows}
-
-    def _adopt(self, strangers: list[Observed]) -> None:
-        if self._whole:
-            # who only stands in the address book was put there by somebody else, and may stay
-            strangers = [one for one in strangers if one.payload != EMPTY]
-        self.drift[Drift.NOBODYS if self._whole else Drift.ADOPTED] += len(strangers)
-        rows = [
-            {
-                "email": one.email,
-                "contact_id": one.contact_id,
-                "confirmed": one.payload,
-                "desired": EMPTY if self._whole else one.payload,
-                "vanished": self._whole or not one.listed,
-                "listed": one.listed or not self._uploads,
-            }
-            for one in strangers
-        ]
-        if rows:
-            new = sa.insert(contacts).values(scope=self._book.scope, run=0, in_doubt=False, pending=False)
-            self._book.connection.execute(new, rows)
-
-    def _mark(self, emails: list[str]) -> None:
-        self._book.connection.execute(sa.update(contacts).where(self._mine, contacts.c.email.in_(emails)).values(found=self._stamp))
+    def _adopt(self) -> None:
+        """Take contacts into the ledger that it does not know."""
+        labelled = observed.c.payload != EMPTY
+        # once the source has named all, who only stands in the address book was put there by somebody else, and may stay
+        wanted = labelled if self._whole else labelled | observed.c.listed
+        values = {
+            "scope": sa.literal(self._book.scope),
+            "email": observed.c.email,
+            "contact_id": observed.c.contact_id,
+            "confirmed": observed.c.payload,
+            "desired": sa.literal(EMPTY) if self._whole else observed.c.payload,
+            "vanished": sa.true() if self._whole else ~observed.c.listed,
+            "listed": observed.c.listed if self._uploads else sa.true(),
+            "in_doubt": sa.false(),
+            "pending": sa.false(),
+            "found": sa.literal(self._stamp),
+        }
+        stranger = ~sa.exists().where(self._mine, contacts.c.email == observed.c.email)
+        select = sa.select(*values.values()).where(stranger, wanted)
+        insert = sa.insert(contacts).from_select(list(values), select).execution_options(preserve_rowcount=True)
+        adopted = self._book.connection.execute(insert).rowcount
+        self.drift[Drift.NOBODYS if self._whole else Drift.ADOPTED] += adopted
 
 
 def reconcile(settings: Settings, clock: Clock) -> tuple[int, Counter[Drift], int]:
@@ -115,10 +107,10 @@ def reconcile(settings: Settings, clock: Clock) -> tuple[int, Counter[Drift], in
     with Workplace(settings, clock) as place:
         with place.ledger.engine.begin() as connection:
             scope = open_scope(connection, place.scope_key, place.account.id)
-            book = Book(connection, scope.id, 0, uploads=settings.upload_emails)
+            book = Book(connection, scope.id, uploads=settings.upload_emails)
             reading = Reconciliation(book, int(clock.wall() * 1000), whole=bool(scope.whole), uploads=settings.upload_emails)
             total = sum(map(reading.take, Directory(place.client, place.account).pages()))
             reading.finish()
             book.describe(account_contacts=total)
-            waiting = book.count(contacts.c.pending)
-        return total, +reading.drift, waiting
+            left = book.count(contacts.c.pending)
+        return total, +reading.drift, left

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -127,7 +126,7 @@ class Session:
         if not self._writes:
             run = begin_run(self._connection, self._scope.id, started)
         self.report.run = run
-        self.book = Book(self._connection, self._scope.id, run, uploads=settings.upload_emails)
+        self.book = Book(self._connection, self._scope.id, uploads=settings.upload_emails)
         self.labels = Labels(settings.labels)
         self._keep_labels_current()
         self.collector = Collector(self.book, self.labels, settings)
@@ -170,7 +169,7 @@ class Session:
         report.intake = self.collector.finish()
         LOGGER.info("Input: %d records, %d contacts, %d left out", *report.received)
         self._read_back()
-        report.segments = self._count_segments()
+        report.segments = self.book.segments()
         report.segments_before = msgspec.json.decode(latest_segments(self._connection, self.book.scope) or "{}")
         report.look_alikes = look_alikes(list(report.segments)[:500], self.settings.labels.delimiter)
         report.plan = plan = make_plan(self.book)
@@ -193,9 +192,9 @@ class Session:
         read = self._scope.account_contacts
         if read is not None and self.settings.upload_emails:
             unknown &= c.vanished & c.in_doubt
-        if waiting := self.book.count(unknown):
+        if asked := self.book.count(unknown):
             directory = self._directory()
-            if read is not None and waiting <= max(1, read // PAGE):
+            if read is not None and asked <= max(1, read // PAGE):
                 self._observe(directory.look_up(self.book.emails(unknown)))
             else:
                 total = sum(map(self._observe, directory.pages()))
@@ -207,9 +206,10 @@ class Session:
     def _directory(self) -> Directory:
         return Directory(self._client, self.account)
 
-    def _observe(self, observed: list[Observed]) -> int:
-        self.book.observe(observed)
-        return len(observed)
+    def _observe(self, found: list[Observed]) -> int:
+        self.book.see(found)
+        self.book.observe()
+        return len(found)
 
     def _ask(self) -> None:
         report = self.report
@@ -236,7 +236,7 @@ class Session:
         """Decide whether what was sent has arrived; only then may STATE go out."""
         report, tally = self.report, self._delivery.tally
         with self._place.ledger.engine.connect() as connection:
-            book = Book(connection, self.book.scope, self.book.run, uploads=self.settings.upload_emails)
+            book = Book(connection, self.book.scope, uploads=self.settings.upload_emails)
             report.left = book.count(contacts.c.pending)
         refused = sum(tally.reasons.values()) + sum(report.intake.invalid.values())
         offered = tally.sent + sum(report.intake.invalid.values())
@@ -257,13 +257,6 @@ class Session:
             report.outcome = Outcome.PARTLY
         else:
             report.outcome = Outcome.DELIVERED if tally.sent or report.intake.read else Outcome.NOTHING
-
-    def _count_segments(self) -> dict[str, int]:
-        counted: collections.Counter[str] = collections.Counter()
-        for names, count in self.book.all_names().items():
-            for name in msgspec.json.decode(names):
-                counted[name] += count
-        return dict(sorted(counted.items()))
 
     def _complete_report(self) -> None:
         # what was not committed by now is not to be: no trace of a run that was not allowed to deliver

@@ -1,11 +1,15 @@
-"""The ledger's tables."""
+"""The ledger's tables, and the temporary ones in which rows are handed to them."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import sqlalchemy as sa
 
 METADATA = sa.MetaData()
 _NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+# compared byte by byte in every database, so that pages by address never miss one
+_ADDRESS = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 scopes = sa.Table(
     "dotdigital_scopes",
@@ -16,6 +20,8 @@ scopes = sa.Table(
     sa.Column("account_id", _NUMBER, nullable=False),
     # how names become values; another one makes all desired values anew
     sa.Column("labels", sa.Text),
+    # JSON object, name -> contacts that have it; NULL where names changed since they were counted
+    sa.Column("segments", sa.Text),
     # how many contacts dotdigital held when all were read; NULL until then
     sa.Column("account_contacts", sa.Integer),
     # whether the source has once named all of its contacts, so that any other label is nobody's
@@ -26,8 +32,7 @@ contacts = sa.Table(
     "dotdigital_contacts",
     METADATA,
     sa.Column("scope", sa.Integer, primary_key=True),
-    # compared byte by byte in every database, so that pages by address never miss one
-    sa.Column("email", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), primary_key=True),
+    sa.Column("email", _ADDRESS, primary_key=True),
     sa.Column("stream", sa.Text),
     sa.Column("names", sa.Text),
     sa.Column("desired", sa.Text, nullable=False),
@@ -40,8 +45,6 @@ contacts = sa.Table(
     # what was refused for good, and why
     sa.Column("refused", sa.Text),
     sa.Column("refusal", sa.Text),
-    # the last run whose input named the contact
-    sa.Column("run", sa.Integer, nullable=False),
     sa.Column("pending", sa.Boolean, nullable=False),
     # the last reading back of the whole account that found the contact
     sa.Column("found", _NUMBER),
@@ -52,7 +55,8 @@ sa.Index(
     contacts.c.scope,
     contacts.c.email,
     postgresql_where=contacts.c.pending,
-    sqlite_where=contacts.c.pending,
+    # as the queries say it: SQLite compares the words
+    sqlite_where=sa.text("pending = 1"),
 )
 
 runs = sa.Table(
@@ -84,11 +88,51 @@ deliveries = sa.Table(
     "dotdigital_deliveries",
     METADATA,
     sa.Column("import", sa.Integer, primary_key=True),
-    sa.Column("email", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), primary_key=True),
+    sa.Column("email", _ADDRESS, primary_key=True),
     sa.Column("contact_id", _NUMBER),
     sa.Column("before", sa.Text),
     sa.Column("after", sa.Text, nullable=False),
+    # NULL of an import that is finished: created or updated
     sa.Column("outcome", sa.Text),
     sa.Column("reason", sa.Text),
     sqlite_with_rowid=False,
 )
+
+
+def _temporary(name: str, *columns: sa.Column[Any]) -> sa.Table:
+    key = sa.Column("email", _ADDRESS, primary_key=True)
+    return sa.Table(f"dotdigital_{name}", sa.MetaData(), key, *columns, prefixes=["TEMPORARY"], sqlite_with_rowid=False)
+
+
+# what the input says of each contact; of several records for one address the last
+incoming = _temporary(
+    "incoming",
+    sa.Column("stream", sa.Text, nullable=False),
+    # JSON array, sorted
+    sa.Column("names", sa.Text, nullable=False),
+    sa.Column("vanished", sa.Boolean, nullable=False),
+)
+# contacts that the input names without saying what they are to hold
+spared = _temporary("spared")
+# what the names of contacts are worth as labels
+labelled = _temporary("labelled", sa.Column("payload", sa.Text, nullable=False))
+# what dotdigital holds
+observed = _temporary(
+    "observed",
+    sa.Column("contact_id", _NUMBER, nullable=False),
+    sa.Column("payload", sa.Text, nullable=False),
+    sa.Column("listed", sa.Boolean, nullable=False),
+)
+# what dotdigital said of the rows of an import
+told = _temporary(
+    "told",
+    sa.Column("verdict", sa.Text, nullable=False),
+    sa.Column("contact_id", _NUMBER),
+    sa.Column("reason", sa.Text),
+    # refused for good just so
+    sa.Column("final", sa.Boolean, nullable=False),
+    # the id leads nowhere any more
+    sa.Column("gone", sa.Boolean, nullable=False),
+)
+# what a run replaced, and by what
+replaced = _temporary("replaced", sa.Column("before", sa.Text, nullable=False), sa.Column("after", sa.Text, nullable=False))

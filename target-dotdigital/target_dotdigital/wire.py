@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from target_dotdigital.deliveries import Row
 
+_payload = msgspec.json.Decoder(dict[str, str]).decode
 MOST_BYTES = 40_000_000
 HEAD, TAIL = b'{"mergeOption":"overwrite","contacts":[', b"]}"
 
@@ -43,10 +45,11 @@ class Shape:
 
     def encode(self, row: Row) -> bytes:
         """Give a row's JSON. A field that was filled and is to be empty is sent as null, which clears it."""
-        after: dict[str, str] = msgspec.json.decode(row.after)
-        before: dict[str, str] = msgspec.json.decode(row.before) if row.before else {}
-        values: dict[str, str | None] = {self.spelled[name]: None for name in [self.field, *before] if name in self.spelled}
-        values |= {self.spelled[name]: value for name, value in after.items()}
+        spelled = self.spelled
+        values: dict[str, str | None] = {spelled[name]: value for name, value in _payload(row.after).items()}
+        for name in (self.field, *_payload(row.before)) if row.before else (self.field,):
+            if name in spelled:
+                values.setdefault(spelled[name], None)
         if self.stamp is not None:
             values[self.stamp[0]] = self.stamp[1]
         if row.contact_id is not None:
@@ -82,3 +85,12 @@ def chunks(rows: Iterable[Row], shape: Shape, most: int, most_bytes: int = MOST_
         size += len(encoded) + 1
     if chunk.rows:
         yield chunk
+
+
+def ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """Prepare each chunk in a thread of its own while the one before it is sent."""
+    with ThreadPoolExecutor(1, "chunks") as pool:
+        prepared = pool.submit(next, chunks, None)
+        while (chunk := prepared.result()) is not None:
+            prepared = pool.submit(next, chunks, None)
+            yield chunk

@@ -6,6 +6,7 @@ import json
 import subprocess
 from typing import TYPE_CHECKING
 
+import sqlalchemy as sa
 from nosto_dotdigital_sandbox import Fault
 from support.running import BIN, Pipeline, singer
 from target_dotdigital.ledger import Ledger
@@ -66,3 +67,17 @@ def test_another_machine_continues_where_a_killed_run_stopped(pipeline: Pipeline
     assert len([call for call in sandbox.journal.imports() if call.status == 202]) == 4, "polled by their ids, not sent again"
     assert len(sandbox.account.snapshot()) == 40
     assert elsewhere.report["created"] == 40
+
+
+def test_a_ledger_of_another_version_is_refused(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    assert pipeline.load(TEXT).code == 0
+    engine = sa.create_engine(pipeline.target["ledger_url"])
+    with engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE dotdigital_contacts ADD COLUMN run INTEGER"))
+    engine.dispose()
+    sandbox.journal.clear()
+    outcome = pipeline.load(TEXT)
+    assert outcome.code == 1
+    assert outcome.errors[0].startswith("The ledger was made by another version of this target")
+    assert outcome.output == ""
+    assert sandbox.journal.writes() == []

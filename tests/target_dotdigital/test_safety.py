@@ -447,6 +447,20 @@ def test_excluded_addresses_are_left_alone(pipeline: Pipeline, sandbox: Sandbox)
     assert pipeline.report["excluded"] == 10
 
 
+def test_who_is_named_without_labels_has_not_vanished(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    """A whole version clears whom it does not name; to be excluded, or to come with no list, is to be named."""
+    assert pipeline.load(singer(people(12))).code == 0
+    before = values(sandbox)
+    pipeline.target["exclude_emails"] = ["p000[0-4]@example.com"]
+    rows = [*people(5), {"email": "p0005@example.com", "segments": None}, *people(11)[6:]]
+    lines = singer(rows).splitlines(keepends=True)
+    lines.insert(-1, json.dumps({"type": "ACTIVATE_VERSION", "stream": "people", "version": 2}) + "\n")
+    assert pipeline.load("".join(lines)).code == 0
+    now = values(sandbox)
+    assert now.pop("p0011@example.com") == {}
+    assert now == {email: fields for email, fields in before.items() if email != "p0011@example.com"}
+
+
 # Refusals and the report
 
 

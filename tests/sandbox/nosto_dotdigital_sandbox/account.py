@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class Account:
         self.name = name
         self.clock = clock
         self.lock = threading.RLock()
+        self._accepting = threading.Lock()
         self.contacts: dict[int, Contact] = {}
         self.by_email: dict[str, Contact] = {}
         self.books: dict[int, Book] = {}
@@ -183,13 +185,12 @@ class Account:
 
     def open_imports(self) -> int:
         """How many imports are not finished."""
-        with self.lock:
-            return sum(job.status == "NotFinished" for job in self.imports.values()) + self.busy_imports
+        return sum(job.status == "NotFinished" for job in list(self.imports.values())) + self.busy_imports
 
     def accept(self, contacts: list[dict[str, Any]], merge_option: str) -> str | None:
         """Accept an import; None when too many are open."""
-        with self.lock:
-            self._apply_due()
+        self._apply_due()
+        with self._accepting:
             if self.open_imports() >= self.max_active_imports:
                 return None
             job = Import(
@@ -207,10 +208,11 @@ class Account:
 
     def poll(self, import_id: str) -> Import | None:
         """Read the state of an import."""
+        job = self.imports.get(import_id)
+        # what is done stays as it is; nobody who asks after it has to wait for another import
+        if job is None or job.status != "NotFinished":
+            return job
         with self.lock:
-            job = self.imports.get(import_id)
-            if job is None:
-                return None
             if job.status == "NotFinished":
                 if job.polls > 0:
                     job.polls -= 1
@@ -222,27 +224,31 @@ class Account:
         """Finish every accepted import, as time would."""
         with self.lock:
             jobs = [job for job in self.imports.values() if job.status == "NotFinished"]
-            for job in reversed(jobs) if self.newest_first else jobs:
-                self._finish(job)
+        for job in reversed(jobs) if self.newest_first else jobs:
+            self._settle(job)
 
     def _apply_due(self) -> None:
-        for job in self.imports.values():
+        for job in list(self.imports.values()):
             if job.status == "NotFinished" and job.polls <= 0 and self.clock() >= job.due:
+                self._settle(job)
+
+    def _settle(self, job: Import) -> None:
+        with self.lock:
+            if job.status == "NotFinished":
                 self._finish(job)
 
     def _finish(self, job: Import) -> None:
-        job.status = job.outcome
-        rows = job.contacts
+        if job.outcome in {"Finished", "Failed", "ExceedsAllowedContactLimit"}:
+            rows = job.contacts
+            if job.outcome != "Finished":
+                rows = rows[: int(len(rows) * job.applies)] if job.applies < 1 else []
+            seen: set[str] = set()
+            for row in rows:
+                self._apply(row, job, seen)
+            if job.forgets:
+                job.updated = job.updated[job.forgets :] if len(job.updated) > job.forgets else []
         job.contacts = []
-        if job.outcome not in {"Finished", "Failed", "ExceedsAllowedContactLimit"}:
-            return
-        if job.outcome != "Finished":
-            rows = rows[: int(len(rows) * job.applies)] if job.applies < 1 else []
-        seen: set[str] = set()
-        for row in rows:
-            self._apply(row, job, seen)
-        if job.forgets:
-            job.updated = job.updated[job.forgets :] if len(job.updated) > job.forgets else []
+        job.status = job.outcome
 
     def _apply(self, row: dict[str, Any], job: Import, seen: set[str]) -> None:
         identifiers = row["identifiers"]
@@ -308,4 +314,9 @@ class Account:
 
 
 def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _written(int(time.time()))
+
+
+@lru_cache(maxsize=1)
+def _written(second: int) -> str:
+    return datetime.datetime.fromtimestamp(second, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

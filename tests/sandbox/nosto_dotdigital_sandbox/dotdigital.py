@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -100,7 +101,8 @@ class Dotdigital:
                 text = "Your account has generated excess API activity and is being temporarily capped."
                 return Response.of({"message": f"{text} ERROR_APIUSAGE_EXCEEDED"}, 400)
             return Response.of({"message": "Too many requests"}, 429, headers)
-        with self.account.lock:
+        # imports are worked on while others are handed in and asked after
+        with nullcontext() if request.path.startswith("/contacts/v3/import") else self.account.lock:
             response = self._route(request)
         return Response(response.status, response.body, {**response.headers, **headers})
 
