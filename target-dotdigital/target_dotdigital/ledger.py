@@ -33,12 +33,19 @@ class Ledger:
             parsed = sa.make_url(url)
             self._path = _private_file(parsed) if parsed.get_backend_name() == "sqlite" else None
             self.engine = sa.create_engine(parsed, hide_parameters=True)
-            if self._path is not None:
-                sa.event.listen(self.engine, "connect", _configure_sqlite)
-            METADATA.create_all(self.engine)
-            self._check_layout()
         except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
             fail(error)
+        if self._path is not None:
+            sa.event.listen(self.engine, "connect", _configure_sqlite)
+        try:
+            METADATA.create_all(self.engine)
+            self._check_layout()
+        except sa.exc.SQLAlchemyError as error:
+            self.close()
+            fail(error)
+        except LedgerError:
+            self.close()
+            raise
 
     @contextmanager
     def locked(self, account_id: int) -> Iterator[None]:
