@@ -1,74 +1,98 @@
-"""The tap's history in other people's targets: a file, and a SQL database that answers the README's question."""
+"""In the company of other people's plugins, through Meltano: our tap into their targets, their taps into our target."""
 
 from __future__ import annotations
 
+import collections
+import csv
 import datetime
+import hashlib
 import json
-import subprocess
 from typing import TYPE_CHECKING, Any
 
+import duckdb
+import pytest
 import sqlalchemy as sa
-from nosto_dotdigital_sandbox import ExportFile, Shop
-from support.oracle import expected
-from support.others import other
-from support.running import START, Pipeline, run_tap
-from tap_nosto_segments.tap import TapNostoSegments
+from nosto_dotdigital_sandbox import ExportFile, Sandbox, Shop
+from support.meltano import Project
+from support.oracle import FIELD, expected
+from support.running import START, Pipeline
+from support.wire import assert_allowed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-SHOP = Shop(400, change_per_mille=200)
 LEDGERS = ["postgresql"]
+SHOP = Shop(400, change_per_mille=200)
+PEOPLE = {"ann@example.com": ["VIP", "Affinity: Nike"], "bob@example.com": [], "eve@example.com": ["Outdoor Enthusiasts, Organic"]}
 
 
-def history(pipeline: Pipeline) -> tuple[list[str], list[tuple[str, str, str]]]:
-    """Give the tap's output for two days, and what it has to say."""
-    catalog = TapNostoSegments(config={}, validate_config=False, setup_mapper=False).catalog_dict
-    for entry in catalog["streams"]:
-        root = next(one for one in entry["metadata"] if not one["breadcrumb"])
-        root["metadata"]["selected"] = entry["tap_stream_id"] == "segment_changes"
-    outputs, state = [], None
-    moves: list[tuple[str, str, str]] = []
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox() as started:
+        yield started
+        assert_allowed(started)
+
+
+@pytest.fixture
+def project(tmp_path: Path, sandbox: Sandbox) -> Project:
+    made = Project(tmp_path, sandbox)
+    # the demo's choice of segments is not wanted here
+    made.change(lambda file: file["environments"][1]["config"]["plugins"].pop("extractors"))
+    return made
+
+
+def put(sandbox: Sandbox, day: int) -> dict[str, list[str]]:
+    body = SHOP.export(day)
+    sandbox.nosto.export = ExportFile(body, START + datetime.timedelta(days=day))
+    return expected(body)
+
+
+def select(project: Project, pattern: str) -> None:
+    project.change(lambda file: file["plugins"]["extractors"][0].update(select=[pattern]))
+
+
+def activate(project: Project, sandbox: Sandbox, folder: Path) -> None:
+    made = Pipeline(sandbox, folder / "reviewed")
+    project.environment["TARGET_DOTDIGITAL_ACTIVATION_CODE"] = made.activate()
+
+
+def labels(sandbox: Sandbox) -> dict[str, str | None]:
+    return {email: contact.data_fields.get(FIELD) for email, contact in sandbox.account.snapshot().items()}
+
+
+def address_of(ledger_url: str) -> tuple[sa.URL, str]:
+    """Give the database without the test's own schema, and that schema."""
+    url = sa.make_url(ledger_url)
+    return url.set(query={}), str(url.query["options"]).rpartition("=")[2]
+
+
+def test_the_history_in_a_file_and_a_database(project: Project, sandbox: Sandbox, ledger_url: str, tmp_path: Path) -> None:
+    url, schema = address_of(ledger_url)
+    project.invite("loaders", "target-jsonl", config={"destination_path": str(tmp_path), "do_timestamp_file": False})
+    database = {"sqlalchemy_url": url.render_as_string(hide_password=False), "default_target_schema": schema}
+    project.invite("loaders", "target-postgres", config=database)
+    select(project, "segment_changes.*")
     before: dict[str, list[str]] = {}
+    moves = []
     for day in range(2):
-        body = SHOP.export(day)
-        pipeline.sandbox.nosto.export = ExportFile(body, START + datetime.timedelta(days=day))
-        outcome = run_tap(pipeline.tap, state, catalog)
-        assert outcome.code == 0, outcome.log
-        state = outcome.bookmark
-        outputs.append(outcome.output)
-        now = expected(body)
+        now = put(sandbox, day)
         for email in now.keys() | before.keys():
             new, old = set(now.get(email, ())), set(before.get(email, ()))
             moves += [(email, name, "entered") for name in new - old] + [(email, name, "left") for name in old - new]
+        tap = "tap-nosto-segments"
+        project.meltano("run", tap, "target-jsonl", tap, "target-postgres")
         before = now
-    return outputs, sorted(moves)
+    moves.sort()
 
-
-def feed(name: str, config: dict[str, Any], outputs: list[str], folder: Path) -> None:
-    path = folder / f"{name}.json"
-    path.write_text(json.dumps(config))
-    for text in outputs:
-        done = subprocess.run([other(name), "--config", path], input=text, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-2000:]
-
-
-def test_the_history_in_a_file(pipeline: Pipeline, tmp_path: Path) -> None:
-    outputs, moves = history(pipeline)
-    feed("target-jsonl", {"destination_path": str(tmp_path), "do_timestamp_file": False}, outputs, tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "segment_changes.jsonl").read_text().splitlines()]
     assert sorted((line["email"], line["segment"], line["change"]) for line in lines) == moves
-
-
-def test_who_left_loyal_customers(pipeline: Pipeline, tmp_path: Path) -> None:
-    outputs, moves = history(pipeline)
-    url = sa.make_url(pipeline.target["ledger_url"])
-    schema = str(url.query["options"]).rpartition("=")[2]
-    address = url.set(query={}).render_as_string(hide_password=False)
-    feed("target-postgres", {"sqlalchemy_url": address, "default_target_schema": schema}, outputs, tmp_path)
-    engine = sa.create_engine(url)
+    counted = duckdb.read_json(str(tmp_path / "segment_changes.jsonl")).aggregate("change, count(*)").fetchall()
+    assert dict(counted) == collections.Counter(change for _, _, change in moves)
+    engine = sa.create_engine(ledger_url)
     with engine.connect() as connection:
         rows = connection.execute(sa.text("SELECT email, segment, change FROM segment_changes")).all()
+        # the question that the README answers
         left = connection.scalars(
             sa.text(
                 "SELECT email FROM segment_changes WHERE segment = 'Loyal Customers' AND change = 'left' AND exported_at >= :since"
@@ -79,3 +103,64 @@ def test_who_left_loyal_customers(pipeline: Pipeline, tmp_path: Path) -> None:
     assert sorted(tuple(row) for row in rows) == moves
     assert sorted(left) == [email for email, name, change in moves if name == "Loyal Customers" and change == "left"]
     assert left
+
+
+def test_a_mapper_hashes_the_addresses(project: Project, sandbox: Sandbox, tmp_path: Path) -> None:
+    wanted = put(sandbox, 0)
+    config = {"stream_maps": {"contact_segments": {"email": "sha256(email)"}}}
+    mapping = [{"name": "hash-addresses", "config": config}]
+    project.invite("mappers", "meltano-map-transformer", executable="meltano-map-transform", mappings=mapping)
+    project.invite("loaders", "target-jsonl", config={"destination_path": str(tmp_path), "do_timestamp_file": False})
+    project.meltano("run", "tap-nosto-segments", "hash-addresses", "target-jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "contact_segments.jsonl").read_text().splitlines()]
+    found = {line["email"]: line["segments"] for line in lines}
+    assert found == {hashlib.sha256(email.encode()).hexdigest(): names for email, names in wanted.items()}
+    assert "@" not in (tmp_path / "contact_segments.jsonl").read_text()
+
+
+def test_a_csv_file_into_dotdigital(project: Project, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "loyalty.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["E-mail", "Groups", "City"])
+        writer.writerows([email, "; ".join(names), "Bath"] for email, names in PEOPLE.items())
+    files = [{"path": str(path), "format": "csv", "table_name": "loyalty", "primary_keys": ["e_mail"]}]
+    project.invite("extractors", "tap-spreadsheets", capabilities=["catalog", "discover", "state"], config={"files": files})
+    project.change(
+        lambda file: file["plugins"]["loaders"][0].update(config={"email_property": "e_mail", "segments_property": "groups"})
+    )
+    activate(project, sandbox, tmp_path)
+    project.meltano("run", "tap-spreadsheets", "target-dotdigital")
+    assert labels(sandbox) == {email: ";".join(sorted(names)) or None for email, names in PEOPLE.items()}
+
+
+@pytest.mark.parametrize("kind", ["text[]", "text"])
+def test_a_table_into_dotdigital(project: Project, sandbox: Sandbox, ledger_url: str, tmp_path: Path, kind: str) -> None:
+    url, schema = address_of(ledger_url)
+    engine = sa.create_engine(ledger_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"CREATE TABLE shoppers (mail text PRIMARY KEY, tiers {kind}, city text)"))
+        rows: list[dict[str, Any]] = [
+            {"mail": mail, "tiers": names if kind == "text[]" else ";".join(names)} for mail, names in PEOPLE.items()
+        ]
+        connection.execute(sa.text("INSERT INTO shoppers VALUES (:mail, :tiers, 'Bath')"), rows)
+    # the tap wants a password, also where the server does not
+    given = url.set(drivername="postgresql", password=url.password or "none")
+    config = {"sqlalchemy_url": given.render_as_string(hide_password=False), "filter_schemas": [schema]}
+    capabilities = ["catalog", "discover", "state"]
+    project.invite("extractors", "tap-postgres", capabilities=capabilities, config=config, select=[f"{schema}-shoppers.*"])
+    project.change(
+        lambda file: file["plugins"]["loaders"][0].update(config={"email_property": "mail", "segments_property": "tiers"})
+    )
+    activate(project, sandbox, tmp_path)
+    project.meltano("run", "tap-postgres", "target-dotdigital")
+    assert labels(sandbox) == {email: ";".join(sorted(names)) or None for email, names in PEOPLE.items()}
+
+    # who left the table keeps the labels until it says so: a table has no deletions
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("UPDATE shoppers SET tiers = :none WHERE mail LIKE 'ann%'"), {"none": [] if kind == "text[]" else ""}
+        )
+    engine.dispose()
+    project.meltano("run", "tap-postgres", "target-dotdigital")
+    assert labels(sandbox)["ann@example.com"] is None

@@ -4,69 +4,21 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import subprocess
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from nosto_dotdigital_sandbox import ExportFile, Sandbox, Shop
+from support.meltano import ROOT, Project
 from support.oracle import assert_account, expected
-from support.others import other
 from support.running import BIN, START
 from support.wire import assert_allowed, contacts_sent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
 EXCLUDED = ["First-Time Customers", "Returning Visitors", "geo-area *", "VIP Lapsed"]
-
-
-class Project:
-    """A copy of the project whose plugins are linked, so that they need not be installed twice."""
-
-    def __init__(self, folder: Path, sandbox: Sandbox) -> None:
-        """Copy `meltano.yml`, and point the plugins to the tests' own environment."""
-        self.folder = folder
-        self.said = ""
-        text = (ROOT / "meltano.yml").read_text()
-        for plugin in ("tap-nosto-segments", "target-dotdigital"):
-            text = text.replace(
-                f"pip_url: -c $MELTANO_PROJECT_ROOT/constraints.txt -e $MELTANO_PROJECT_ROOT/{plugin}\n    executable: {plugin}",
-                f"executable: {BIN / plugin}",
-            )
-        (folder / "meltano.yml").write_text(text)
-        self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("TAP_", "TARGET_", "MELTANO_"))},
-            "MELTANO_ENVIRONMENT": "sandbox",
-            "TAP_NOSTO_SEGMENTS_EXPORT_URL": sandbox.export_url,
-            "TAP_NOSTO_SEGMENTS_EXPORT_TOKEN": sandbox.nosto.token,
-            "TAP_NOSTO_SEGMENTS_MAX_EXPORT_AGE_HOURS": "0",
-            "TARGET_DOTDIGITAL_API_URL": sandbox.api_url,
-            "TARGET_DOTDIGITAL_API_USER": sandbox.user,
-            "TARGET_DOTDIGITAL_API_PASSWORD": sandbox.password,
-        }
-
-    def meltano(self, *arguments: str, code: int = 0, cwd: Path | None = None) -> str:
-        """Call Meltano."""
-        done = subprocess.run(
-            [BIN / "meltano", *arguments], cwd=cwd or self.folder, env=self.environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        self.said = done.stdout + done.stderr
-        return done.stdout
-
-    def sync(self, code: int = 0, *options: str) -> str:
-        """Call the main job; give all that it said."""
-        self.meltano("run", *options, "tap-nosto-segments", "target-dotdigital", code=code)
-        return self.said
-
-    @property
-    def report(self) -> dict[str, Any]:
-        """The last run's report."""
-        facts: dict[str, Any] = json.loads((self.folder / "var" / "sandbox" / "reports" / "report.json").read_text())
-        return facts
 
 
 @pytest.fixture
@@ -126,30 +78,6 @@ def test_the_project_file_is_what_meltano_expects(project: Project) -> None:
 def test_settings_in_every_document_are_the_plugins_own() -> None:
     done = subprocess.run([BIN / "python", ROOT / "tools" / "documents.py", "--check"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
-
-
-def test_the_tap_feeds_another_target(sandbox: Sandbox, tmp_path: Path) -> None:
-    shop = Shop(50)
-    wanted = put(sandbox, shop, 0)
-    config = tmp_path / "tap.json"
-    config.write_text(
-        json.dumps(
-            {
-                "export_url": sandbox.export_url,
-                "export_token": sandbox.nosto.token,
-                "snapshot_uri": str(tmp_path / "snapshots"),
-                "exclude_segments": EXCLUDED,
-                "max_export_age_hours": 0,
-            }
-        )
-    )
-    tap = subprocess.run([BIN / "tap-nosto-segments", "--config", config], capture_output=True, text=True, check=True)
-    loader = tmp_path / "loader.json"
-    loader.write_text(json.dumps({"destination_path": str(tmp_path), "do_timestamp_file": False}))
-    subprocess.run([other("target-jsonl"), "--config", loader], input=tap.stdout, capture_output=True, text=True, check=True)
-    lines = [json.loads(line) for line in (tmp_path / "contact_segments.jsonl").read_text().splitlines()]
-    assert {line["email"]: line["segments"] for line in lines} == wanted
-    assert len(lines) == len(wanted)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Taps and targets that are not ours, each in an environment of its own, made when a test first asks for it."""
+"""Taps, targets and mappers that are not ours, each in an environment of its own, made when a test first asks for it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ PACKAGES = {
     # old packages that still import pkg_resources
     "target-jsonl": ("target-jsonl==0.1.4", "setuptools<80"),
     "target-postgres": ("meltanolabs-target-postgres==0.8.1",),
+    "tap-postgres": ("meltanolabs-tap-postgres==0.10.0",),
+    "tap-spreadsheets": ("tap-spreadsheets==1.1.2",),
+    "meltano-map-transform": ("meltano-map-transform==0.12.3",),
 }
 
 
