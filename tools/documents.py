@@ -1,4 +1,4 @@
-"""Keeps meltano.yml, the READMEs and .env.example true to the plugins' own settings.
+"""Keeps meltano.yml, the READMEs, .env.example and the definitions for MeltanoHub true to the plugins' own settings.
 
 `python tools/documents.py` rewrites what stands between the marks; `--check` only says whether anything would change.
 """
@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import hub
+import yaml
+from hub import PLUGINS
+
 ROOT = Path(__file__).resolve().parent.parent
-PLUGINS = ("tap-nosto-segments", "target-dotdigital")
-BUILT_IN = ("stream_map", "faker_config", "flattening_")
 # the project keeps these beside each other, a folder for each environment
 PLACES = {
     "snapshot_uri": "$MELTANO_PROJECT_ROOT/var/$MELTANO_ENVIRONMENT/snapshots",
@@ -23,17 +25,15 @@ PLACES = {
 }
 
 
+@cache
+def about(plugin: str) -> dict[str, Any]:
+    """Ask a plugin about itself."""
+    return hub.ask(plugin, "--about", "--format=json")
+
+
 def settings_of(plugin: str) -> dict[str, dict[str, Any]]:
-    """Ask a plugin for its own settings; those of the SDK are left out."""
-    command = [str(Path(sys.executable).parent / plugin), "--about", "--format=json"]
-    about = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)  # noqa: S603 - our own command
-    schema = about["settings"]
-    required = set(schema.get("required", []))
-    return {
-        name: {**facts, "required": name in required}
-        for name, facts in schema["properties"].items()
-        if not name.startswith(BUILT_IN)
-    }
+    """Give a plugin's own settings."""
+    return hub.settings_of(about(plugin))
 
 
 def meltano_settings(plugin: str) -> str:
@@ -41,7 +41,7 @@ def meltano_settings(plugin: str) -> str:
     lines = []
     for name, facts in settings_of(plugin).items():
         lines += [f"    - name: {name}", f"      label: {_quoted(facts['title'])}"]
-        kind = _kind(facts)
+        kind = hub.kind_of(facts)
         lines.append(f"      kind: {kind}")
         if kind == "options":
             lines.append("      options:")
@@ -83,6 +83,13 @@ def environment() -> str:
     return "\n".join(lines)
 
 
+def own_part(text: str, plugin: str) -> dict[str, Any]:
+    """Give what `meltano.yml` says of a plugin."""
+    plugins = yaml.safe_load(text)["plugins"]
+    found: dict[str, Any] = next(one for kind in ("extractors", "loaders") for one in plugins[kind] if one["name"] == plugin)
+    return found
+
+
 def documents() -> dict[Path, str]:
     """Give every document as it should be."""
     meltano, readme = ROOT / "meltano.yml", ROOT / "README.md"
@@ -93,6 +100,8 @@ def documents() -> dict[Path, str]:
         shown = table(plugin)
         texts[readme] = _between(texts[readme], f"<!-- settings of {plugin}", shown)
         texts[own] = _between(own.read_text(), f"<!-- settings of {plugin}", shown)
+        texts[own] = _between(texts[own], f"<!-- what {plugin} says of itself", hub.said_in_readme(plugin, about(plugin)))
+        texts[ROOT / plugin / "meltanohub.yml"] = hub.definition(plugin, about(plugin), own_part(texts[meltano], plugin))
     return texts
 
 
@@ -102,13 +111,6 @@ def _between(text: str, mark: str, content: str) -> str:
         msg = f"the mark {mark!r} is missing"
         raise ValueError(msg)
     return pattern.sub(lambda found: found[1] + content + found[2], text)
-
-
-def _kind(facts: dict[str, Any]) -> str:
-    if "enum" in facts:
-        return "options"
-    kinds = [kind for kind in facts["type"] if kind != "null"] if isinstance(facts["type"], list) else [facts["type"]]
-    return str(kinds[0])
 
 
 def _quoted(text: str) -> str:

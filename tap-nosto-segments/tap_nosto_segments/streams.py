@@ -135,7 +135,12 @@ class SegmentChangesStream(ExportStream):
         th.Property("email", VARCHAR, required=True, description="Address, trimmed and in lower case."),
         th.Property("segment", VARCHAR, required=True, description="Name of the segment."),
         th.Property("exported_at", th.DateTimeType(nullable=False), required=True, description="The export that shows it (UTC)."),
-        th.Property("change", th.StringType(nullable=False, allowed_values=["entered", "left"]), required=True),
+        th.Property(
+            "change",
+            th.StringType(nullable=False, allowed_values=["entered", "left"]),
+            required=True,
+            description="Whether the contact entered or left the segment.",
+        ),
     ).to_dict()
 
     @override
