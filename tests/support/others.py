@@ -16,6 +16,7 @@ PACKAGES = {
     "target-postgres": ("meltanolabs-target-postgres==0.8.1",),
     "tap-postgres": ("meltanolabs-tap-postgres==0.10.0",),
     "tap-spreadsheets": ("tap-spreadsheets==1.1.2",),
+    "airflow": ("apache-airflow==3.3.2",),
     "meltano-map-transform": ("meltano-map-transform==0.12.3",),
 }
 

@@ -1,0 +1,66 @@
+"""One task for each dotdigital account, once a day: an example for Apache Airflow 3.
+
+What every account shares stands in the environment of the workers (see README.md beside this file); what one account has of its
+own in `accounts.yml`; its secrets in one Airflow variable for each account.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.sdk import DAG
+
+PROJECT = os.environ.get("NOSTO_DOTDIGITAL_PROJECT", "/opt/nosto-dotdigital")
+ACCOUNTS = Path(os.environ.get("NOSTO_DOTDIGITAL_ACCOUNTS", Path(__file__).with_name("accounts.yml")))
+# what an account's variable holds: setting -> environment variable
+SECRETS = {
+    "export_token": "TAP_NOSTO_SEGMENTS_EXPORT_TOKEN",
+    "api_user": "TARGET_DOTDIGITAL_API_USER",
+    "api_password": "TARGET_DOTDIGITAL_API_PASSWORD",
+    "ledger_url": "TARGET_DOTDIGITAL_LEDGER_URL",
+}
+
+
+def environment(account: dict[str, Any]) -> dict[str, str]:
+    """Give what the run of one account has of its own; the secrets are filled in when the task starts."""
+    name = account["name"]
+    secrets = {variable: f"{{{{ var.json.nosto_dotdigital_{name}.{secret} }}}}" for secret, variable in SECRETS.items()}
+    return {
+        "TAP_NOSTO_SEGMENTS_SNAPSHOT_URI": f"{os.environ['NOSTO_DOTDIGITAL_SNAPSHOTS']}/{name}",
+        "TARGET_DOTDIGITAL_REPORT_DIR": f"{os.environ['NOSTO_DOTDIGITAL_REPORTS']}/{name}",
+        **secrets,
+        **{variable: str(value) for variable, value in account["settings"].items()},
+    }
+
+
+with DAG(
+    "nosto_dotdigital",
+    description="Nosto's segments into dotdigital, one task for each account",
+    schedule="0 6 * * *",
+    start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+    # a day that was missed needs no run of its own: the next one carries over all that changed
+    catchup=False,
+    max_active_runs=1,
+    default_args={
+        "retries": 3,
+        "retry_delay": datetime.timedelta(minutes=20),
+        "retry_exponential_backoff": True,
+        "execution_timeout": datetime.timedelta(hours=8),
+    },
+) as dag:
+    for one in yaml.safe_load(ACCOUNTS.read_text()):
+        BashOperator(
+            task_id=one["name"],
+            # of one slot: the same account never runs twice at once, whoever starts it (the ledger's lock would stop the second)
+            pool=f"dotdigital_{one['name']}",
+            cwd=PROJECT,
+            # the suffix gives each account a state of its own
+            bash_command=f"exec meltano run --state-id-suffix={one['name']} tap-nosto-segments target-dotdigital",
+            env=environment(one),
+            append_env=True,
+        )
