@@ -189,7 +189,7 @@ class Account:
 
     def accept(self, contacts: list[dict[str, Any]], merge_option: str) -> str | None:
         """Accept an import; None when too many are open."""
-        self._apply_due()
+        self.work()
         with self._accepting:
             if self.open_imports() >= self.max_active_imports:
                 return None
@@ -227,7 +227,8 @@ class Account:
         for job in reversed(jobs) if self.newest_first else jobs:
             self._settle(job)
 
-    def _apply_due(self) -> None:
+    def work(self) -> None:
+        """Finish the imports that are due, as dotdigital does in the background."""
         for job in list(self.imports.values()):
             if job.status == "NotFinished" and job.polls <= 0 and self.clock() >= job.due:
                 self._settle(job)

@@ -26,6 +26,7 @@ class Sandbox:
         clock: monotonic seconds, for limits and imports.
         wall: seconds since 1970, for X-RateLimit-Reset.
         bodies: whether the journal keeps bodies.
+        latency: seconds that every answer of dotdigital takes.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Sandbox:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         bodies: bool = True,
+        latency: float = 0.0,
     ) -> None:
         """Start everything."""
         self.journal = Journal(bodies=bodies)
@@ -44,7 +46,7 @@ class Sandbox:
         self.user, self.password = USER, PASSWORD
         self.dotdigital = Dotdigital(self.account, USER, PASSWORD, self.limits)
         self._services = {
-            name: Service(name, handle, self.journal, self.faults)
+            name: Service(name, handle, self.journal, self.faults, latency=0.0 if name in {"nosto", "files"} else latency)
             for name, handle in {
                 "nosto": self.nosto.handle,
                 "files": self.nosto.handle_file,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import socket
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, urlsplit
@@ -123,6 +124,7 @@ class Service(http.server.ThreadingHTTPServer):
         journal: Journal,
         faults: Faults,
         port: int = 0,
+        latency: float = 0.0,
     ) -> None:
         """Bind, and start to serve in a thread of its own."""
         super().__init__(("127.0.0.1", port), _Handler)
@@ -130,6 +132,7 @@ class Service(http.server.ThreadingHTTPServer):
         self._handle = handle
         self._journal = journal
         self._faults = faults
+        self._latency = latency
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
 
@@ -141,6 +144,8 @@ class Service(http.server.ThreadingHTTPServer):
     def answer(self, request: Request) -> Response:
         """Write the call down, play its fault if it has one, and answer it."""
         call = self._journal.note(request)
+        if self._latency:
+            time.sleep(self._latency)
         fault = self._faults.due(request)
         response = self._handle(request) if fault is None else fault.play(request, self._handle)
         self._journal.answered(call, response)
