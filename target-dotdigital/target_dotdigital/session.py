@@ -17,6 +17,7 @@ from target_dotdigital.delivery import Delivery, needed_fields
 from target_dotdigital.directory import PAGE, Directory
 from target_dotdigital.errors import BrakeError, DeliveryError, NotActivatedError, SettingsError, TargetError
 from target_dotdigital.labels import Labels, look_alikes
+from target_dotdigital.metrics import emit
 from target_dotdigital.plan import activation_code, brakes, import_calls, is_active, make_plan
 from target_dotdigital.report import ENDED, Outcome, Report, ReportFolder
 from target_dotdigital.review import review
@@ -277,4 +278,5 @@ class Session:
             except sa.exc.SQLAlchemyError as error:
                 report.problems.append(f"The ledger could not be read for the report ({type(error).__name__}).")
         self._folder.write(report)
+        emit(report)
         LOGGER.info("%s", report.summary())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -48,8 +49,10 @@ def test_first_run_activation_and_two_days(project: Project, sandbox: Sandbox) -
     assert sandbox.journal.writes() == []
 
     project.environment["TARGET_DOTDIGITAL_ACTIVATION_CODE"] = code
-    project.sync()
+    said = project.sync()
     assert_account(sandbox, first)
+    # as fields, not as text: what a log collector can count
+    assert re.search(rf"METRIC +metric_name=contacts_created metric_value={len(first)}\b", said), said
     state = json.loads(project.meltano("state", "get", "sandbox:tap-nosto-segments-to-target-dotdigital"))
     bookmark = state["singer_state"]["bookmarks"]["contact_segments"]
     assert bookmark["replication_key_value"] == "2026-11-01T04:00:00Z"

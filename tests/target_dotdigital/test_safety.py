@@ -464,6 +464,31 @@ def test_who_is_named_without_labels_has_not_vanished(pipeline: Pipeline, sandbo
 # Refusals and the report
 
 
+def test_metrics_say_what_was_on_the_wire(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    sandbox.account.refuse = lambda email: "invalidDomain" if email == "p0001@example.com" else None
+    pipeline.target["contacts_per_import"] = 4
+    outcome = pipeline.load(singer([*people(9), {"email": "none", "segments": []}]))
+    assert outcome.code == 0
+    lines = [line.partition("METRIC: ")[2] for line in outcome.log.splitlines() if "METRIC: " in line]
+    points = [json.loads(line) for line in lines]
+    found = {point["metric"]: point["value"] for point in points if "endpoint" not in point["tags"]}
+    assert {name: found[name] for name in found if name.startswith(("contacts_", "records_"))} == {
+        "contacts_sent": 9,
+        "contacts_created": 8,
+        "contacts_updated": 0,
+        "contacts_refused": 1,
+        "contacts_unaccounted": 0,
+        "contacts_waiting": 0,
+        "records_left_out": 1,
+    }
+    assert found["record_count"] == 10
+    assert found["wait_seconds"] == sum(pipeline.time.naps)
+    calls = {point["tags"]["endpoint"]: point["value"] for point in points if point["metric"] == "http_request_count"}
+    assert calls["import"] == len(sandbox.journal.imports()) == 3
+    assert sum(calls.values()) == len(sandbox.journal.calls("dotdigital")) + len(sandbox.journal.calls("elsewhere"))
+    assert {point["tags"]["status"] for point in points if "status" in point["tags"]} == {"delivered"}
+
+
 def test_refusals_are_told_kept_and_not_sent_again(pipeline: Pipeline, sandbox: Sandbox, tmp_path: Path) -> None:
     codes = {"p0001@example.com": "globallySuppressed", "p0002@example.com": "tooBusy"}
     sandbox.account.refuse = codes.get
