@@ -40,10 +40,20 @@ def put(sandbox: Sandbox, shop: Shop, day: int) -> dict[str, list[str]]:
     return expected(body, exclude=EXCLUDED)
 
 
+def healthy(project: Project) -> bool:
+    """Ask as the README's recipe does."""
+    (line,) = (
+        line.strip() for line in (ROOT / "README.md").read_text().splitlines() if line.strip().startswith("cd var/prod/reports")
+    )
+    return not subprocess.run(["sh", "-c", line.replace("/prod/", "/sandbox/")], cwd=project.folder, check=False).returncode
+
+
 def test_first_run_activation_and_two_days(project: Project, sandbox: Sandbox) -> None:
     shop = Shop(500, invalid=1)
     first = put(sandbox, shop, 0)
+    assert not healthy(project)
     said = project.sync(code=1)
+    assert not healthy(project)
     code = project.report["activation_code"]
     assert f"activation_code to {code}" in said
     assert sandbox.journal.writes() == []
@@ -56,6 +66,8 @@ def test_first_run_activation_and_two_days(project: Project, sandbox: Sandbox) -
     state = json.loads(project.meltano("state", "get", "sandbox:tap-nosto-segments-to-target-dotdigital"))
     bookmark = state["singer_state"]["bookmarks"]["contact_segments"]
     assert bookmark["replication_key_value"] == "2026-11-01T04:00:00Z"
+
+    assert healthy(project)
 
     second = put(sandbox, shop, 1)
     project.sync()
