@@ -32,3 +32,12 @@ class SnapshotError(TapError):
 
 class CatalogueError(TapError):
     """Nosto's GraphQL API did not give the catalogue of segments."""
+
+
+def no_space(error: Exception, *, what: str) -> SnapshotError:
+    """Give the error for work that its temporary files had no room for."""
+    msg = (
+        f"The export could not be {what} ({type(error).__name__}): probably the disk for temporary files is full. Nothing was "
+        "emitted. Free some space, or point TMPDIR to a larger disk."
+    )
+    return SnapshotError(msg)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import fsspec
 import msgspec
 
-from tap_nosto_segments.errors import ExportDamagedError, ExportUnavailableError
+from tap_nosto_segments.errors import ExportDamagedError, ExportUnavailableError, no_space
 from tap_nosto_segments.nosto import Credential, Nosto, request_id
 from tap_nosto_segments.settings import Settings, is_http, require_secure
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Iterable
     from pathlib import Path
 
@@ -154,20 +155,30 @@ def _link(answer: requests.Response, pointer: str) -> str:
 def _spool(chunks: Iterable[bytes], path: Path) -> tuple[str, int]:
     """Write chunks to a file, decompressed if they are gzip, and prove the file whole: digest and size."""
     digest, size, decoder = hashlib.sha256(), 0, None
-    with path.open("wb") as file:
+    # without a buffer of its own, so that a disk that is full is seen where it is written to
+    with path.open("wb", buffering=0) as file:
         for chunk in _joined(chunks):
             if decoder is None:
                 decoder = _Gzip() if chunk.startswith(GZIP_MAGIC) else _Plain()
             text = decoder.decode(chunk)
             if size == 0:
                 text = text.removeprefix(BOM)
-            file.write(text)
+            _write(file, text)
             digest.update(text)
             size += len(text)
     if decoder is not None:
         decoder.finish()
     _require_last_line(path, size)
     return digest.hexdigest(), size
+
+
+def _write(file: io.FileIO, text: bytes) -> None:
+    rest = memoryview(text)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError as error:
+        raise no_space(error, what="stored") from None
 
 
 def _joined(chunks: Iterable[bytes]) -> Iterable[bytes]:

@@ -14,7 +14,7 @@ import duckdb
 
 from tap_nosto_segments import catalogue, comparison, guards
 from tap_nosto_segments.database import connect, literal
-from tap_nosto_segments.errors import CatalogueError, SnapshotError
+from tap_nosto_segments.errors import CatalogueError, SnapshotError, no_space
 from tap_nosto_segments.export import Export, Validators, fetch
 from tap_nosto_segments.parsing import Parsed, parse
 from tap_nosto_segments.snapshots import Manifest, SnapshotStore
@@ -65,11 +65,7 @@ class Extraction:
                 LOGGER.info("Snapshots: %d older than the bookmark removed", pruned)
         except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
             self.close()
-            msg = (
-                f"The export could not be compared ({type(error).__name__}): probably the disk for temporary files is full. Nothing "
-                "was emitted. Free some space, or point TMPDIR to a larger disk."
-            )
-            raise SnapshotError(msg) from None
+            raise no_space(error, what="compared") from None
         except BaseException:
             self.close()
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from nosto_dotdigital_sandbox import ExportFile, Fault, Sandbox
 from nosto_dotdigital_sandbox.web import Response
 from support.oracle import ADDRESS, FIELD
-from support.running import START, FakeTime, Pipeline, run_tap, singer
+from support.running import BIN, START, FakeTime, Pipeline, run_tap, singer
 from support.wire import assert_import
 
 if TYPE_CHECKING:
@@ -208,3 +209,47 @@ def test_a_disk_that_is_full(pipeline: Pipeline) -> None:
     assert outcome.code == 1
     assert "report folder" in outcome.errors[0]
     assert pipeline.sandbox.journal.imports() == []
+
+
+def test_a_disk_that_fills_up_while_the_tap_works(pipeline: Pipeline, tmp_path: Path) -> None:
+    """No file may grow beyond a size; the spooled export would."""
+    pipeline.export(Shop(5_000).export(0))
+    outcome = limited(256, "tap-nosto-segments", pipeline.tap, b"", tmp_path)
+    assert outcome.returncode == 1, outcome.stderr
+    assert b"The export could not be stored" in outcome.stderr
+    assert b"Traceback" not in outcome.stderr
+    assert b'"RECORD"' not in outcome.stdout
+    assert b'"STATE"' not in outcome.stdout
+    # and nothing is in the way of the next run
+    assert pipeline.run().code == 0
+    assert len(pipeline.sandbox.account.snapshot()) == 5_000
+
+
+@pytest.mark.parametrize("kilobytes", [200, 4096])
+def test_a_disk_that_fills_up_while_the_target_works(pipeline: Pipeline, tmp_path: Path, kilobytes: int) -> None:
+    text = singer([{"email": f"p{number}@example.com", "segments": ["Loyal Customers"]} for number in range(20_000)])
+    outcome = limited(kilobytes, "target-dotdigital", {**pipeline.target, "poll_interval_ms": 20}, text.encode(), tmp_path)
+    assert outcome.returncode == 1, outcome.stderr
+    assert b"Traceback" not in outcome.stderr
+    assert b"The ledger cannot be used" in outcome.stderr
+    assert outcome.stdout == b""
+    assert pipeline.load(text).code == 0
+    assert len(pipeline.sandbox.account.snapshot()) == 20_000
+
+
+def limited(kilobytes: int, plugin: str, config: dict[str, Any], given: bytes, folder: Path) -> subprocess.CompletedProcess[bytes]:
+    path = folder / f"{plugin}.json"
+    path.write_text(json.dumps(config))
+    command = ["sh", "-c", f'ulimit -f {kilobytes * 2}; exec "$0" "$@"', BIN / plugin, "--config", path]
+    return subprocess.run(command, input=given, capture_output=True, check=False)
+
+
+def test_a_newest_snapshot_that_is_damaged(pipeline: Pipeline) -> None:
+    pipeline.export(b'{"email":"a@example.com","s":["A"]}\n')
+    assert pipeline.extract().code == 0
+    (path,) = (pipeline.folder / "snapshots").glob("*.parquet")
+    path.write_bytes(path.read_bytes()[:-20])
+    outcome = pipeline.extract()
+    assert outcome.code == 1
+    assert outcome.errors[0].startswith("The newest snapshot is damaged")
+    assert [line["type"] for line in outcome.lines if line["type"] in {"RECORD", "STATE"}] == []
