@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from nosto_dotdigital_sandbox import ExportFile, Fault, Sandbox
+from nosto_dotdigital_sandbox import ExportFile, Fault, Sandbox, Shop
 from nosto_dotdigital_sandbox.web import Response
 from support.oracle import ADDRESS, FIELD
 from support.running import BIN, START, FakeTime, Pipeline, run_tap, singer
