@@ -172,7 +172,7 @@ class Extraction:
         path = self._folder / "snapshot.parquet"
         query = comparison.selected(chosen, everything=len(chosen) == len(parsed.counts))
         self._database.execute(f"COPY ({query}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd)")
-        self._database.execute("DROP VIEW contacts; DROP TABLE doubled; DROP TABLE lines")
+        self._database.execute("DROP VIEW contacts; DROP TABLE IF EXISTS doubled; DROP TABLE lines")
         manifest = self._store.add(path, lambda *place: self._manifest(export, parsed, exported_at, segments, place))
         self._files[manifest.id] = path
         LOGGER.info(
