@@ -77,7 +77,6 @@ class SnapshotStore:
 
     def __init__(self, uri: str) -> None:
         """Open the folder, and make it if it is missing."""
-        self._uri = uri
         try:
             self._files, self._root = fsspec.core.url_to_fs(uri)
             self._files.makedirs(self._root, exist_ok=True)
