@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 def stage(connection: sa.Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]] = ()) -> None:
     """Make a temporary table hold just these rows."""
     connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
-    connection.execute(sa.delete(table))
+    if connection.dialect.name == "postgresql":
+        # rows that were deleted would stay, and be read past, until the run ends
+        connection.exec_driver_sql(f"TRUNCATE {table.name}")
+    else:
+        connection.execute(sa.delete(table))
     put(connection, table, rows)
 
 

@@ -168,7 +168,7 @@ class Table:
             "baselines are a plain singer-sdk tap that yields the same records, and a plain BatchSink that only counts (`plain_*.py`).",
             "The sandbox runs beside the target, on the second core.",
             "",
-            f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {packages}; {self.runs} runs.",
+            f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {packages}; {self.runs} runs, of memory and calls one.",
             "",
             "| what | figure | against the baseline |",
             "| --- | --- | --- |",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 from support.running import BIN
 
 if TYPE_CHECKING:
@@ -25,9 +27,12 @@ def other(name: str) -> Path:
     """Give a plugin's command, installed beside the project's own environment."""
     home = BIN.parent / "others" / name
     ready = home / ".ready"
-    if not ready.exists():
-        subprocess.run([BIN / "uv", "venv", "-q", "--clear", "--python", BIN / "python", home], check=True)
-        install = [BIN / "uv", "pip", "install", "-q", "--python", home / "bin" / "python", *PACKAGES[name]]
-        subprocess.run(install, check=True)
-        ready.touch()
+    home.mkdir(parents=True, exist_ok=True)
+    # two tests at once may ask for the same one
+    with FileLock(home.with_suffix(".lock")):
+        if not ready.exists():
+            subprocess.run([BIN / "uv", "venv", "-q", "--clear", "--python", BIN / "python", home], check=True)
+            install = [BIN / "uv", "pip", "install", "-q", "--python", home / "bin" / "python", *PACKAGES[name]]
+            subprocess.run(install, check=True)
+            ready.touch()
     return home / "bin" / name
