@@ -30,8 +30,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End here, with pytest's closing line as the last: DuckDB's bindings list what the interpreter has not freed when it ends."""
-    # a worker of several has no closing line, and tells the others itself how it ended
-    if ENDED in config.stash and not hasattr(config, "workerinput"):
+    if ENDED in config.stash:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(config.stash[ENDED])
@@ -55,11 +54,7 @@ def sandbox(time: FakeTime, request: pytest.FixtureRequest) -> Iterator[Sandbox]
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests of modules that say `LEDGERS` once for each kind of ledger."""
     if "ledger_url" in metafunc.fixturenames:
-        kinds = getattr(metafunc.module, "LEDGERS", ["sqlite"])
-        # a run's lock in PostgreSQL is for the whole database, whatever the schema: those tests run one after another
-        alone = pytest.mark.xdist_group("postgresql")
-        params = [pytest.param(kind, marks=[alone] if kind == "postgresql" else []) for kind in kinds]
-        metafunc.parametrize("ledger_url", params, indirect=True)
+        metafunc.parametrize("ledger_url", getattr(metafunc.module, "LEDGERS", ["sqlite"]), indirect=True)
 
 
 @pytest.fixture
