@@ -136,8 +136,9 @@ class Book:
         return changed
 
     def see(self, rows: Sequence[Observed]) -> None:
-        """Have what dotdigital holds of contacts at hand, for `observe` and for comparing."""
-        bulk.stage(self.connection, observed, [(row.email, row.contact_id, row.payload, row.listed) for row in rows])
+        """Have what dotdigital holds of contacts at hand, for `observe` and for comparing; of several of one address the last."""
+        last = {row.email: (row.email, row.contact_id, row.payload, row.listed) for row in rows}
+        bulk.stage(self.connection, observed, list(last.values()))
 
     def observe(self, reading: int | None = None) -> None:
         """Store what was seen of contacts that the ledger knows; others are passed over.

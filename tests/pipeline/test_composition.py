@@ -16,22 +16,14 @@ from nosto_dotdigital_sandbox import ExportFile, Sandbox, Shop
 from support.meltano import Project
 from support.oracle import FIELD, expected
 from support.running import START, Pipeline
-from support.wire import assert_allowed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 LEDGERS = ["postgresql"]
+REAL_TIME = True
 SHOP = Shop(400, change_per_mille=200)
 PEOPLE = {"ann@example.com": ["VIP", "Affinity: Nike"], "bob@example.com": [], "eve@example.com": ["Outdoor Enthusiasts, Organic"]}
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as started:
-        yield started
-        assert_allowed(started)
 
 
 @pytest.fixture

@@ -13,20 +13,13 @@ from nosto_dotdigital_sandbox import ExportFile, Sandbox, Shop
 from support.meltano import ROOT, Project
 from support.oracle import assert_account, expected
 from support.running import BIN, START
-from support.wire import assert_allowed, contacts_sent
+from support.wire import contacts_sent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+REAL_TIME = True
 EXCLUDED = ["First-Time Customers", "Returning Visitors", "geo-area *", "VIP Lapsed"]
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as started:
-        yield started
-        assert_allowed(started)
 
 
 @pytest.fixture

@@ -332,6 +332,15 @@ def test_a_lost_ledger_without_reconcile_is_made_good_by_reading_back(pipeline: 
     assert contacts_sent(sandbox) == []
 
 
+def test_reading_back_two_contacts_of_one_address(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    """Dotdigital says that it has none such; if it has, that is no reason to stop."""
+    sandbox.account.add_contact("Jane@Example.com")
+    sandbox.account.add_contact("jane@example.com")
+    assert reconcile(pipeline)["contacts read back from dotdigital"] == 2
+    assert pipeline.load(singer([{"email": "jane@example.com", "segments": ["A"]}])).code == 0
+    assert contacts_sent(sandbox) == ["jane@example.com"]
+
+
 def test_reading_back_goes_on_over_many_pages(pipeline: Pipeline, sandbox: Sandbox) -> None:
     for number in range(12_000):
         sandbox.account.add_contact(f"p{number:05d}@example.com")
