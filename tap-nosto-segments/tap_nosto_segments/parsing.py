@@ -69,15 +69,21 @@ def parse(path: Path, identifier: str | None, database: duckdb.DuckDBPyConnectio
 def _parse(path: Path, key: str | None, database: duckdb.DuckDBPyConnection) -> Parsed:
     # Malformed lines arrive as NULL. A line without a list of names says nothing about its contact: to read it as "in no
     # segment" would take every label away.
+    # Trimming by a list of characters is dear: an address of visible ASCII has nothing to trim.
     database.execute(f"""
         CREATE TABLE lines AS
         SELECT
-            lower(trim(raw.email ->> '$', {literal(WHITESPACE)})) AS email,
-            coalesce(json_type(raw.email) = 'VARCHAR' AND json_type(raw.names) = 'ARRAY', false)
-                AND trim(raw.email ->> '$', {literal(WHITESPACE)}) <> ''
-                AND json_type(raw.names, '$[*]') <@ ['VARCHAR'] AS valid,
-            CASE WHEN valid THEN list_sort(list_distinct(from_json(raw.names, '["VARCHAR"]'))) END AS names
-        FROM ({_source(path, key or "segments")}) AS raw
+            lower(CASE WHEN regexp_full_match(address, '[!-~]*') THEN address ELSE trim(address, {literal(WHITESPACE)}) END) AS email,
+            typed AND email <> '' AS valid,
+            CASE WHEN valid THEN list_sort(list_distinct(from_json(names, '["VARCHAR"]'))) END AS names
+        FROM (
+            SELECT
+                raw.email ->> '$' AS address,
+                coalesce(json_type(raw.email) = 'VARCHAR' AND json_type(raw.names) = 'ARRAY', false)
+                    AND json_type(raw.names, '$[*]') <@ ['VARCHAR'] AS typed,
+                raw.names
+            FROM ({_source(path, key or "segments")}) AS raw
+        )
     """)  # noqa: S608 - every part is quoted
     lines, valid, distinct = _numbers(
         database, "SELECT count(*), count(*) FILTER (valid), count(DISTINCT email) FILTER (valid) FROM lines"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -69,6 +70,19 @@ def test_a_local_file_and_a_compressed_one(config: dict[str, object], tmp_path: 
     plain = tmp_path / "export.jsonl"
     plain.write_bytes(b"\xef\xbb\xbf" + BODY.rstrip())
     assert_whole(run_tap(config | {"export_url": plain.as_uri(), "snapshot_uri": str(tmp_path / "other")}))
+
+
+def test_addresses_are_trimmed_of_every_kind_of_space(config: dict[str, object], sandbox: Sandbox) -> None:
+    spaces = [chr(code) for code in range(0x3001) if chr(code).isspace()]
+    around = [f"{space}Ann.{number}@EXAMPLE.com{' ' * (number % 2)}{space}" for number, space in enumerate(spaces)]
+    # a space within is none of the tap's business; what looks like one, but is none, stays
+    others = ["a b@example.com", "\u200bzero@example.com", "Ünal@example.com"]
+    lines = [
+        json.dumps({"email": email, "seg": ["VIP"]}, ensure_ascii=bool(number % 2)) for number, email in enumerate(around + others)
+    ]
+    sandbox.nosto.export = ExportFile("\n".join(lines).encode(), START)
+    found = sorted(record["email"] for record in run_tap(config).records())
+    assert found == sorted(email.strip().lower() for email in around + others)
 
 
 def test_nothing_new_is_asked_for_once_and_emits_no_record(sandbox: Sandbox, config: dict[str, object]) -> None:
