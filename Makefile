@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # which tests: the slow ones (ten days of 50,000 contacts, Airflow) are left out
 TESTS ?= not slow
+# how many processes test at once
+WORKERS ?= 2
 PACKAGES := tap-nosto-segments/tap_nosto_segments target-dotdigital/target_dotdigital
 SANDBOX := tests/sandbox/nosto_dotdigital_sandbox
 
@@ -14,7 +16,7 @@ sync: $(VENV)/.ready
 	$(BIN)/python -m nosto_dotdigital_sandbox.demo
 
 test: lint
-	$(BIN)/python -m pytest -m "$(TESTS)"
+	$(BIN)/python -m pytest -n $(WORKERS) -m "$(TESTS)"
 
 test-all:
 	$(MAKE) test TESTS="slow or not slow"

@@ -30,9 +30,12 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End here, with pytest's closing line as the last: DuckDB's bindings list what the interpreter has not freed when it ends."""
-    if ENDED in config.stash:
-        sys.stdout.flush()
-        sys.stderr.flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if hasattr(config, "workerinput"):
+        # one of several workers has yet to tell the others how it ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    elif ENDED in config.stash:
         os._exit(config.stash[ENDED])
 
 
@@ -58,12 +61,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("ledger_url", getattr(metafunc.module, "LEDGERS", ["sqlite"]), indirect=True)
 
 
-@pytest.fixture
-def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty ledger: a SQLite file, or a schema of its own in PostgreSQL."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'ledger.db'}"
-        return
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[sa.URL]:
+    """A database of this session's own: the lock of a run is for a whole database, and others may be testing on the server."""
     engine = sa.create_engine(POSTGRES, isolation_level="AUTOCOMMIT")
     try:
         connection = engine.connect()
@@ -71,10 +71,26 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         if "CI" in os.environ:
             raise
         pytest.skip("no PostgreSQL server at 127.0.0.1:5432; set TEST_POSTGRES to where one is")
-    schema = f"test_{uuid.uuid4().hex[:12]}"
+    name = f"test_{uuid.uuid4().hex[:12]}"
     with connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        yield sa.make_url(POSTGRES).set(database=name)
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()
+
+
+@pytest.fixture
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty ledger: a SQLite file, or a schema of its own in PostgreSQL."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'ledger.db'}"
+        return
+    database: sa.URL = request.getfixturevalue("postgres")
+    engine = sa.create_engine(database, isolation_level="AUTOCOMMIT")
+    schema = f"test_{uuid.uuid4().hex[:12]}"
+    with engine.connect() as connection:
         connection.execute(sa.schema.CreateSchema(schema))
-        yield f"{POSTGRES}?options=-csearch_path%3D{schema}"
+        yield database.set(query={"options": f"-csearch_path={schema}"}).render_as_string(hide_password=False)
         connection.execute(sa.schema.DropSchema(schema, cascade=True))
     engine.dispose()
 
