@@ -97,6 +97,29 @@ def test_the_history_in_a_file_and_a_database(project: Project, sandbox: Sandbox
     assert left
 
 
+def test_every_stream_in_duckdb(project: Project, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "nosto.duckdb"
+    config = {"path": str(path), "default_target_schema": "main", "batch_size_rows": 100}
+    project.invite("loaders", "target-duckdb", config=config)
+    select(project, "*.*")
+    days = []
+    for day in range(2):
+        days.append(put(sandbox, day))
+        project.meltano("run", "tap-nosto-segments", "target-duckdb")
+    with duckdb.connect(path, read_only=True) as database:
+        contacts = database.execute("SELECT email, segments, _sdc_deleted_at FROM contact_segments").fetchall()
+        counts = database.execute("SELECT name, contact_count FROM segments").fetchall()
+        left = database.execute("SELECT segment, count(*) FROM segment_changes WHERE change = 'left' GROUP BY ALL").fetchall()
+    assert {email: json.loads(names) for email, names, deleted in contacts if deleted is None} == days[1]
+    gone = days[0].keys() - days[1].keys()
+    assert gone
+    assert {email for email, _, deleted in contacts if deleted} == gone
+    now = collections.Counter(name for names in days[1].values() for name in names)
+    assert {name: count for name, count in counts if count} == now
+    lost = collections.Counter(name for email, names in days[0].items() for name in names if name not in days[1].get(email, ()))
+    assert dict(left) == lost
+
+
 def test_a_mapper_hashes_the_addresses(project: Project, sandbox: Sandbox, tmp_path: Path) -> None:
     wanted = put(sandbox, 0)
     config = {"stream_maps": {"contact_segments": {"email": "sha256(email)"}}}

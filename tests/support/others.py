@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 PACKAGES = {
     # old packages that still import pkg_resources
     "target-jsonl": ("target-jsonl==0.1.4", "setuptools<80"),
+    # with a later DuckDB it takes the first record of each load for a header
+    "target-duckdb": ("target-duckdb==0.8.0", "duckdb==1.2.2", "setuptools<80"),
     "target-postgres": ("meltanolabs-target-postgres==0.8.1",),
     "tap-postgres": ("meltanolabs-tap-postgres==0.10.0",),
     "tap-spreadsheets": ("tap-spreadsheets==1.1.2",),
