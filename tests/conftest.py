@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import uuid
@@ -34,7 +35,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     sys.stderr.flush()
     if hasattr(config, "workerinput"):
         # one of several workers has yet to tell the others how it ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
     elif ENDED in config.stash:
         os._exit(config.stash[ENDED])
 
