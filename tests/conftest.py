@@ -91,7 +91,7 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     schema = f"test_{uuid.uuid4().hex[:12]}"
     with engine.connect() as connection:
         connection.execute(sa.schema.CreateSchema(schema))
-        yield database.set(query={"options": f"-csearch_path={schema}"}).render_as_string(hide_password=False)
+        yield database.update_query_dict({"options": f"-csearch_path={schema}"}).render_as_string(hide_password=False)
         connection.execute(sa.schema.DropSchema(schema, cascade=True))
     engine.dispose()
 

@@ -21,19 +21,19 @@ def object_storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Give the address of an empty bucket; the environment leads every client there."""
     server = ThreadedMotoServer(port=0, verbose=False)
     server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "x",
-        "AWS_SECRET_ACCESS_KEY": "x",
-        "AWS_DEFAULT_REGION": "eu-west-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    configuration = {"LocationConstraint": "eu-west-1"}
-    # the servers of one process share their buckets
-    bucket = f"snapshots-{uuid.uuid4().hex[:12]}"
-    boto3.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration=configuration)
     try:
+        host, port = server.get_host_and_port()
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ACCESS_KEY_ID": "x",
+            "AWS_SECRET_ACCESS_KEY": "x",
+            "AWS_DEFAULT_REGION": "eu-west-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        configuration = {"LocationConstraint": "eu-west-1"}
+        # the servers of one process share their buckets
+        bucket = f"snapshots-{uuid.uuid4().hex[:12]}"
+        boto3.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration=configuration)
         yield f"s3://{bucket}"
     finally:
         fsspec.filesystem("s3").clear_instance_cache()
