@@ -14,15 +14,9 @@ from typing import Any
 
 import hub
 import yaml
-from hub import PLUGINS
+from hub import PLACES, PLUGINS
 
 ROOT = Path(__file__).resolve().parent.parent
-# the project keeps these beside each other, a folder for each environment
-PLACES = {
-    "snapshot_uri": "$MELTANO_PROJECT_ROOT/var/$MELTANO_ENVIRONMENT/snapshots",
-    "ledger_url": "sqlite:///$MELTANO_PROJECT_ROOT/var/$MELTANO_ENVIRONMENT/ledger.db",
-    "report_dir": "$MELTANO_PROJECT_ROOT/var/$MELTANO_ENVIRONMENT/reports",
-}
 
 
 @cache

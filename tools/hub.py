@@ -13,6 +13,13 @@ import yaml
 PLUGINS = ("tap-nosto-segments", "target-dotdigital")
 BUILT_IN = ("stream_map", "faker_config", "flattening_")
 VARIANT = "nosto-dotdigital"
+# What a pipeline remembers lies beside each other, a folder for each environment, wherever Meltano is called from: a memory that
+# is not found is a lost one.
+PLACES = {
+    "snapshot_uri": "$MELTANO_PROJECT_ROOT/var/$MELTANO_ENVIRONMENT/snapshots",
+    "ledger_url": "sqlite:///$MELTANO_PROJECT_ROOT/var/$MELTANO_ENVIRONMENT/ledger.db",
+    "report_dir": "$MELTANO_PROJECT_ROOT/var/$MELTANO_ENVIRONMENT/reports",
+}
 # what no plugin says of itself
 SAID: dict[str, dict[str, Any]] = {
     "tap-nosto-segments": {
@@ -90,7 +97,7 @@ def _setting(name: str, facts: dict[str, Any]) -> dict[str, Any]:
     if facts.get("secret"):
         setting["sensitive"] = True
     if "default" in facts:
-        setting["value"] = facts["default"]
+        setting["value"] = PLACES.get(name, facts["default"])
     return setting
 
 

@@ -3,42 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from target_dotdigital.client import Client
-from target_dotdigital.errors import AccountError, ApiError
-from target_dotdigital.settings import Settings, is_loopback
+from target_dotdigital import retry
+from target_dotdigital.client import Client, Identified
+from target_dotdigital.errors import AccountError, ApiError, EndlessListError
+from target_dotdigital.texts import own_address, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from target_dotdigital.retry import Clock
+    from target_dotdigital.settings import Settings
 
 PAGE = 1000
-DOMAIN = ".dotdigital.com"
+MAX_PAGES = 1000  # a million address books or programs: no account has as many
 
 
 class Property(msgspec.Struct):
     """One property of the account; values are texts, whatever their type."""
 
     name: str
-    value: str | None = None
+    value: Any = None
 
 
-class AccountInfo(msgspec.Struct):
+class AccountInfo(Identified):
     """The answer of account-info."""
 
-    id: int
     properties: list[Property]
-
-
-class Book(msgspec.Struct):
-    """An address book (list)."""
-
-    id: int
-    name: str
-    contacts: int = 0
 
 
 class Field(msgspec.Struct):
@@ -48,11 +42,30 @@ class Field(msgspec.Struct):
     type: str
 
 
-class Program(msgspec.Struct):
+class Program(Identified):
     """An automation program."""
 
     name: str
     status: str
+
+
+class ListedBook(Identified):
+    """An address book, as it is on the wire."""
+
+    name: str
+    contacts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """An address book (list); its name is fit to be shown."""
+
+    id: int
+    name: str
+    contacts: int = 0
+
+
+Item = TypeVar("Item", bound=Identified)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,23 +108,19 @@ def connect(settings: Settings, clock: Clock) -> tuple[Client, AccountInfo]:
     except ApiError as error:
         if error.status != 403:  # noqa: PLR2004 - Forbidden
             raise
-        msg = (
-            "dotdigital denied access (status 403): the account does not live in the region that api_url names. Take api_url out "
-            "of the settings: the region is then found by itself."
-        )
+        msg = "dotdigital denied access (status 403): the account is in another region than api_url. Remove api_url: it is found then."
         raise AccountError(msg) from None
-    endpoint = (_property(info, "ApiEndpoint") or first.base_url).rstrip("/")
-    host, first_host = urlsplit(endpoint).hostname or "", urlsplit(first.base_url).hostname or ""
-    secure = urlsplit(endpoint).scheme == "https" and host.endswith(DOMAIN)
-    if not secure and not (is_loopback(host) and is_loopback(first_host)):
+    endpoint = _property(info, "ApiEndpoint")
+    if endpoint in (None, "", first.base_url, f"{first.base_url}/"):
+        return first, info
+    address = own_address(endpoint, first.base_url)
+    if address is None:
         msg = (
             "dotdigital names an API address for this account that is not its own (https, dotdigital.com): the password was not "
             "sent there. Report this to dotdigital."
         )
         raise AccountError(msg)
-    if endpoint == first.base_url:
-        return first, info
-    client = Client(endpoint, settings.api_user, settings.api_password, settings.request_timeout, clock)
+    client = Client(address, settings.api_user, settings.api_password, settings.request_timeout, clock)
     client.calls.update(first.calls)
     return client, info
 
@@ -123,14 +132,17 @@ def read_account(settings: Settings, client: Client, info: AccountInfo) -> Accou
         AccountError: the address book is missing by its id, or a data field has the wrong type.
         ApiError: dotdigital does not answer.
     """
-    left = _property(info, "ApiCallsRemaining")
+    if info.id is None:
+        msg = "dotdigital gives this account an id that cannot be one. Nothing was written. Report this to dotdigital."
+        raise AccountError(msg)
+    left = retry.number(str(_property(info, "ApiCallsRemaining")))
     return Account(
         id=info.id,
-        name=_property(info, "Name") or str(info.id),
+        name=shown(str(_property(info, "Name") or "")) or str(info.id),
         endpoint=client.base_url,
         book=_find_book(settings, client) if settings.upload_emails else None,
         fields=_find_fields(settings, client),
-        calls_left=int(left) if left and left.isdigit() else None,
+        calls_left=None if left is None else int(left),
         stamps=frozenset({settings.synced_at_field} if settings.synced_at_field else ()),
     )
 
@@ -153,45 +165,71 @@ def complete(settings: Settings, client: Client, account: Account, needed: tuple
 
 
 def active_programs(client: Client) -> list[str] | None:
-    """Give the names of the active programs; None if the user may not see them."""
-    names: list[str] = []
+    """Return the names of the active programs, fit to be shown, or None if the user may not see them.
+
+    Raises:
+        ApiError: dotdigital does not give them.
+    """
     try:
-        while page := client.get("programs", "/v2/programs", list[Program], select=PAGE, **({"skip": len(names)} if names else {})):
-            names += [program.name if program.status == "Active" else "" for program in page]
-            if len(page) < PAGE:
-                break
+        pages = _pages(client, "programs", "/v2/programs", list[Program])
+        return [shown(program.name) for page in pages for program in page if program.status == "Active" and program.name]
     except ApiError as error:
         if error.status == 403:  # noqa: PLR2004 - Forbidden
             return None
         raise
-    return [name for name in names if name]
+
+
+def _pages(client: Client, kind: str, path: str, page_type: type[list[Item]]) -> Iterator[list[Item]]:
+    """Yield the pages of a list of version 2, until one is not full.
+
+    Raises:
+        ApiError: dotdigital does not give them.
+        EndlessListError: it gives the same ones again and again.
+    """
+    seen: set[int] = set()
+    for number in range(MAX_PAGES):
+        page = client.get(kind, path, page_type, select=PAGE, skip=number * PAGE)
+        new = {item.id for item in page if item.id is not None} - seen
+        # a list that ignores `skip` would be read for ever
+        if page and number and not new:
+            break
+        yield page
+        if len(page) < PAGE:
+            return
+        seen |= new
+    raise EndlessListError(kind)
 
 
 def _find_book(settings: Settings, client: Client) -> Book | None:
     if settings.address_book_id is not None:
         try:
-            return client.get("address books", f"/v2/address-books/{settings.address_book_id}", Book)
+            book = client.get("address books", f"/v2/address-books/{settings.address_book_id}", ListedBook)
         except ApiError as error:
             if error.status == 404 or error.code == "ERROR_ADDRESSBOOK_NOT_FOUND":  # noqa: PLR2004 - Not Found
                 msg = f"There is no address book with the id {settings.address_book_id} in this account. Check address_book_id."
                 raise AccountError(msg) from None
             raise
+        return Book(settings.address_book_id, shown(book.name), book.contacts)
     wanted = settings.address_book.strip().lower()
-    skip = 0
-    while page := client.get("address books", "/v2/address-books", list[Book], select=PAGE, skip=skip):
+    for page in _pages(client, "address books", "/v2/address-books", list[ListedBook]):
         if found := next((book for book in page if book.name.strip().lower() == wanted), None):
-            return found
-        if len(page) < PAGE:
-            break
-        skip += len(page)
+            return _usable(found)
     return None
+
+
+def _usable(book: ListedBook) -> Book:
+    if book.id is None:
+        msg = (
+            f"dotdigital gives the address book {shown(book.name)!r} an id that cannot be one. No contact was written. Report this."
+        )
+        raise AccountError(msg)
+    return Book(book.id, shown(book.name), book.contacts)
 
 
 def _create_book(settings: Settings, client: Client) -> Book:
     try:
-        return client.post(
-            "address books", "/v2/address-books", {"name": settings.address_book.strip(), "visibility": "Private"}, Book
-        )
+        body = {"name": settings.address_book.strip(), "visibility": "Private"}
+        return _usable(client.post("address books", "/v2/address-books", body, ListedBook))
     except ApiError as error:
         if error.code == "ERROR_ADDRESSBOOK_DUPLICATE":
             # an answer that was lost may have created it
@@ -219,7 +257,7 @@ def _find_fields(settings: Settings, client: Client) -> dict[str, str]:
     for name, kind in wanted.items():
         if field := there.get(name.upper()):
             if field.type != kind:
-                raise AccountError(_wrong_type(name, field.type, kind))
+                raise AccountError(_wrong_type(name, shown(field.type), kind))
             found[name] = field.name
     return found
 
@@ -227,15 +265,14 @@ def _find_fields(settings: Settings, client: Client) -> dict[str, str]:
 def _create_field(name: str, kind: str, client: Client) -> str:
     try:
         # no default value: personalisation would show it for a contact whose labels were cleared (contracts/dotdigital.md 3)
-        return client.post("data fields", "/v2/data-fields", {"name": name, "type": kind, "visibility": "Private"}, Field).name
+        made = client.post("data fields", "/v2/data-fields", {"name": name, "type": kind, "visibility": "Private"}, Field).name
     except ApiError as error:
         if error.code == "ERROR_NON_UNIQUE_DATAFIELD":
-            field = next(
-                (one for one in client.get("data fields", "/v2/data-fields", list[Field]) if one.name.upper() == name.upper()), None
-            )
+            fields = client.get("data fields", "/v2/data-fields", list[Field])
+            field = next((one for one in fields if one.name.upper() == name.upper()), None)
             if field is not None and field.type == kind:
                 return field.name
-            msg = _wrong_type(name, field.type if field else "unknown", kind)
+            msg = _wrong_type(name, shown(field.type) if field else "unknown", kind)
         elif error.code == "ERROR_DATAFIELD_LIMITEXCEEDED":
             msg = f"The account holds as many data fields as it may, so {name} was not created. Remove one in dotdigital."
         elif error.code == "ERROR_DATAFIELD_INVALID":
@@ -243,6 +280,11 @@ def _create_field(name: str, kind: str, client: Client) -> str:
         else:
             raise
         raise AccountError(msg) from None
+    if made.upper() != name.upper():
+        # labels that went there would overwrite what belongs to others
+        msg = f"dotdigital answered with another data field than {name}, which was to be created. No contact was written. Report this."
+        raise AccountError(msg)
+    return made
 
 
 def _wrong_type(name: str, there: str, wanted: str) -> str:
@@ -252,5 +294,5 @@ def _wrong_type(name: str, there: str, wanted: str) -> str:
     )
 
 
-def _property(info: AccountInfo, name: str) -> str | None:
+def _property(info: AccountInfo, name: str) -> Any:
     return next((item.value for item in info.properties if item.name.lower() == name.lower()), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import lru_cache
 
 from email_validator import EmailNotValidError, validate_email
@@ -15,8 +16,11 @@ LONGEST = 256
 
 
 def normalise(address: str) -> str:
-    """Give the form by which addresses are compared: trimmed and in lower case."""
-    return address.strip().lower()
+    """Return the form by which addresses are compared: trimmed, in lower case, composed (Unicode NFC)."""
+    plain = address.strip()
+    if plain.isascii():
+        return plain.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", plain).lower())
 
 
 def is_address(address: str) -> bool:

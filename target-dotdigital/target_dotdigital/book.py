@@ -16,12 +16,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from target_dotdigital import bulk
+from target_dotdigital.payloads import EMPTY
 from target_dotdigital.tables import contacts, incoming, labelled, observed, replaced, scopes, spared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-EMPTY = "{}"
 PAGE = 20_000
 # address, stream, JSON array of names, whether the contact vanished
 Incoming = tuple[str, str, str, bool]
@@ -35,6 +35,7 @@ class Observed:
     contact_id: int
     payload: str
     listed: bool
+    excluded: bool = False
 
 
 class Book:
@@ -44,11 +45,13 @@ class Book:
         connection: the transaction.
         scope: the part's number.
         uploads: whether contacts are put into an address book; if not, none ever waits to be.
+        run: the number of the run that changes what is desired.
     """
 
-    def __init__(self, connection: sa.Connection, scope: int, *, uploads: bool) -> None:
+    def __init__(self, connection: sa.Connection, scope: int, *, uploads: bool, run: int = 0) -> None:
         """Work within a transaction."""
         self._uploads = uploads
+        self.run = run
         self.connection = connection
         self.scope = scope
         self._mine = contacts.c.scope == scope
@@ -83,7 +86,7 @@ class Book:
         statement = self._desire()
         after = ""
         while rows := self.connection.execute(page.where(incoming.c.email > after)).all():
-            self.describe(segments=None)
+            self.describe(segments=None, changed_run=self.run)
             bulk.stage(self.connection, labelled, [(email, payload_of(names)) for email, names in rows])
             self.connection.execute(statement)
             after = rows[-1][0]
@@ -100,7 +103,14 @@ class Book:
             "desired": labelled.c.payload,
             "vanished": incoming.c.vanished,
         }
-        fixed = {"scope": self.scope, "listed": not self._uploads, "in_doubt": False, "pending": True}
+        fixed = {
+            "scope": self.scope,
+            "listed": not self._uploads,
+            "in_doubt": False,
+            "pending": True,
+            "refusals": 0,
+            "changed_run": self.run,
+        }
         select = (
             sa.select(*given.values(), *(sa.literal(value).label(name) for name, value in fixed.items()))
             .join(incoming, incoming.c.email == labelled.c.email)
@@ -116,44 +126,96 @@ class Book:
                 "names": new.names,
                 "desired": new.desired,
                 "vanished": new.vanished,
-                "pending": _pending(new.desired, new.vanished),
+                "restored": None,
+                "changed_run": new.changed_run,
+                # what was rejected of a removed contact says nothing of one that is back
+                "refused": sa.case((contacts.c.vanished == new.vanished, contacts.c.refused)),
+                "pending": _pending(
+                    new.desired, new.vanished, refused=sa.case((contacts.c.vanished == new.vanished, contacts.c.refused))
+                ),
             },
         )
 
-    def vanish_unseen(self, stream: str) -> int:
-        """Treat the contacts of a stream that the input did not name as vanished; give how many."""
-        unseen = (~sa.exists().where(table.c.email == contacts.c.email) for table in (incoming, spared))
+    def remove_unmentioned(self, whole: Iterable[str], others: Iterable[str], is_excluded: Callable[[str], bool] | None) -> int:
+        """Treat contacts that a whole input did not mention as removed from the source.
+
+        That goes also for contacts that no stream of the source ever named (their labels are orphaned) and, where every stream
+        of the input is whole, for those of streams that the input no longer has: a data field belongs to one pipeline.
+
+        Args:
+            whole: streams of which the input named every contact.
+            others: streams of the input of which it named only what changed.
+            is_excluded: whether the settings leave an address alone; None if they name no such address.
+
+        Returns:
+            How many contacts were removed.
+        """
+        others = list(others)
+        concerned = contacts.c.stream.not_in(others) if others else sa.true()
+        if others:
+            concerned = contacts.c.stream.in_(list(whole))
+        unmentioned = [
+            *(~sa.exists().where(table.c.email == contacts.c.email) for table in (incoming, spared)),
+            contacts.c.stream.is_(None) | concerned,
+            # a contact that was removed before has nothing to lose, unless its labels came back since
+            ~contacts.c.vanished | (contacts.c.desired != EMPTY),
+        ]
+        if is_excluded is not None:
+            self.spare(filter(is_excluded, self.emails(*unmentioned)))
+        return self.clear(*unmentioned)
+
+    def clear(self, *conditions: sa.ColumnElement[bool]) -> int:
+        """Treat contacts as removed from the source, so that their labels are cleared; return how many."""
         statement = (
             sa.update(contacts)
-            .where(self._mine, contacts.c.stream == stream, *unseen)
-            # who vanished before has nothing to lose, unless a run was put back since
-            .where(~contacts.c.vanished | (contacts.c.desired != EMPTY))
-            .values(vanished=True, names="[]", desired=EMPTY, pending=_pending(sa.literal(EMPTY), sa.true()))
+            .where(self._mine, *conditions)
+            .values(
+                vanished=True,
+                names="[]",
+                desired=EMPTY,
+                restored=None,
+                changed_run=self.run,
+                pending=_pending(sa.literal(EMPTY), sa.true()),
+            )
         )
         changed = self.connection.execute(statement).rowcount
         if changed:
-            self.describe(segments=None)
+            self.describe(segments=None, changed_run=self.run)
         return changed
+
+    def missed_since(self, run: int, streams: Iterable[str]) -> int:
+        """Count the contacts of streams that a later run changed and that this input does not mention.
+
+        An input that starts from what an earlier run acknowledged has to mention each of them; if it does not, the source has
+        forgotten that it ever emitted them.
+        """
+        unmentioned = (~sa.exists().where(table.c.email == contacts.c.email) for table in (incoming, spared))
+        later = (contacts.c.changed_run > run) & (contacts.c.changed_run != self.run)
+        return self.count(later, contacts.c.stream.in_(list(streams)), *unmentioned)
+
+    def repeated_since(self, run: int) -> sa.ColumnElement[bool]:
+        """Return the condition for contacts that the input repeats, though nothing changed them since a run.
+
+        The source holds them for changed, the ledger does not: one of the two was put back to an earlier day, so only dotdigital
+        can tell what was delivered last.
+        """
+        mentioned = contacts.c.email.in_(sa.select(incoming.c.email))
+        return mentioned & (contacts.c.changed_run <= run) & (sa.func.coalesce(contacts.c.checked_run, 0) <= run)
 
     def see(self, rows: Sequence[Observed]) -> None:
         """Have what dotdigital holds of contacts at hand, for `observe` and for comparing; of several of one address the last."""
-        last = {row.email: (row.email, row.contact_id, row.payload, row.listed) for row in rows}
+        last = {row.email: (row.email, row.contact_id, row.payload, row.listed, row.excluded) for row in rows}
         bulk.stage(self.connection, observed, list(last.values()))
 
-    def observe(self, reading: int | None = None) -> None:
-        """Store what was seen of contacts that the ledger knows; others are passed over.
-
-        Args:
-            reading: number of the reading back of the whole account that it belongs to.
-        """
+    def observe(self) -> None:
+        """Store what was seen of contacts that the ledger knows; others are passed over."""
         values: dict[str, Any] = {
             "contact_id": observed.c.contact_id,
             "confirmed": observed.c.payload,
             "listed": observed.c.listed if self._uploads else sa.true(),
             "in_doubt": sa.false(),
+            "checked_run": sa.literal(self.run),
         }
-        if reading is not None:
-            values["found"] = sa.literal(reading)
         self.connection.execute(sa.update(contacts).where(self._mine, bulk.matching(contacts.c.email, observed)).values(values))
 
     def put_back(self, images: dict[str, tuple[str | None, str]]) -> int:
@@ -168,7 +230,12 @@ class Book:
             sa.update(contacts)
             .where(self._mine, bulk.matching(contacts.c.email, replaced), contacts.c.confirmed == replaced.c.after)
             # the names no longer stand for the labels
-            .values(desired=replaced.c.before, names=None, pending=_pending(replaced.c.before, contacts.c.vanished))
+            .values(
+                desired=replaced.c.before,
+                names=None,
+                restored=self.run,
+                pending=_pending(replaced.c.before, contacts.c.vanished),
+            )
         )
         changed = self.connection.execute(statement).rowcount
         if changed:
@@ -180,6 +247,48 @@ class Book:
         now = _pending(contacts.c.desired, contacts.c.vanished)
         self.connection.execute(sa.update(contacts).where(self._mine, contacts.c.pending != now).values(pending=now))
 
+    def release(self, now: float) -> None:
+        """Let rejected contacts be tried again whose pause is over.
+
+        Args:
+            now: seconds since 1970.
+        """
+        due = sa.update(contacts).where(self._mine, contacts.c.retry_at <= now)
+        values = {"refused": None, "retry_at": None}
+        self.connection.execute(due.values(**values, pending=_pending(contacts.c.desired, contacts.c.vanished, refused=sa.null())))
+
+    def release_held(self) -> int:
+        """Let contacts be sent again that the Data Watchdog rejected; return how many."""
+        held = sa.update(contacts).where(self._mine, contacts.c.held.is_not(None))
+        pending = _pending(contacts.c.desired, contacts.c.vanished, held=sa.null())
+        return self.connection.execute(held.values(held=None, pending=pending)).rowcount
+
+    def forget_unseen(self, *conditions: sa.ColumnElement[bool]) -> int:
+        """Forget what the ledger knows of contacts that a reading back of this run did not find; return how many."""
+        gone = [self._mine, contacts.c.contact_id.is_not(None), contacts.c.checked_run.is_distinct_from(self.run), *conditions]
+        values = {"contact_id": None, "confirmed": None, "listed": not self._uploads, "in_doubt": False}
+        return self.connection.execute(sa.update(contacts).where(*gone).values(values)).rowcount
+
+    def forget_shared_ids(self, *, by_id: bool) -> None:
+        """Forget the ids of contacts that would be matched by one that another address has, too.
+
+        An address may be changed in dotdigital: its contact keeps the id, and what is cleared for the old address would be what is
+        written for the new one.
+
+        Args:
+            by_id: whether rows are matched by contact id wherever one is known; if not, only those of removed contacts are.
+        """
+        c = contacts.c
+        matched = c.pending & c.contact_id.is_not(None) if by_id else c.pending & c.vanished & c.contact_id.is_not(None)
+        sent = sa.select(c.contact_id).where(self._mine, matched)
+        shared = (
+            sa.select(c.contact_id).where(self._mine, c.contact_id.in_(sent)).group_by(c.contact_id).having(sa.func.count() > 1)
+        )
+        ids = list(self.connection.scalars(shared))
+        for start in range(0, len(ids), PAGE):
+            some = c.contact_id.in_(ids[start : start + PAGE])
+            self.connection.execute(sa.update(contacts).where(self._mine, matched, some).values(contact_id=None))
+
     def settle_unknown(self, *, vanished_only: bool) -> int:
         """Take contacts that dotdigital does not hold off what is pending: there is nothing to clear, or to create."""
         conditions = [self._mine, contacts.c.pending, contacts.c.contact_id.is_(None)]
@@ -187,11 +296,18 @@ class Book:
             conditions.append(contacts.c.vanished)
         return self.connection.execute(sa.update(contacts).where(*conditions).values(pending=False, in_doubt=False)).rowcount
 
-    def pending(self, most: int, after: str = "") -> list[sa.Row[Any]]:
-        """Give the next contacts to deliver, in order of their addresses."""
+    def pending(self, most: int, after: str, *, vanished: bool, restored: int | None = None) -> list[sa.Row[Any]]:
+        """Return the next contacts to deliver, in order of their addresses.
+
+        Args:
+            most: at most so many.
+            after: only addresses after this one.
+            vanished: only contacts that were removed from the source, or only others.
+            restored: only contacts that this restoring run asked for.
+        """
         query = (
             sa.select(contacts.c.email, contacts.c.contact_id, contacts.c.confirmed, contacts.c.desired, contacts.c.vanished)
-            .where(self._mine, contacts.c.pending, contacts.c.email > after)
+            .where(self._mine, to_send(restored), contacts.c.vanished == vanished, contacts.c.email > after)
             .order_by(contacts.c.email)
             .limit(most)
         )
@@ -204,6 +320,11 @@ class Book:
     def fields_used(self, names: Sequence[str]) -> tuple[str, ...]:
         """Give those of the data fields that some contact's desired labels fill."""
         return tuple(name for name in names if self.count(contacts.c.desired.contains(f'"{name}":', autoescape=True)))
+
+    def changed_streams(self) -> set[str]:
+        """Return the streams that this run's input changed a contact of."""
+        query = sa.select(contacts.c.stream).where(self._mine, contacts.c.changed_run == self.run, contacts.c.stream.is_not(None))
+        return set(self.connection.scalars(query.distinct()))
 
     def count(self, *conditions: sa.ColumnElement[bool]) -> int:
         """Count the contacts for which all conditions hold."""
@@ -234,7 +355,8 @@ class Book:
             for page in self.connection.execute(query.execution_options(yield_per=PAGE)).scalars().partitions():
                 lists = msgspec.json.decode(f"[{','.join(page)}]", type=list[list[str]])
                 counted.update(itertools.chain.from_iterable(lists))
-            known = msgspec.json.encode(counted, order="sorted").decode()
+            # not by the encoder's own order, which takes quadratic time
+            known = msgspec.json.encode(dict(sorted(counted.items()))).decode()
             self.describe(segments=known)
         return msgspec.json.decode(known, type=dict[str, int])
 
@@ -243,10 +365,25 @@ class Book:
         self.connection.execute(sa.update(scopes).where(scopes.c.id == self.scope).values(**values))
 
 
-def _pending(desired: sa.ColumnElement[str], vanished: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
-    """What has to be sent: whatever is not confirmed just so, but nothing that was refused for good just so."""
+def to_send(restored: int | None = None) -> sa.ColumnElement[bool]:
+    """Return the condition for contacts that a run sends.
+
+    Args:
+        restored: a restoring run, which sends only what it puts back; None for any other run.
+    """
+    return sa.and_(contacts.c.pending, *([contacts.c.restored == restored] if restored is not None else []))
+
+
+def _pending(
+    desired: sa.ColumnElement[str],
+    vanished: sa.ColumnElement[bool],
+    *,
+    refused: sa.ColumnElement[Any] = contacts.c.refused,
+    held: sa.ColumnElement[Any] = contacts.c.held,
+) -> sa.ColumnElement[bool]:
+    """Return what has to be sent: whatever is not confirmed just so, but nothing that was rejected just so, or is held."""
     there = contacts.c.confirmed.is_not_distinct_from(desired) & ~contacts.c.in_doubt & (contacts.c.listed | vanished)
-    return ~(there | contacts.c.refused.is_not_distinct_from(desired))
+    return ~(there | refused.is_not_distinct_from(desired)) & held.is_(None)
 
 
 def open_scope(connection: sa.Connection, key: str, account_id: int) -> sa.Row[Any]:

@@ -7,7 +7,8 @@ import logging
 import re
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
+from urllib.parse import quote
 
 import msgspec
 import requests
@@ -15,6 +16,7 @@ import urllib3.exceptions
 
 from target_dotdigital import retry
 from target_dotdigital.errors import AccountError, ApiError, TooManyImportsError
+from target_dotdigital.texts import UNREADABLE, Trouble, error_code, shown, trouble_of, without_user
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,10 +25,34 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger("target-dotdigital")
 CONNECT_TIMEOUT = 30
-LARGEST_ERROR = 1 << 16
+MAX_ID = (1 << 63) - 1
 NO_ANSWER = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
-V2_CODE = re.compile(r"ERROR_[A-Z_]+")
+IMPORT_ID = r"\A[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z"
+# what a call that failed means, by its method
+CONSEQUENCES = {
+    "GET": "Nothing was written by this call. Run again later.",
+    "POST": "Run again later; if it was created all the same, the next run finds it.",
+    "PUT": "Run again later; what was not confirmed is sent again then.",
+}
+NULL = msgspec.Raw(b"null")
 Answer = TypeVar("Answer")
+
+
+def usable_id(raw: msgspec.Raw) -> int | None:
+    """Return the id that a JSON value is: a whole number from 1 to 2^63-1, as the ledger can hold it. Anything else is none."""
+    found = re.fullmatch(rb"[1-9][0-9]{0,18}", raw)
+    return number if found and (number := int(found[0])) <= MAX_ID else None
+
+
+class Identified(msgspec.Struct, kw_only=True):
+    """What dotdigital names by an id. One that cannot be an id does not make the rest unreadable."""
+
+    raw_id: msgspec.Raw = msgspec.field(name="id", default=NULL)
+
+    @property
+    def id(self) -> int | None:
+        """The id, where it is a usable one."""
+        return usable_id(self.raw_id)
 
 
 class ImportStatus(msgspec.Struct, rename="camel"):
@@ -45,11 +71,16 @@ class Identifiers(msgspec.Struct, rename="camel"):
     email: str | None = None
 
 
-class ContactReference(msgspec.Struct, rename="camel"):
-    """A contact that an import created or updated."""
+class ContactReference(msgspec.Struct, rename="camel", kw_only=True):
+    """A contact as dotdigital names it. An id that cannot be one does not make the rest unreadable."""
 
-    contact_id: int
-    identifiers: Identifiers
+    raw_contact_id: msgspec.Raw = msgspec.field(name="contactId", default=NULL)
+    identifiers: Identifiers = msgspec.field(default_factory=Identifiers)
+
+    @property
+    def contact_id(self) -> int | None:
+        """The contact's id, where it has a usable one."""
+        return usable_id(self.raw_contact_id)
 
 
 class FailureReason(msgspec.Struct, rename="camel"):
@@ -57,17 +88,29 @@ class FailureReason(msgspec.Struct, rename="camel"):
 
     failure_code: str = "Unknown"
 
+    def __post_init__(self) -> None:
+        """Make the code fit to be stored and shown."""
+        self.failure_code = shown(self.failure_code) or "Unknown"
 
-class RowFailure(msgspec.Struct, rename="camel"):
+
+class RowFailure(ContactReference, kw_only=True):
     """A row that was not imported, or only in part."""
 
-    identifiers: Identifiers
     failures: list[FailureReason]
-    contact_id: int | None = None
 
 
 class _ImportAccepted(msgspec.Struct, rename="camel"):
-    import_id: str
+    import_id: Annotated[str, msgspec.Meta(pattern=IMPORT_ID)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What came of one try; the status is None where there was no usable answer."""
+
+    status: int | None
+    headers: Mapping[str, str]
+    content: bytes = b""
+    trouble: Trouble | None = None
 
 
 @dataclass(slots=True)
@@ -97,7 +140,8 @@ class Client:
         self._clock = clock
         self._timeout = (min(CONNECT_TIMEOUT, timeout), timeout)
         self._session = requests.Session()
-        self._session.auth = (user, password)
+        # as bytes: requests encodes texts as Latin-1, and fails where they have other characters
+        self._session.auth = requests.auth.HTTPBasicAuth(user.encode(), password.encode())
         self._session.headers["User-Agent"] = f"target-dotdigital/{version('target-dotdigital')}"
         self._scopes: dict[str, str] = {}
         self._windows: dict[str, _Window] = {}
@@ -126,7 +170,7 @@ class Client:
         return self._call(kind, "POST", path, answer, body=msgspec.json.encode(body))
 
     def start_import(self, body: bytes) -> str:
-        """Hand in an import; give its id.
+        """Hand in an import, and return its id.
 
         Raises:
             TooManyImportsError: no slot is free.
@@ -135,12 +179,17 @@ class Client:
         return self._call("import", "PUT", "/contacts/v3/import", _ImportAccepted, body=body).import_id
 
     def import_status(self, import_id: str) -> ImportStatus:
-        """Ask after an import, once: whoever polls decides when to ask again.
+        """Ask for the state of an import, once: the caller decides when to ask again.
 
         Raises:
-            ApiError: dotdigital did not say.
+            ApiError: dotdigital did not say, or the id cannot be one of dotdigital's.
         """
-        return self._call("import status", "GET", f"/contacts/v3/import/{import_id}", ImportStatus, repeat=False)
+        if not re.search(IMPORT_ID, import_id):
+            # stored by an earlier version, which took ids as they came: such a text has no place in an address
+            msg = "The ledger holds an import id that is not one of dotdigital's: dotdigital was not asked for that import."
+            raise ApiError(msg, code="contacts:invalidId")
+        path = f"/contacts/v3/import/{quote(import_id, safe='')}"
+        return self._call("import status", "GET", path, ImportStatus, repeat=False)
 
     def _call(
         self,
@@ -158,30 +207,25 @@ class Client:
             tries += 1
             self._keep_pace(kind)
             self.calls[kind] += 1
-            status, headers, content = self._once(method, path, params, body)
-            self._learn(kind, headers)
-            if status is not None and 200 <= status < 300:  # noqa: PLR2004 - success
+            reply = self._once(method, path, params, body)
+            self._learn(kind, reply.headers)
+            if reply.status is not None and 200 <= reply.status < 300:  # noqa: PLR2004 - success
                 try:
-                    return msgspec.json.decode(content, type=answer)
-                except (msgspec.DecodeError, UnicodeDecodeError):
-                    # an answer that nobody can read is as good as none
-                    status, content = None, b""
-            code, known = _error_code(content)
-            failure = retry.Failure(status, code, headers, is_import=method == "PUT")
-            seconds = retry.pause(failure, tries, self._clock) if repeat or status == 429 else None  # noqa: PLR2004
+                    return msgspec.json.decode(reply.content, type=answer)
+                except UNREADABLE as error:
+                    # an answer that cannot be read is as good as none
+                    reply = _Reply(None, reply.headers, trouble=trouble_of(error))
+            code, known = error_code(reply.content)
+            failure = retry.Failure(reply.status, code, reply.headers, is_import=method == "PUT")
+            limited = reply.status == 429  # noqa: PLR2004 - Too Many Requests
+            seconds = retry.pause(failure, tries, self._clock) if repeat or limited else None
+            reason = self._reason(reply)
             if seconds is None:
-                raise _error(kind, failure, known=known, tries=tries)
-            LOGGER.info(
-                "dotdigital: %s %s; trying again in %.0f s",
-                kind,
-                f"answered with status {status}" if status else "gave no answer that can be read",
-                seconds,
-            )
+                raise _error(kind, method, failure, reason, known=known, tries=tries)
+            LOGGER.info("dotdigital: %s: %s; trying again in %.0f s", kind, reason, seconds)
             self._clock.wait(seconds)
 
-    def _once(
-        self, method: str, path: str, params: Mapping[str, str | int] | None, body: bytes | None
-    ) -> tuple[int | None, dict[str, str], bytes]:
+    def _once(self, method: str, path: str, params: Mapping[str, str | int] | None, body: bytes | None) -> _Reply:
         headers = {"Content-Type": "application/json"} if body is not None else {}
         try:
             response = self._session.request(
@@ -193,9 +237,17 @@ class Client:
                 timeout=self._timeout,
                 allow_redirects=False,
             )
-        except NO_ANSWER:
-            return None, {}, b""
-        return response.status_code, {name.lower(): value for name, value in response.headers.items()}, response.content
+        except NO_ANSWER as error:
+            return _Reply(None, {}, trouble=trouble_of(error))
+        return _Reply(response.status_code, {name.lower(): value for name, value in response.headers.items()}, response.content)
+
+    def _reason(self, reply: _Reply) -> str:
+        """Say why a call failed, as the end of a sentence."""
+        if reply.trouble is None:
+            return f"status {reply.status}"
+        if reply.trouble.reached:
+            return reply.trouble.text
+        return f"cannot reach {without_user(self.base_url)}: {reply.trouble.text}. Check api_url and the network"
 
     def _keep_pace(self, kind: str) -> None:
         """Wait for the next window where the last answer said that this one is used up."""
@@ -208,40 +260,23 @@ class Client:
             window.remaining = 1
 
     def _learn(self, kind: str, headers: Mapping[str, str]) -> None:
-        scope = headers.get("x-ratelimit-scope", "")
-        remaining, limit = headers.get("x-ratelimit-remaining", ""), headers.get("x-ratelimit-limit", "")
-        if not scope or not remaining.strip().isdigit():
+        scope = shown(headers.get("x-ratelimit-scope", ""))
+        remaining, limit = (retry.number(headers.get(f"x-ratelimit-{name}", "")) for name in ("remaining", "limit"))
+        if not scope or remaining is None:
             return
         self._scopes[kind] = scope
         self._windows[scope] = _Window(int(remaining), self._clock.monotonic() + retry.reset_in(headers, self._clock))
-        if limit.strip().isdigit():
+        if limit is not None:
             self.limits[scope] = int(limit)
 
 
-def _error_code(content: bytes) -> tuple[str | None, bool]:
-    """Read dotdigital's code out of an error of either version, and whether the body is one of its errors at all."""
-    try:
-        body: Any = msgspec.json.decode(content[:LARGEST_ERROR])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None, False
-    if not isinstance(body, dict):
-        return None, False
-    if isinstance(body.get("errorCode"), str) and re.fullmatch(r"[A-Za-z]+:[A-Za-z]+", body["errorCode"]):
-        return body["errorCode"], True
-    message = body.get("message")
-    if not isinstance(message, str):
-        return None, False
-    found = V2_CODE.search(message)
-    return (found[0] if found else None), True
-
-
-def _error(kind: str, failure: retry.Failure, *, known: bool, tries: int) -> Exception:
+def _error(kind: str, method: str, failure: retry.Failure, reason: str, *, known: bool, tries: int) -> Exception:
     status, code = failure.status, failure.code
-    number = failure.headers.get("x-request-id")
+    number = shown(failure.headers.get("x-request-id", "")) or None
     if status == 401:  # noqa: PLR2004 - Unauthorized
         msg = (
-            "dotdigital refused the API user or its password (status 401): nothing was written. Check api_user and api_password, "
-            "and that the user is enabled (Settings, Access, API users)."
+            "dotdigital refused the API user or its password (status 401): nothing was written by this call. Check api_user and "
+            "api_password, and that the user is enabled (Settings, Access, API users)."
         )
         return AccountError(msg)
     if status == 403:  # noqa: PLR2004 - Forbidden
@@ -253,12 +288,11 @@ def _error(kind: str, failure: retry.Failure, *, known: bool, tries: int) -> Exc
     if status == 429 and code == "contacts:tooManyActiveImports":  # noqa: PLR2004 - Too Many Requests
         msg = "All of the account's slots for imports are taken by other integrations. Run again later."
         return TooManyImportsError(msg, status=status, code=code, request_id=number)
-    what = f"status {status}" if status else "no answer that can be read"
     details = "".join(f", {name} {value}" for name, value in {"code": code, "request": number}.items() if value)
     again = (
-        "Run again later; what was not confirmed is sent again then."
+        CONSEQUENCES[method]
         if status is None or status in retry.TROUBLE or not known
         else "Look the code up in dotdigital's documents, and check the settings."
     )
-    msg = f"dotdigital: {kind} failed with {what}{details} after {tries} {'try' if tries == 1 else 'tries'}. {again}"
+    msg = f"dotdigital: {kind} failed after {tries} {'try' if tries == 1 else 'tries'}: {reason}{details}. {again}"
     return ApiError(msg, status=status, code=code, request_id=number)

@@ -1,30 +1,25 @@
-"""Collects the input: checks every record, turns names into labels, and puts what is desired into the ledger."""
+"""Collects the input: checks every record, puts what is desired into the ledger, and notes how far STATE goes."""
 
 from __future__ import annotations
 
 import collections
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from target_dotdigital.addresses import is_address, normalise
-from target_dotdigital.book import EMPTY
-from target_dotdigital.errors import DeliveryError
 
 if TYPE_CHECKING:
     from target_dotdigital.book import Book, Incoming
     from target_dotdigital.labels import Labels
+    from target_dotdigital.payloads import LabelEncoder
     from target_dotdigital.settings import Settings
 
 BATCH = 5_000
-# a shop has few combinations of segments compared with its contacts, but a hostile one may have many
-COMBINATIONS = 100_000
 INVALID_ADDRESS = "no e-mail address"
 INVALID_SEGMENTS = "no list of segments"
-encode = msgspec.json.Encoder(order="sorted").encode
+_encode = msgspec.json.encode
 
 
 @dataclass(slots=True)
@@ -35,10 +30,10 @@ class Intake:
         read: records.
         invalid: records that were left out, by reason.
         excluded: records that exclude_emails leaves alone.
-        kept: vanished contacts whose labels on_removed keeps.
-        vanished: records of vanished contacts.
+        kept: removed contacts whose labels on_removed keeps.
+        vanished: records of removed contacts, and contacts that a whole input does not name.
         distinct: contacts named, each once.
-        dropped: names that were left out, and of how many combinations.
+        dropped: names that were left out, and the number of segment sets affected.
     """
 
     read: int = 0
@@ -61,21 +56,26 @@ class Collector:
     Args:
         book: the ledger's part.
         labels: names to values.
+        encoder: names to payloads.
         settings: the settings.
     """
 
-    def __init__(self, book: Book, labels: Labels, settings: Settings) -> None:
+    def __init__(self, book: Book, labels: Labels, encoder: LabelEncoder, settings: Settings) -> None:
         """Start with nothing collected."""
         self.intake = Intake()
+        self.streams: set[str] = set()
         self.book = book
         self._labels = labels
-        self._settings = settings
-        self._excluded = settings.exclude_emails
+        self._encoder = encoder
+        self._on_removed = settings.on_removed
+        self._is_excluded = settings.is_excluded
         self._buffer: list[Incoming] = []
         self._spared: list[str] = []
         self._versions: set[str] = set()
         self._early: dict[str, bool] = {}
+        self._versioned: set[str] = set()
         self._seen: collections.Counter[str] = collections.Counter()
+        self._seen_at_state: collections.Counter[str] = collections.Counter()
         book.open_input()
 
     def add(self, stream: str, email: object, segments: object, *, deleted: bool) -> None:
@@ -85,7 +85,7 @@ class Collector:
             stream: its stream.
             email: what the record holds as address.
             segments: what it holds as names: an array of texts, or a delimited text.
-            deleted: whether the record says that the contact vanished.
+            deleted: whether the record says that the contact was removed.
         """
         texts = isinstance(segments, str) or (isinstance(segments, list) and all(isinstance(name, str) for name in segments))
         self.take(stream, email if isinstance(email, str) else "", cast("list[str] | str", segments) if texts else None, deleted)
@@ -98,25 +98,30 @@ class Collector:
         address = normalise(email)
         if not is_address(address):
             self.intake.invalid[INVALID_ADDRESS] += 1
-        elif self._excluded and any(fnmatchcase(address, pattern) for pattern in self._excluded):
+        elif self._is_excluded is not None and self._is_excluded(address):
             self.intake.excluded += 1
             self._spare(address)
         elif deleted:
-            self._vanished(stream, address)
+            self._remove(stream, address)
         elif segments is None:
             # a missing list is no empty list: to read it so would take every label away
             self.intake.invalid[INVALID_SEGMENTS] += 1
             self._spare(address)
         else:
             names = self._labels.split(segments) if isinstance(segments, str) else segments
-            self._put((address, stream, encode(sorted(set(names))).decode(), False))
+            self._put((address, stream, _encode(sorted(set(names))).decode(), False))
+
+    def expect_version(self, stream: str) -> None:
+        """Note that records of a stream belong to a version: they are whole only once it is activated."""
+        self._versioned.add(stream)
 
     def activate(self, stream: str) -> None:
-        """Take an ACTIVATE_VERSION: what this run does not name of the stream has vanished.
+        """Take an ACTIVATE_VERSION: what this run does not name of the stream was removed.
 
         After the records it says that they were all. Before them it says so only if the input goes on to its end, which a
         STATE behind the last record shows.
         """
+        self.streams.add(stream)
         if self._seen[stream]:
             self._versions.add(stream)
         else:
@@ -125,18 +130,44 @@ class Collector:
     def state(self) -> None:
         """Take a STATE: what came before it is complete."""
         self._early = dict.fromkeys(self._early, True)
+        self._seen_at_state = self._seen.copy()
 
     def finish(self) -> Intake:
-        """Put the rest into the ledger, and treat as vanished what a whole version does not name."""
+        """Put the rest into the ledger, and desire what came in."""
         self.flush()
         self.intake.read = self._seen.total()
         self.intake.distinct = self.book.named()
-        self.book.desire(lru_cache(COMBINATIONS)(self._payload))
-        if self._settings.on_removed == "clear":
-            for stream in sorted(self._versions | {stream for stream, whole in self._early.items() if whole}):
-                self.intake.vanished += self.book.vanish_unseen(stream)
-                self.book.describe(whole=True)
+        self.intake.dropped = self._encoder.dropped
+        self.book.desire(self._encoder.payload_of)
         return self.intake
+
+    @property
+    def whole(self) -> set[str]:
+        """Streams of which the input named every contact."""
+        return self._versions | {stream for stream, whole in self._early.items() if whole}
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the input named every contact of each of its streams."""
+        return bool(self.streams) and self.streams <= self.whole
+
+    @property
+    def unactivated(self) -> bool:
+        """Whether records belong to a version that was never activated: the source broke off."""
+        return bool(self._versioned - self._versions - self._early.keys())
+
+    @property
+    def after_state(self) -> set[str]:
+        """Streams whose last record came after the last STATE."""
+        return {stream for stream, count in self._seen.items() if count > self._seen_at_state[stream]}
+
+    def remove_unmentioned(self) -> None:
+        """Treat as removed what the whole streams of the input do not name; the account was read back before."""
+        if not self.whole:
+            return
+        self.book.describe(whole=True)
+        if self._on_removed == "clear":
+            self.intake.vanished += self.book.remove_unmentioned(self.whole, self.streams - self.whole, self._is_excluded)
 
     def flush(self) -> None:
         """Put what is buffered into the ledger."""
@@ -145,9 +176,10 @@ class Collector:
         self._buffer.clear()
         self._spared.clear()
 
-    def _vanished(self, stream: str, address: str) -> None:
-        if self._settings.on_removed == "keep":
+    def _remove(self, stream: str, address: str) -> None:
+        if self._on_removed == "keep":
             self.intake.kept += 1
+            self._spare(address)
             return
         self.intake.vanished += 1
         self._put((address, stream, "[]", True))
@@ -158,24 +190,7 @@ class Collector:
             self.flush()
 
     def _spare(self, address: str) -> None:
-        """Remember who is named but says nothing that counts: whoever is named has not vanished."""
+        """Remember who is named but says nothing that counts: such a contact was not removed."""
         self._spared.append(address)
         if len(self._spared) >= BATCH:
             self.flush()
-
-    def _payload(self, names: str) -> str:
-        labelled = self._labels.of(msgspec.json.decode(names))
-        if labelled.dropped:
-            if self._settings.labels.overflow == "fail":
-                msg = (
-                    f"The labels of a contact do not fit into {self._settings.labels.length} characters, and overflow is set to fail. "
-                    "Nothing was written. Choose fewer segments, shorter segment_labels, or another overflow."
-                )
-                raise DeliveryError(msg)
-            self.intake.dropped.update(labelled.dropped)
-        return payload(dict(labelled.values))
-
-
-def payload(values: dict[str, Any]) -> str:
-    """Give the ledger's form of the values."""
-    return encode(values).decode() if values else EMPTY

@@ -9,8 +9,11 @@ import click
 from target_dotdigital import account as accounts
 from target_dotdigital.errors import SettingsError
 from target_dotdigital.forget import forget
-from target_dotdigital.reconcile import Drift, reconcile
-from target_dotdigital.session import Session
+from target_dotdigital.reading import Drift
+from target_dotdigital.reconcile import reconcile
+from target_dotdigital.release import release
+from target_dotdigital.report import Report, ReportFolder
+from target_dotdigital.session import Session, States
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,12 +33,12 @@ def check(settings: Settings, clock: Clock, _value: Any) -> None:
     click.echo(f"Address book: {book if settings.upload_emails else 'none (upload_emails is false)'}")
     click.echo(f"Data field:   {account.fields.get(settings.data_field, settings.data_field + ', to be created')}")
     click.echo(f"Programs:     {'not visible to this API user' if programs is None else f'{len(programs)} active'}")
-    click.echo("All right: login, region and rights are as they should be. Nothing was written.")
+    click.echo("OK: login, region and permissions verified. Nothing was written.")
 
 
 def show_review(settings: Settings, clock: Clock, _value: Any) -> None:
     """Show the review of what waits in the ledger."""
-    click.echo(Session(settings, clock).review())
+    click.echo(_session(settings, clock).review())
 
 
 def run_reconcile(settings: Settings, clock: Clock, _value: Any) -> None:
@@ -53,17 +56,33 @@ def run_restore(settings: Settings, clock: Clock, run: Any) -> None:
     if run is None:
         msg = "Which run is to be put back? Give its number with --run; nothing was done."
         raise SettingsError(msg)
-    session = Session(settings, clock)
+    session = _session(settings, clock)
     session.restore(int(run))
-    session.finish()
+    session.finish(States())
     click.echo(session.report.summary())
-    click.echo("Mend the cause, then run once with --full-refresh: the tap takes what was put back for delivered.")
+    click.echo(
+        "Fix the cause, then run once with --full-refresh. Until then ordinary runs stop: the tap assumes that the restored contacts "
+        "are current."
+    )
 
 
 def run_forget(settings: Settings, _clock: Clock, address: Any) -> None:
     """Remove an address from everything that the target keeps."""
     places = forget(settings, str(address))
+    if not places:
+        msg = "This target keeps nothing of that address: nothing was removed. Check the spelling."
+        raise SettingsError(msg)
     click.echo(f"Removed from {places} places. Reports hold no addresses; snapshots follow Nosto's own export.")
+
+
+def run_release(settings: Settings, clock: Clock, _value: Any) -> None:
+    """Let contacts be sent again that dotdigital's Data Watchdog rejected."""
+    count = release(settings, clock)
+    click.echo(f"{count:,} contacts are no longer held: the next run sends those whose labels are not confirmed yet.")
+
+
+def _session(settings: Settings, clock: Clock) -> Session:
+    return Session(settings, clock, Report(started_at=clock.now()), ReportFolder(settings.report_dir))
 
 
 COMMANDS: dict[str, Callable[[Settings, Clock, Any], None]] = {
@@ -72,6 +91,7 @@ COMMANDS: dict[str, Callable[[Settings, Clock, Any], None]] = {
     "reconcile": run_reconcile,
     "restore": run_restore,
     "forget": run_forget,
+    "release": run_release,
 }
 
 
@@ -82,7 +102,12 @@ def options() -> list[click.Option]:
         click.Option(
             ["--review"], is_flag=True, help="Show what waits in the ledger, the active programs and the activation code."
         ),
-        click.Option(["--reconcile"], is_flag=True, help="Read dotdigital back, show drift, rebuild a lost ledger."),
+        click.Option(["--reconcile"], is_flag=True, help="Read dotdigital back into the ledger, and show drift."),
+        click.Option(
+            ["--release"],
+            is_flag=True,
+            help="Let contacts be sent again that were held after dotdigital's Data Watchdog rejected them.",
+        ),
         click.Option(["--restore"], is_flag=True, help="Put back what the run given by --run replaced, within the brakes."),
         click.Option(
             ["--run"], type=click.IntRange(min=1), help="The run to put back; reports and the summary line give its number."

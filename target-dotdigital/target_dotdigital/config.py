@@ -69,7 +69,10 @@ CONFIG = th.PropertiesList(
         "activation_code",
         TEXT,
         title="Activation code",
-        description="The code that the review ends with: switches the daily sync on for exactly what the review shows.",
+        description=(
+            "The code that the review ends with: switches the daily sync on for this account, address book, data field and label settings. "
+            "The choice of segments is not part of it."
+        ),
     ),
     th.Property(
         "dry_run",
@@ -159,13 +162,15 @@ CONFIG = th.PropertiesList(
     _percent(
         "Most contacts to clear",
         20,
-        "Brake: stop if more than this share of the labelled contacts would lose all labels. 100 switches it off.",
+        "Brake: stop if more than this share of the account's labelled contacts would lose all labels. Fewer than 100 labelled "
+        "contacts are not judged. 100 switches it off.",
         "max_clear_percent",
     ),
     _percent(
         "Most contacts to change",
         50,
-        "Brake: stop if the labels of more than this share of the labelled contacts would change. 100 switches it off.",
+        "Brake: stop if the labels of more than this share of the account's labelled contacts would change. Fewer than 100 labelled "
+        "contacts are not judged. 100 switches it off.",
         "max_change_percent",
     ),
     th.Property(
@@ -177,7 +182,8 @@ CONFIG = th.PropertiesList(
     _percent(
         "Most refused contacts",
         5,
-        "Fail if more than this share of the contacts is refused, once at least 10 are.",
+        "Fail if the contacts that are refused for the first time are more than this share of those that the account should hold, once at "
+        "least 10 are. Refused contacts never stop the next run.",
         "max_refused_percent",
     ),
     th.Property(

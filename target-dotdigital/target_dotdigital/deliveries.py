@@ -15,6 +15,8 @@ from target_dotdigital.tables import contacts, deliveries, imports, runs, told
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+# hours before a rejected contact is tried again, by how often it was rejected in a row; the last one from then on
+RETRY_PAUSES = (0, 20, 68, 164)
 # nothing but a change of the contact mends these (contracts/dotdigital.md 4)
 PERMANENT = frozenset(
     {
@@ -123,12 +125,29 @@ class DeliveryLog:
         """Note dotdigital's id of an import."""
         self._set(key, import_id=import_id, state=State.OPEN)
 
+    def hold(self, key: int) -> int:
+        """Hold the rows of an import that the Data Watchdog rejected until the operator releases them; return how many."""
+        mine = sa.select(deliveries.c.email).where(deliveries.c["import"] == key)
+        with self._engine.begin() as connection:
+            connection.execute(sa.update(imports).where(imports.c.id == key).values(state=State.REJECTED))
+            held = sa.update(contacts).where(contacts.c.scope == self._scope, contacts.c.email.in_(mine))
+            return connection.execute(held.values(held=key, pending=False)).rowcount
+
     def abandoned(self, key: int, state: State) -> None:
         """Note that an import came to nothing, or that nobody knows; its rows stay in doubt and pending."""
         self._set(key, state=state)
 
-    def finished(self, key: int, outcomes: Iterable[Outcome]) -> None:
-        """Note what dotdigital said of every row of an import."""
+    def finished(self, key: int, outcomes: Iterable[Outcome], now: float) -> dict[str, int]:
+        """Note what dotdigital said of every row of an import.
+
+        Args:
+            key: the import's number.
+            outcomes: what was said.
+            now: seconds since 1970.
+
+        Returns:
+            Rejections that are news: code -> contacts that were not rejected with it before.
+        """
         rows = []
         for one in outcomes:
             reason = (one.reason or "").lower()
@@ -138,7 +157,8 @@ class DeliveryLog:
         with self._engine.begin() as connection:
             bulk.stage(connection, told, rows)
             connection.execute(self._confirm(key))
-            connection.execute(self._refuse(key))
+            news = self._new_rejections(connection)
+            connection.execute(self._refuse(key, now))
             noted = told.c.verdict.in_((Verdict.REFUSED, Verdict.UNACCOUNTED))
             # of an import that is finished, whatever is not noted as something else was accepted
             connection.execute(
@@ -147,6 +167,7 @@ class DeliveryLog:
                 .values(outcome=told.c.verdict, reason=told.c.reason),
             )
             connection.execute(sa.update(imports).where(imports.c.id == key).values(state=State.FINISHED))
+        return news
 
     def open_imports(self) -> list[OpenImport]:
         """Give the imports of earlier runs that dotdigital may still be working on, oldest first."""
@@ -188,21 +209,18 @@ class DeliveryLog:
                 found[email] = (found[email][0] if email in found else before, after)
         return found
 
-    def refused(self) -> Iterator[tuple[str, str]]:
-        """Give the contacts that this run's imports refused: address and JSON array of names."""
+    def rejected(self) -> Iterator[tuple[str, str, str]]:
+        """Return the contacts whose last delivery was rejected: address, JSON array of names, dotdigital's code."""
         query = (
-            sa.select(deliveries.c.email, contacts.c.names)
-            .join(imports, imports.c.id == deliveries.c["import"])
-            .join(contacts, (contacts.c.scope == imports.c.scope) & (contacts.c.email == deliveries.c.email))
-            .where(imports.c.scope == self._scope, imports.c.run == self.run)
-            .where(deliveries.c.outcome == Verdict.REFUSED, contacts.c.names.is_not(None))
-            .order_by(deliveries.c.email)
+            sa.select(contacts.c.email, contacts.c.names, contacts.c.refusal)
+            .where(contacts.c.scope == self._scope, contacts.c.refusal.is_not(None), contacts.c.names.is_not(None))
+            .order_by(contacts.c.email)
         )
         with self._engine.connect() as connection:
             yield from (tuple(row) for row in connection.execute(query))
 
-    def finish_run(self, outcome: str, segments: str) -> None:
-        """Note how the run ended."""
+    def finish_run(self, outcome: str, segments: str | None) -> None:
+        """Note how the run ended, and the contacts of each segment where it delivered them."""
         with self._engine.begin() as connection:
             connection.execute(
                 sa.update(runs).where(runs.c.id == self.run).values(outcome=outcome, segments=segments),
@@ -220,26 +238,45 @@ class DeliveryLog:
             deliveries.c.email == told.c.email,
         )
 
+    def _new_rejections(self, connection: sa.Connection) -> dict[str, int]:
+        query = (
+            sa.select(sa.func.coalesce(told.c.reason, "Unknown"), sa.func.count())
+            .join(contacts, contacts.c.email == told.c.email)
+            .where(contacts.c.scope == self._scope, told.c.verdict == Verdict.REFUSED)
+            .where(contacts.c.refusal.is_distinct_from(sa.func.coalesce(told.c.reason, "Unknown")))
+            .group_by(told.c.reason)
+        )
+        return {code: count for code, count in connection.execute(query)}
+
     def _confirm(self, key: int) -> sa.Update:
         return self._told(key, Verdict.CREATED, Verdict.UPDATED).values(
             confirmed=deliveries.c.after,
-            contact_id=sa.func.coalesce(told.c.contact_id, contacts.c.contact_id),
-            listed=contacts.c.listed | ~contacts.c.vanished,
             in_doubt=False,
+            held=None,
             refused=None,
             refusal=None,
+            refusals=0,
+            retry_at=None,
+            contact_id=sa.func.coalesce(told.c.contact_id, contacts.c.contact_id),
+            # a row that was matched by id named no address book
+            listed=contacts.c.listed | deliveries.c.contact_id.is_(None),
             # another value may have been asked for since it was sent
-            pending=contacts.c.desired != deliveries.c.after,
+            pending=(contacts.c.desired != deliveries.c.after)
+            | ~(contacts.c.listed | deliveries.c.contact_id.is_(None) | contacts.c.vanished),
         )
 
-    def _refuse(self, key: int) -> sa.Update:
+    def _refuse(self, key: int, now: float) -> sa.Update:
+        pauses = [(contacts.c.refusals == times, now + hours * 3600.0) for times, hours in enumerate(RETRY_PAUSES)]
+        later = sa.case(*pauses, else_=now + RETRY_PAUSES[-1] * 3600.0)
         return self._told(key, Verdict.REFUSED).values(
             in_doubt=False,
             # another contact may have come into the place of one that is gone
             contact_id=sa.case((~told.c.gone, contacts.c.contact_id)),
-            refused=sa.case((told.c.final, deliveries.c.after)),
-            refusal=told.c.reason,
-            pending=sa.case((told.c.final, contacts.c.desired != deliveries.c.after), else_=sa.true()),
+            refused=deliveries.c.after,
+            refusal=sa.func.coalesce(told.c.reason, "Unknown"),
+            refusals=contacts.c.refusals + 1,
+            retry_at=sa.case((~told.c.final, later)),
+            pending=contacts.c.desired != deliveries.c.after,
         )
 
 
@@ -257,3 +294,8 @@ def begin_run(connection: sa.Connection, scope: int, started_at: str) -> int:
     result: sa.CursorResult[Any] = connection.execute(sa.insert(runs).values(scope=scope, started_at=started_at))
     (key,) = result.inserted_primary_key or (0,)
     return int(key)
+
+
+def end_run(connection: sa.Connection, run: int, outcome: str) -> None:
+    """Note how a run ended that delivered nothing."""
+    connection.execute(sa.update(runs).where(runs.c.id == run).values(outcome=outcome))

@@ -60,7 +60,7 @@ class Delivery:
             )
             raise DeliveryError(msg)
 
-    def deliver(self, account: Account, scope: int, waiting: int, *, by_id: bool) -> None:
+    def deliver(self, account: Account, scope: int, waiting: int, *, by_id: bool, restored: int | None = None) -> None:
         """Send what is pending, and wait for all of it.
 
         Args:
@@ -68,25 +68,32 @@ class Delivery:
             scope: the ledger's part.
             waiting: how many contacts are pending, for the progress bar on a terminal.
             by_id: whether rows are matched by contact id wherever one is known.
+            restored: a restoring run, which sends all that it puts back and nothing else; None for any other run.
         """
         settings, shape = self._place.settings, self._shape(account)
-        prepared = ahead(chunks(self._rows(scope, by_id=by_id), shape, settings.contacts_per_import))
-        total = min(waiting, settings.max_contacts_per_run or waiting)
+        left = (settings.max_contacts_per_run or None) if restored is None else None
+        total = waiting if left is None else min(waiting, left)
         with click.progressbar(length=total, label="dotdigital", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-            self._imports(account, bar.update).send(prepared)
+            imports = self._imports(account, bar.update)
+            # Removed contacts first, and seen through: they are matched by id, and an id may have another address by now, whose row
+            # must come after them.
+            for vanished in (True, False):
+                rows = self._rows(scope, left, vanished=vanished, by_id=by_id, restored=restored)
+                before = self.tally.sent
+                imports.send(ahead(chunks(rows, shape, settings.contacts_per_import)))
+                left = None if left is None else left - (self.tally.sent - before)
 
-    def _rows(self, scope: int, *, by_id: bool) -> Iterator[Row]:
-        """Give the rows to send, by address; memory holds one page of them."""
+    def _rows(self, scope: int, left: int | None, *, vanished: bool, by_id: bool, restored: int | None) -> Iterator[Row]:
+        """Return the rows to send, by address; memory holds one page of them."""
         settings = self._place.settings
-        left = settings.max_contacts_per_run or None
         after = ""
         while left is None or left > 0:
             with self._place.ledger.engine.connect() as connection:
                 book = Book(connection, scope, uploads=settings.upload_emails)
-                page = book.pending(ROWS if left is None else min(ROWS, left), after)
+                page = book.pending(ROWS if left is None else min(ROWS, left), after, vanished=vanished, restored=restored)
             if not page:
                 return
-            for email, contact_id, confirmed, desired, vanished in page:
+            for email, contact_id, confirmed, desired, _ in page:
                 yield Row(email, contact_id if vanished or by_id else None, confirmed, desired)
             after = page[-1].email
             left = None if left is None else left - len(page)

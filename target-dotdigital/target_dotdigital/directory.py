@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, quote, urlsplit
 
 import msgspec
 
 from target_dotdigital.addresses import normalise
-from target_dotdigital.book import EMPTY, Observed
-from target_dotdigital.errors import ApiError
+from target_dotdigital.book import Observed
+from target_dotdigital.client import ContactReference, Identified
+from target_dotdigital.errors import ApiError, EndlessListError
+from target_dotdigital.payloads import to_payload
+from target_dotdigital.texts import is_clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from target_dotdigital.account import Account
     from target_dotdigital.client import Client
@@ -24,19 +27,10 @@ PAGE = 5_000
 PROGRESS = 20
 
 
-class _Identifiers(msgspec.Struct):
-    email: str | None = None
-
-
-class _List(msgspec.Struct):
-    id: int
-
-
-class _Contact(msgspec.Struct, rename="camel"):
-    contact_id: int
-    identifiers: _Identifiers
-    data_fields: dict[str, Any] | None = None
-    lists: list[_List] | None = None
+class _Contact(ContactReference, rename="camel"):
+    # values are kept as they are on the wire: dotdigital may hold anything in a field that this target does not own
+    data_fields: dict[str, msgspec.Raw] | None = None
+    lists: list[Identified] | None = None
 
 
 class _Marker(msgspec.Struct):
@@ -66,30 +60,40 @@ class Directory:
     account: Account
 
     def pages(self) -> Iterator[list[Observed]]:
-        """Give every contact of the account that has an address, 5,000 at a time.
+        """Yield every contact of the account that has an address, 5,000 at a time.
+
+        The listing is in ascending order (contracts/dotdigital.md 4), so a page that is followed by another one must end higher
+        than all before it; pages that repeat would be followed for ever.
 
         Raises:
             ApiError: dotdigital does not give them.
+            EndlessListError: it gives the same ones again and again.
         """
         params: dict[str, str | int] = {"limit": PAGE}
         if self.account.fields:
             params["data-fields"] = "|".join(self.account.fields.values())
         if self.account.book is not None:
             params["include"] = "lists"
-        read, marker = 0, ""
+        read, highest, left_out, marker = 0, 0, 0, ""
         while True:
             page = self.client.get("contacts", "/contacts/v3", _Page, **params, **({"marker": marker} if marker else {}))
-            yield self._observed(page.items)
+            marker = _marker_of(page.links.next)
+            last = max((contact.contact_id or 0 for contact in page.items), default=0)
+            if marker and page.items and last <= highest:
+                raise EndlessListError("contacts")  # noqa: EM101 - the kind, not the message
+            highest = last
+            usable = [contact for contact in page.items if _is_usable(contact)]
+            left_out += len(page.items) - len(usable)
+            yield self._observed(usable)
             read += 1
             if read % PROGRESS == 0:
                 LOGGER.info("Reading dotdigital back: %d contacts so far", read * PAGE)
-            following = _marker_of(page.links.next)
-            if not following or following == marker or not page.items:
-                return
-            marker = following
+            if not marker or not page.items:
+                break
+        _warn(left_out)
 
     def look_up(self, emails: Sequence[str]) -> list[Observed]:
-        """Give those of the addresses that dotdigital holds, one call each.
+        """Return those of the addresses that dotdigital holds, one call each.
 
         Raises:
             ApiError: dotdigital does not say.
@@ -103,10 +107,12 @@ class Directory:
             except ApiError as error:
                 if error.status != 404:  # noqa: PLR2004 - Not Found
                     raise
-        return self._observed(found)
+        usable = [contact for contact in found if _is_usable(contact)]
+        _warn(len(found) - len(usable))
+        return self._observed(usable)
 
-    def _observed(self, contacts: Iterable[_Contact]) -> list[Observed]:
-        book = self.account.book.id if self.account.book else None
+    def _observed(self, contacts: Sequence[_Contact]) -> list[Observed]:
+        book = self.account.book
         names = {spelled.upper(): name for name, spelled in self.account.fields.items() if name in self.label_fields}
         return [
             Observed(
@@ -115,10 +121,10 @@ class Directory:
                 payload_of(
                     {names[key.upper()]: value for key, value in (contact.data_fields or {}).items() if key.upper() in names}
                 ),
-                any(one.id == book for one in contact.lists or ()),
+                book is not None and any(one.id == book.id for one in contact.lists or ()),
             )
             for contact in contacts
-            if contact.identifiers.email
+            if contact.identifiers.email and contact.contact_id is not None
         ]
 
     @property
@@ -127,13 +133,34 @@ class Directory:
         return {name for name in self.account.fields if name not in self.account.stamps}
 
 
-def payload_of(values: dict[str, Any]) -> str:
-    """Give the ledger's form of data-field values; what is empty is absent."""
-    kept = {name: str(value) for name, value in values.items() if value is not None and value != ""}
-    return msgspec.json.encode(kept, order="sorted").decode() if kept else EMPTY
+def payload_of(values: Mapping[str, msgspec.Raw]) -> str:
+    """Return the ledger's form of data-field values; what is empty is absent, and what is not a text is as it is on the wire."""
+    return to_payload({name: text for name, value in values.items() if (text := _text_of(value))})
+
+
+def _text_of(value: msgspec.Raw) -> str:
+    text = bytes(value).decode(errors="replace")
+    if text.startswith('"'):
+        return msgspec.json.decode(text, type=str)
+    return "" if text == "null" else text
+
+
+def _is_usable(contact: _Contact) -> bool:
+    """Say whether the ledger can hold a contact; one without an address is none of this target's, and no reason to warn."""
+    email = contact.identifiers.email
+    return not email or (contact.contact_id is not None and is_clean(email))
+
+
+def _warn(left_out: int) -> None:
+    if left_out:
+        LOGGER.warning("dotdigital: %d contacts read back without a usable id or address were left out", left_out)
 
 
 def _marker_of(link: _Marker | None) -> str:
     if link is None:
         return ""
-    return link.marker or parse_qs(urlsplit(link.link).query).get("marker", [""])[0]
+    try:
+        return link.marker or parse_qs(urlsplit(link.link).query).get("marker", [""])[0]
+    except ValueError:
+        # not an address at all
+        return ""

@@ -26,6 +26,22 @@ class LedgerError(TargetError):
     """The ledger cannot be read or written, or belongs to another run."""
 
 
+class AgreementError(TargetError):
+    """The input builds on a bookmark that this ledger cannot vouch for. Run once with --full-refresh."""
+
+
+class NoInputError(TargetError):
+    """The tap said nothing at all: it failed. Look at its own message."""
+
+
+class IncompleteInputError(TargetError):
+    """The input broke off after some records. They were delivered; the next run gets the rest."""
+
+
+class ReportError(TargetError):
+    """The run ended well, but its report could not be written. Free some space."""
+
+
 class NotActivatedError(TargetError):
     """Nobody has switched on what this run would do. Read the review, then set the activation code."""
 
@@ -58,3 +74,18 @@ class ApiError(TargetError):
 
 class TooManyImportsError(ApiError):
     """All of the account's import slots are taken. Wait until one is free."""
+
+
+class EndlessListError(ApiError):
+    """A list of dotdigital's repeats itself. Run again later.
+
+    Args:
+        kind: what the list holds.
+    """
+
+    def __init__(self, kind: str) -> None:
+        """Say that reading on would never end."""
+        super().__init__(
+            f"dotdigital: the list of {kind} does not come to an end: its pages hold nothing new. Nothing was written by this call. Run "
+            "again later; if it stays so, report it to dotdigital."
+        )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def forget(settings: Settings, address: str) -> int:
-    """Remove an address from the ledger, the before-images and the file of refused contacts; give how many places held it.
+    """Remove an address from the ledger, the before-images and the file of refused contacts; return how many places held it.
 
     Raises:
         LedgerError: the ledger cannot be used, or a run is using it.
@@ -35,7 +35,8 @@ def forget(settings: Settings, address: str) -> int:
             places = sum(
                 connection.execute(sa.delete(table).where(table.c.email == email)).rowcount for table in (contacts, deliveries)
             )
-            connection.execute(sa.update(scopes).values(segments=None))
+            # the ledger no longer knows every contact of the source, so it cannot tell whose labels are orphaned
+            connection.execute(sa.update(scopes).values(segments=None, whole=False))
         ledger.shred()
     return places + _strike(Path(settings.report_dir) / "refused.singer.jsonl", email, settings.email_property)
 

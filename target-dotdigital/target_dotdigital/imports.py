@@ -7,9 +7,11 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from target_dotdigital.addresses import normalise
 from target_dotdigital.client import ImportStatus
 from target_dotdigital.deliveries import DeliveryLog, OpenImport, Outcome, Row, State, Verdict
 from target_dotdigital.errors import ApiError, TooManyImportsError
+from target_dotdigital.texts import shown
 from target_dotdigital.wire import Chunk, Shape, body
 
 if TYPE_CHECKING:
@@ -35,12 +37,16 @@ class Tally:
         sent: rows sent, a resubmission not counted again.
         verdicts: rows by verdict.
         reasons: refused rows by dotdigital's code.
+        new_reasons: those of them that were not rejected with that code before.
+        held: rows of imports that the Data Watchdog rejected.
         problems: one sentence for each import that went wrong.
     """
 
     sent: int = 0
     verdicts: collections.Counter[Verdict] = field(default_factory=collections.Counter)
     reasons: collections.Counter[str] = field(default_factory=collections.Counter)
+    new_reasons: collections.Counter[str] = field(default_factory=collections.Counter)
+    held: int = 0
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -58,6 +64,11 @@ class _Open:
     next_poll: float
     deadline: float
     missing: int = 0
+
+    @property
+    def name(self) -> str:
+        """The id as it may be shown."""
+        return shown(self.import_id)
 
 
 class Imports:
@@ -100,15 +111,18 @@ class Imports:
         self._open: list[_Open] = []
         self._again: list[tuple[list[Row], int]] = []
         self._stopped = False
+        self._resuming = False
         self.tally = tally
 
     def resume(self, found: Iterable[OpenImport]) -> None:
-        """Go on waiting for imports of earlier runs, by their ids."""
+        """Go on waiting for imports of earlier runs, by their ids; nothing is sent again."""
+        self._resuming = True
         for one in found:
-            LOGGER.info("Import %s of an earlier run: waiting for it (%d contacts)", one.import_id, one.rows)
+            LOGGER.info("Import %s of an earlier run: waiting for it (%d contacts)", shown(one.import_id), one.rows)
             self._watch(one.key, one.import_id, one.attempt)
             self.tally.sent += one.rows
         self.settle()
+        self._resuming = False
 
     def send(self, chunks: Iterable[Chunk]) -> None:
         """Send rows chunk by chunk, and wait for all of them; a contact may stand in one chunk only.
@@ -176,31 +190,43 @@ class Imports:
             case "Failed":
                 self._open.remove(one)
                 self._log.abandoned(one.key, State.FAILED)
-                if one.attempt < ATTEMPTS:
-                    LOGGER.warning("Import %s failed at dotdigital; its contacts are sent once more", one.import_id)
+                if self._resuming:
+                    # whether its contacts are to have just this is for the input to say
+                    LOGGER.warning("Import %s of an earlier run failed at dotdigital; its contacts are sent again", one.name)
+                    self.tally.sent -= len(self._log.rows_of(one.key))
+                elif one.attempt < ATTEMPTS:
+                    LOGGER.warning("Import %s failed at dotdigital; its contacts are sent once more", one.name)
                     self._again.append((self._log.rows_of(one.key), one.attempt + 1))
                 else:
-                    self._problem(f"Import {one.import_id} failed at dotdigital, twice: contact its support with the id.")
+                    self._problem(
+                        f"Import {one.name} failed at dotdigital, twice: contact its support with the id. The next run sends its "
+                        "contacts again.",
+                    )
             case "RejectedByWatchdog":
                 self._open.remove(one)
-                self._log.abandoned(one.key, State.REJECTED)
+                held = self._log.hold(one.key)
+                self.tally.held += held
                 self._stop(
-                    f"Import {one.import_id} was rejected by dotdigital's Data Watchdog, which checks the quality of addresses. It is "
-                    "not sent again by itself: contact dotdigital's support with the id.",
+                    f"Import {one.name} was rejected by dotdigital's Data Watchdog, which checks the quality of addresses. Its "
+                    f"{held} contacts are held and not sent again: contact dotdigital's support with the id, then release them "
+                    "with the command `release`.",
                 )
             case "ExceedsAllowedContactLimit":
                 self._open.remove(one)
                 self._log.abandoned(one.key, State.OVER_QUOTA)
-                self._stop("The account has reached the number of contacts that its contract allows: raise it, or remove contacts.")
+                self._stop(
+                    f"Import {one.name} was stopped (ExceedsAllowedContactLimit): the account has reached the number of contacts that "
+                    "its contract allows. Raise it, or remove contacts; the next run sends these contacts again.",
+                )
             case _ if status is not None and status.status == GONE:
                 self._open.remove(one)
                 self._log.abandoned(one.key, State.LOST)
-                self._stop(f"dotdigital no longer knows import {one.import_id}: its contacts are sent again by the next run.")
+                self._stop(f"dotdigital no longer knows import {one.name}: its contacts are sent again by the next run.")
             case _ if self._clock.monotonic() >= one.deadline:
                 self._open.remove(one)
                 self._stop(
-                    f"Import {one.import_id} was not finished within import_timeout. It is not lost: the next run goes on waiting "
-                    "for it.",
+                    f"Import {one.name} was not finished within import_timeout ({self._timeout:.0f} s). It is not lost, and its "
+                    "contacts are not sent again: the next run goes on waiting for it.",
                 )
             case _:
                 one.interval = min(one.interval * 1.5, LONGEST_INTERVAL)
@@ -216,7 +242,7 @@ class Imports:
                 one.missing += 1
                 if one.missing >= NOT_FOUND_TRIES:
                     return ImportStatus(one.import_id, GONE)
-            LOGGER.debug("Import %s: no answer to the question after it", one.import_id)
+            LOGGER.debug("Import %s: no answer to the question after it", one.name)
             return None
 
     def _submit_again(self) -> None:
@@ -229,19 +255,19 @@ class Imports:
 
     def _account(self, one: _Open, status: ImportStatus) -> None:
         outcomes = list(verdicts(self._log.rows_of(one.key), status))
-        self._log.finished(one.key, outcomes)
+        self.tally.new_reasons.update(self._log.finished(one.key, outcomes, self._clock.wall()))
         self._progress(len(outcomes))
         counted = collections.Counter(outcome.verdict for outcome in outcomes)
         self.tally.verdicts += counted
         self.tally.reasons.update(outcome.reason or "Unknown" for outcome in outcomes if outcome.verdict is Verdict.REFUSED)
         if lost := counted[Verdict.UNACCOUNTED]:
             self._problem(
-                f"dotdigital's report of import {one.import_id} does not name {lost} of {len(outcomes)} contacts: they are sent again "
+                f"dotdigital's report of import {one.name} does not name {lost} of {len(outcomes)} contacts: they are sent again "
                 "by the next run.",
             )
         LOGGER.info(
             "Import %s: finished, %s",
-            one.import_id,
+            one.name,
             ", ".join(f"{counted[verdict]} {verdict.value}" for verdict in Verdict if counted[verdict]),
         )
 
@@ -262,21 +288,23 @@ def verdicts(rows: Sequence[Row], status: ImportStatus) -> Iterator[Outcome]:
     """
     by_email: dict[str, Outcome] = {}
     by_id: dict[int, Outcome] = {}
-    for failure in status.failures or ():
+
+    def note(outcome: Outcome, email: str | None) -> None:
+        if email:
+            by_email[normalise(email)] = outcome
+        if outcome.contact_id is not None:
+            by_id[outcome.contact_id] = outcome
+
+    # of several failures of one row the first counts
+    for failure in reversed(status.failures or ()):
         reason = failure.failures[0].failure_code if failure.failures else "Unknown"
-        outcome = Outcome("", Verdict.REFUSED, failure.contact_id, reason)
-        if failure.identifiers.email:
-            by_email.setdefault(failure.identifiers.email.strip().lower(), outcome)
-        if failure.contact_id is not None:
-            by_id.setdefault(failure.contact_id, outcome)
+        note(Outcome("", Verdict.REFUSED, failure.contact_id, reason), failure.identifiers.email)
     for verdict, references in ((Verdict.UPDATED, status.updated), (Verdict.CREATED, status.created)):
         for reference in references or ():
-            outcome = Outcome("", verdict, reference.contact_id)
-            by_id[reference.contact_id] = outcome
-            if reference.identifiers.email:
-                by_email[reference.identifiers.email.strip().lower()] = outcome
+            note(Outcome("", verdict, reference.contact_id), reference.identifiers.email)
     for row in rows:
-        found = by_id.get(row.contact_id) if row.contact_id is not None else by_email.get(row.email)
+        # a reference without a usable id still names the address
+        found = (by_id.get(row.contact_id) if row.contact_id is not None else None) or by_email.get(row.email)
         if found is None:
             yield Outcome(row.email, Verdict.UNACCOUNTED)
         else:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
 
 from target_dotdigital.errors import LedgerError
+from target_dotdigital.private import make_private_folder
 from target_dotdigital.tables import METADATA
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Ledger:
             self._path = _private_file(parsed) if parsed.get_backend_name() == "sqlite" else None
             self.engine = sa.create_engine(parsed, hide_parameters=True)
         except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
-            fail(error)
+            raise ledger_error(error) from None
         if self._path is not None:
             sa.event.listen(self.engine, "connect", _configure_sqlite)
         try:
@@ -42,7 +43,7 @@ class Ledger:
             self._check_layout()
         except sa.exc.SQLAlchemyError as error:
             self.close()
-            fail(error)
+            raise ledger_error(error) from None
         except LedgerError:
             self.close()
             raise
@@ -86,8 +87,9 @@ class Ledger:
             {one["name"] for one in inspector.get_columns(table.name)} != set(table.c.keys()) for table in METADATA.sorted_tables
         ):
             msg = (
-                "The ledger was made by another version of this target, and nothing was done. Move it away (ledger_url): the next run "
-                "makes a new one, reads back what dotdigital holds, and sends only what differs. The upgrade notes in the README say more."
+                "The ledger was made by another version of this target, and nothing was done. Move it away (ledger_url) and run once "
+                "with --full-refresh: a new one is made, what dotdigital holds is read back, and only what differs is sent. The upgrade "
+                "notes in the README say more."
             )
             raise LedgerError(msg)
 
@@ -103,18 +105,14 @@ class Ledger:
         self.engine.dispose()
 
 
-def fail(error: Exception) -> NoReturn:
-    """Say that the ledger cannot be used.
-
-    Raises:
-        LedgerError: always.
-    """
+def ledger_error(error: Exception) -> LedgerError:
+    """Return the error for a ledger that cannot be used."""
     msg = (
         f"The ledger cannot be used ({type(error).__name__}): without it the target cannot tell what dotdigital has confirmed, so "
-        "nothing more was done. Check ledger_url, the folder's rights and the free space; a ledger that is damaged or lost can be "
-        "moved away, and is made anew."
+        "nothing more was done. Check ledger_url, the folder's rights and the free space; a ledger that is damaged can be moved away "
+        "and is made anew by a run with --full-refresh."
     )
-    raise LedgerError(msg) from None
+    return LedgerError(msg)
 
 
 def _private_file(url: sa.URL) -> Path:
@@ -122,7 +120,7 @@ def _private_file(url: sa.URL) -> Path:
         msg = "ledger_url names no file: the ledger has to outlast the run. Name one, such as sqlite:///ledger.db."
         raise LedgerError(msg)
     path = Path(url.database)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_folder(path.parent)
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     path.chmod(0o600)
     return path

@@ -29,6 +29,7 @@ class Metric(enum.StrEnum):
     LEFT_OUT = "records_left_out"
     UNACCOUNTED = "contacts_unaccounted"
     WAITING = "contacts_waiting"
+    HELD = "contacts_held"
     CALLS = "http_request_count"
     WAITED = "wait_seconds"
     SECONDS = "run_seconds"
@@ -51,6 +52,7 @@ def _points(report: Report) -> Iterator[metrics.Point[float]]:
         Metric.LEFT_OUT: sum(report.intake.invalid.values()),
         Metric.UNACCOUNTED: tally.unaccounted,
         Metric.WAITING: report.left,
+        Metric.HELD: report.held,
     }
     for metric, count in counted.items():
         yield _point("counter", metric, count, status)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import sqlalchemy as sa
 
-from target_dotdigital.book import EMPTY, Book
+from target_dotdigital.book import Book, to_send
+from target_dotdigital.payloads import EMPTY
 from target_dotdigital.tables import contacts, incoming
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class Plan:
         listed: contacts whose labels are right, and that only join the address book.
         repeated: contacts sent before whose fate is not known.
         untouched: contacts of the input that are right already.
-        labelled: contacts that have labels now.
+        orphaned: those of the cleared whose labels belong to no contact that the source ever had.
+        labelled: contacts of the account that have labels now.
         relabelled: those of them whose labels change or go.
         samples: the most frequent changes.
     """
@@ -56,6 +58,7 @@ class Plan:
     listed: int
     repeated: int
     untouched: int
+    orphaned: int
     labelled: int
     relabelled: int
     samples: tuple[Sample, ...]
@@ -66,9 +69,15 @@ class Plan:
         return self.created + self.updated + self.cleared + self.listed + self.repeated
 
 
-def make_plan(book: Book) -> Plan:
-    """Read the plan off the ledger."""
+def make_plan(book: Book, restored: int | None = None) -> Plan:
+    """Read the plan off the ledger.
+
+    Args:
+        book: the ledger's part.
+        restored: a restoring run, which sends only what it puts back; None for any other run.
+    """
     c = contacts.c
+    sent = to_send(restored)
     labelled = c.confirmed.is_not(None) & (c.confirmed != EMPTY)
     kind = sa.case(
         (c.contact_id.is_(None) & ~c.vanished, "created"),
@@ -79,16 +88,17 @@ def make_plan(book: Book) -> Plan:
     )
     relabelled = labelled & (c.confirmed != c.desired)
     named = sa.exists().where(incoming.c.email == c.email)
+    orphaned = labelled & (c.desired == EMPTY) & c.stream.is_(None)
     query = (
-        sa.select(kind, sa.func.count(), *(sa.func.sum(sa.case((one, 1), else_=0)) for one in (relabelled, named)))
-        .where(c.scope == book.scope, c.pending)
+        sa.select(kind, sa.func.count(), *(sa.func.sum(sa.case((one, 1), else_=0)) for one in (relabelled, named, orphaned)))
+        .where(c.scope == book.scope, sent)
         .group_by(kind)
     )
     rows = book.connection.execute(query).all()
     kinds: dict[str, int] = {row[0]: row[1] for row in rows}
     samples = (
         sa.select(c.confirmed, c.desired, sa.func.count().label("contacts"))
-        .where(c.scope == book.scope, c.pending)
+        .where(c.scope == book.scope, sent)
         .group_by(c.confirmed, c.desired)
         .order_by(sa.desc("contacts"), c.desired, c.confirmed)
         .limit(SAMPLES)
@@ -96,6 +106,7 @@ def make_plan(book: Book) -> Plan:
     return Plan(
         **{name: kinds.get(name, 0) for name in ("created", "updated", "cleared", "listed", "repeated")},
         untouched=book.named() - sum(row[3] for row in rows),
+        orphaned=sum(row[4] for row in rows),
         labelled=book.count(labelled),
         relabelled=sum(row[2] for row in rows),
         samples=tuple(Sample(*row) for row in book.connection.execute(samples)),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 import msgspec
 from singer_sdk.singerlib.encoding.base import GenericSingerReader
@@ -35,18 +36,21 @@ class Lane:
             rename={"email": email, "segments": segments, "deleted": "_sdc_deleted_at"},
             gc=False,
         )
-        message = msgspec.defstruct("Message", [("type", Literal["RECORD"]), ("stream", str), ("record", record)], gc=False)
+        message = msgspec.defstruct(
+            "Message", [("type", Literal["RECORD"]), ("stream", str), ("record", record), ("version", int | None, None)], gc=False
+        )
         # the type is made here, so no checker can know its fields
         self._decode: Callable[[bytes | str], Any] = msgspec.json.Decoder(message).decode
         self._stream = stream
         self._take = take
         self.taken = 0
+        self.versioned = False
 
     def try_line(self, line: bytes | str) -> bool:
         """Take a line if it is a plain record of the stream; say whether it was."""
         try:
             message = self._decode(line)
-        except (msgspec.DecodeError, UnicodeError):
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             return False
         record = message.record
         segments, deleted = record.segments, record.deleted is not None
@@ -54,6 +58,8 @@ class Lane:
             return False
         self._take(self._stream, record.email, segments or [], deleted)
         self.taken += 1
+        if message.version is not None:
+            self.versioned = True
         return True
 
 
@@ -62,6 +68,9 @@ class Reader(GenericSingerReader[str]):
 
     Attributes:
         lanes: stream -> the quick way for its records; the target opens and closes them.
+        line: the number of the last line that was read message by message; 0 before the first.
+        empty_record: called with the stream of a record that is null.
+        versioned_record: called with the stream of a record that belongs to a version.
     """
 
     default_input = sys.stdin
@@ -70,6 +79,10 @@ class Reader(GenericSingerReader[str]):
         """Start without quick ways."""
         super().__init__()
         self.lanes: dict[str, Lane] = {}
+        self.line = 0
+        self.empty_record: Callable[[str], None] = lambda _stream: None
+        self.versioned_record: Callable[[str], None] = lambda _stream: None
+        self._streams: set[str] = set()
 
     @override
     def process_lines(self, file_input: IO[str] | None, callbacks: dict[str, Callable[[dict[str, Any]], None]]) -> Counter[str]:
@@ -78,17 +91,18 @@ class Reader(GenericSingerReader[str]):
         lines: Any = getattr(source, "buffer", source)
         quick = 0
         lane: Lane | None = None
-        for line in lines:
+        for number, line in enumerate(lines, 1):
             # the lane of the last record first: streams come one after another
             if lane is not None and lane.try_line(line):
                 quick += 1
                 continue
+            self.line = number
             message = self.deserialize_json(line)
-            self.assert_line_requires(message, requires={"type"})
-            kind: SingerMessageType = message["type"]
-            if not isinstance(kind, str) or (callback := callbacks.get(kind)) is None:
+            kind: SingerMessageType = message.get("type")  # type: ignore[assignment]  # checked by the look-up
+            callback = callbacks.get(kind) if isinstance(kind, str) else None
+            if callback is None:
                 self._process_unknown_message(message)
-            else:
+            elif self._check(kind, message):
                 callback(message)
             stats[kind] += 1
             stream = message.get("stream")
@@ -96,26 +110,69 @@ class Reader(GenericSingerReader[str]):
         stats["RECORD"] += quick
         return stats
 
+    def _check(self, kind: str, message: dict[str, Any]) -> bool:
+        """Check the shape of a message; say whether anything is left to do with it.
+
+        Raises:
+            InvalidInputLine: it is not as the Singer specification says.
+        """
+        if kind == "STATE":
+            _require(isinstance(message.get("value"), dict), "a STATE whose value is no object")
+            return True
+        stream = message.get("stream")
+        _require(isinstance(stream, str), f"a {kind} without the name of a stream")
+        if kind == "SCHEMA":
+            schema, keys = message.get("schema"), message.get("key_properties")
+            _require(isinstance(schema, dict), "a SCHEMA whose schema is no object")
+            _require(isinstance(cast("dict[str, Any]", schema).get("properties"), dict), "a SCHEMA without properties")
+            _require(keys is None or isinstance(keys, list), "a SCHEMA whose key_properties are no list")
+            self._streams.add(cast("str", stream))
+            return True
+        if kind == "RECORD":
+            return self._check_record(cast("str", stream), message)
+        _require(stream in self._streams, f"a message of type {kind} for a stream that no SCHEMA came for")
+        return True
+
+    def _check_record(self, stream: str, message: dict[str, Any]) -> bool:
+        record = message.get("record", ())
+        if message.get("version") is not None:
+            self.versioned_record(stream)
+        if record is None:
+            self.empty_record(stream)
+            return False
+        _require(isinstance(record, dict), "a RECORD whose record is no object")
+        deleted = cast("dict[str, Any]", record).get("_sdc_deleted_at")
+        # neither to be taken for a removal nor for the contrary
+        _require(deleted is None or isinstance(deleted, str), "a RECORD whose _sdc_deleted_at is neither a time nor null")
+        return True
+
     @override
-    def deserialize_json(self, line: str) -> dict[str, Any]:
+    def deserialize_json(self, line: str | bytes) -> dict[str, Any]:
         try:
             message = msgspec.json.decode(line)
-        except (msgspec.DecodeError, UnicodeError):
-            message = None
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            message = _lenient(line)
         if not isinstance(message, dict):
-            msg = "A line of the input is no JSON object"
+            msg = "a line that is no JSON object"
             raise InvalidInputLine(msg)
         return message
 
-    @staticmethod
-    @override
-    def assert_line_requires(line_dict: dict[str, Any], requires: set[str]) -> None:
-        missing = requires - set(line_dict)
-        if missing:
-            msg = f"A line of the input lacks {', '.join(sorted(missing))}"
-            raise InvalidInputLine(msg)
-
     @override
     def _process_unknown_message(self, message_dict: dict[str, Any]) -> None:
-        msg = "A line of the input is of an unknown type"
+        msg = "a message of an unknown type"
         raise InvalidInputLine(msg)
+
+
+def _require(condition: bool, what: str) -> None:  # noqa: FBT001 - the condition is the argument
+    if not condition:
+        raise InvalidInputLine(what)
+
+
+def _lenient(line: str | bytes) -> object:
+    """Read JSON that holds NaN or infinite numbers, as Python writes them; they become null. None if it cannot be read."""
+    try:
+        message = json.loads(line, parse_constant=lambda _name: None)
+        # what only Python can read, such as half a character, must not get any further
+        return msgspec.json.decode(msgspec.json.encode(message))
+    except (ValueError, TypeError, RecursionError):
+        return None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import heapq
+import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,9 @@ from target_dotdigital.collector import Intake
 from target_dotdigital.deliveries import Verdict
 from target_dotdigital.errors import SettingsError
 from target_dotdigital.imports import Tally
+from target_dotdigital.metrics import emit
+from target_dotdigital.private import make_private_folder
+from target_dotdigital.texts import without_controls
 
 if TYPE_CHECKING:
     import datetime
@@ -23,7 +28,12 @@ if TYPE_CHECKING:
     from target_dotdigital.plan import Plan
     from target_dotdigital.settings import Settings
 
+LOGGER = logging.getLogger("target-dotdigital")
 VERSION = 1
+# as much as a report takes: a full disk has room for an empty file
+PROBE = " " * 65_536
+# a page or a report with millions of names is of use to nobody
+MAX_SEGMENTS = 1_000
 ADVICE = {
     "invalidemail": "The address is not one that can receive mail. Correct it in the shop.",
     "invaliddomain": "The domain of the address does not exist. Correct it in the shop.",
@@ -44,6 +54,8 @@ class Outcome(enum.StrEnum):
     DELIVERED = "delivered"
     PARTLY = "partly delivered"
     NOTHING = "nothing to do"
+    INCOMPLETE = "incomplete input"
+    NO_INPUT = "no input"
     NOT_ACTIVATED = "not activated"
     DRY_RUN = "dry run"
     BRAKED = "braked"
@@ -51,7 +63,7 @@ class Outcome(enum.StrEnum):
 
 
 # the ends of a run that was allowed to write
-ENDED = frozenset({Outcome.DELIVERED, Outcome.PARTLY, Outcome.NOTHING, Outcome.FAILED})
+ENDED = frozenset({Outcome.DELIVERED, Outcome.PARTLY, Outcome.NOTHING, Outcome.INCOMPLETE, Outcome.FAILED})
 
 
 @dataclass(slots=True)
@@ -72,6 +84,11 @@ class Report:
     tally: Tally = field(default_factory=Tally)
     unknown: int = 0
     left: int = 0
+    held: int = 0
+    still_refused: int = 0
+    incomplete: bool = False
+    restored: int | None = None
+    unwritten: str | None = None
     segments: dict[str, int] = field(default_factory=dict)
     segments_before: dict[str, int] = field(default_factory=dict)
     look_alikes: list[str] = field(default_factory=list)
@@ -101,11 +118,12 @@ class Report:
             f"{verdicts[Verdict.CREATED]:,} created",
             f"{verdicts[Verdict.UPDATED]:,} updated",
             f"{verdicts[Verdict.REFUSED] + left_out:,} refused or left out",
+            *([f"{self.held:,} held"] if self.held else []),
             f"{self.tally.unaccounted:,} unaccounted for",
             f"{sum(self.calls.values()):,} calls to dotdigital",
         ]
         # a run that may not write leaves no number behind
-        name = f"Run {self.run}" if self.outcome in ENDED else "Run"
+        name = f"Run {self.run}" if self.run and self.outcome in ENDED else "Run"
         return f"{name} {self.outcome.value}: {', '.join(parts)}."
 
     def to_dict(self) -> dict[str, Any]:
@@ -127,6 +145,8 @@ class Report:
             "excluded": intake.excluded,
             "invalid": dict(intake.invalid),
             "unknown_to_dotdigital": self.unknown,
+            "incomplete": self.incomplete,
+            "restored_run": self.restored,
             "plan": None
             if plan is None
             else {
@@ -137,6 +157,7 @@ class Report:
                 "listed": plan.listed,
                 "repeated": plan.repeated,
                 "untouched": plan.untouched,
+                "orphaned": plan.orphaned,
                 "labelled": plan.labelled,
                 "import_calls": self.import_calls,
                 "samples": [
@@ -150,11 +171,12 @@ class Report:
             "refused": verdicts[Verdict.REFUSED],
             "unaccounted": self.tally.unaccounted,
             "left_for_later": self.left,
+            "held": self.held,
             "refusals": dict(self.tally.reasons),
-            "segments": {
-                name: {"contacts": count, "change": count - self.segments_before.get(name, 0)}
-                for name, count in (dict.fromkeys(self.segments_before, 0) | self.segments).items()
-            },
+            "new_refusals": dict(self.tally.new_reasons),
+            "still_refused": self.still_refused,
+            "segments": self._segments(),
+            "segments_not_shown": max(0, len(self.segments_before | self.segments) - MAX_SEGMENTS),
             "overflow": dict(intake.dropped),
             "look_alikes": self.look_alikes,
             "active_programs": self.programs,
@@ -163,6 +185,13 @@ class Report:
             "waited_seconds": round(self.waited, 1),
             "problems": self.problems,
         }
+
+    def _segments(self) -> dict[str, dict[str, int]]:
+        counted = dict.fromkeys(self.segments_before, 0) | self.segments
+        if len(counted) > MAX_SEGMENTS:
+            largest = heapq.nlargest(MAX_SEGMENTS, counted.items(), key=lambda one: one[1])
+            counted = dict(sorted(largest))
+        return {name: {"contacts": count, "change": count - self.segments_before.get(name, 0)} for name, count in counted.items()}
 
 
 class ReportFolder:
@@ -179,8 +208,8 @@ class ReportFolder:
         """Make the folder if it is missing, and try it."""
         self.path = Path(path)
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.write_text(".probe", "")
+            make_private_folder(self.path)
+            self.write_text(".probe", PROBE)
             (self.path / ".probe").unlink()
         except OSError as error:
             msg = (
@@ -189,27 +218,48 @@ class ReportFolder:
             )
             raise SettingsError(msg) from None
 
+    def publish(self, report: Report) -> None:
+        """Write the report and its metrics; a folder that cannot be written to is noted in the report."""
+        try:
+            self.write(report)
+        except OSError as error:
+            report.unwritten = (
+                f"The report could not be written ({type(error).__name__}: {error.strerror}): the disk of report_dir is perhaps full, and "
+                f"report.json is still that of an earlier run. {report.summary()} Free some space, and run again."
+            )
+            LOGGER.error("%s", report.unwritten)  # noqa: TRY400 - one line
+        emit(report)
+
     def write(self, report: Report) -> None:
-        """Write report.json and report.html."""
+        """Write report.json and report.html.
+
+        Raises:
+            OSError: the disk is full, or the folder was taken away.
+        """
         facts = report.to_dict()
         self.write_text("report.json", msgspec.json.format(msgspec.json.encode(facts), indent=2).decode() + "\n")
         self.write_text("report.html", page(facts, report.summary()))
 
-    def write_refused(self, rows: Iterable[tuple[str, str]], settings: Settings) -> None:
-        """Write the refused contacts as Singer input for this target: address and JSON array of names."""
+    def write_refused(self, rows: Iterable[tuple[str, str, str]], settings: Settings) -> None:
+        """Write the refused contacts as Singer input for this target: address, JSON array of names, dotdigital's code."""
         stream = "refused_contacts"
         email, segments = settings.email_property, settings.segments_property
         schema = {
             "type": "object",
-            "properties": {email: {"type": "string"}, segments: {"type": "array", "items": {"type": "string"}}},
+            "properties": {
+                email: {"type": "string"},
+                segments: {"type": "array", "items": {"type": "string"}},
+                "reason": {"type": "string"},
+            },
         }
         lines = [{"type": "SCHEMA", "stream": stream, "schema": schema, "key_properties": [email]}]
-        with self._open("refused.singer.jsonl") as file:
-            for count, (address, names) in enumerate(rows):
+        with self._open(".refused.singer.jsonl.part") as file:
+            for count, (address, names, reason) in enumerate(rows):
                 if not count:
                     file.write(msgspec.json.encode(lines[0]) + b"\n")
-                record = {email: address, segments: msgspec.Raw(names.encode())}
+                record = {"reason": reason, email: address, segments: msgspec.Raw(names.encode())}
                 file.write(msgspec.json.encode({"type": "RECORD", "stream": stream, "record": record}) + b"\n")
+        (self.path / ".refused.singer.jsonl.part").replace(self.path / "refused.singer.jsonl")
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file, whole or not at all."""
@@ -224,6 +274,8 @@ class ReportFolder:
 def page(facts: dict[str, Any], summary: str) -> str:
     """Give the page for people."""
     environment = jinja2.Environment(
+        # names of segments come from outside
+        finalize=lambda value: without_controls(value) if type(value) is str else value,
         loader=jinja2.PackageLoader("target_dotdigital"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import random
+import re
 import time
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -20,6 +21,8 @@ MOST_LOST_IMPORTS = 3
 MOST_LIMITED = 30
 MOST_CAPPED = 14
 TROUBLE = frozenset({500, 502, 503, 504})
+# a header's number; what is longer, or written in any other way, is not believed
+_NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?")
 
 
 @dataclass(slots=True)
@@ -73,7 +76,7 @@ class Failure:
 
 
 def pause(failure: Failure, tries: int, clock: Clock) -> float | None:
-    """Give the seconds to wait before the next try; None: there is none.
+    """Return the seconds to wait before the next try, or None if there is to be none.
 
     Args:
         failure: what went wrong.
@@ -101,8 +104,14 @@ def pause(failure: Failure, tries: int, clock: Clock) -> float | None:
     return None
 
 
+def number(text: str) -> float | None:
+    """Return the number that a header holds, or None where it holds none that can be meant."""
+    found = _NUMBER.fullmatch(text.strip())
+    return float(found[0]) if found else None
+
+
 def reset_in(headers: Mapping[str, str], clock: Clock) -> float:
-    """Give the seconds until the limit's window ends.
+    """Return the seconds until the limit's window ends; a whole window where no header says so.
 
     dotdigital's documents call the header an epoch, its own code seconds: large numbers are the former
     (contracts/dotdigital.md 6). A window is a minute, so nothing longer is believed.
@@ -110,27 +119,28 @@ def reset_in(headers: Mapping[str, str], clock: Clock) -> float:
     told = _retry_after(headers, clock)
     if told is not None:
         return told
-    try:
-        value = float(headers.get("x-ratelimit-reset", ""))
-    except ValueError:
+    value = number(headers.get("x-ratelimit-reset", ""))
+    if value is None:
         return LONGEST_WINDOW
     seconds = value - clock.wall() if value > EPOCH_FROM else value
     return min(max(seconds, 0.1), LONGEST_WINDOW)
 
 
 def _retry_after(headers: Mapping[str, str], clock: Clock) -> float | None:
+    """Return the seconds that Retry-After asks for, given as seconds or as a date; None where it says neither."""
     value = headers.get("retry-after")
     if not value:
         return None
-    if value.strip().isdigit():
-        return min(float(value), CAPPED_PAUSE)
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.UTC)
-    return min(max((moment - clock.now()).total_seconds(), 0.0), CAPPED_PAUSE)
+    seconds = number(value)
+    if seconds is None:
+        try:
+            moment = parsedate_to_datetime(value)
+            # a date without a zone is in UTC
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+            seconds = (moment - clock.now()).total_seconds()
+        except (ValueError, TypeError, IndexError, OverflowError):
+            return None
+    return min(max(seconds, 0.0), CAPPED_PAUSE)
 
 
 def _spread(seconds: float, clock: Clock) -> float:

@@ -12,19 +12,32 @@ if TYPE_CHECKING:
     from target_dotdigital.settings import Settings
 
 SHOWN = 12
+SHOWN_SEGMENTS = 60
 RULE = "-" * 78
 
 
-def review(report: Report, settings: Settings, account: Account) -> str:
-    """Give the text of the review."""
+def review(report: Report, settings: Settings, account: Account, *, active: bool) -> str:
+    """Return the text of the review.
+
+    Args:
+        report: the run that looked.
+        settings: the settings.
+        account: where it would be delivered to.
+        active: whether the sync is switched on for just this already.
+    """
+    title = (
+        "what waits for the next run; this command writes nothing" if active else "nothing of this has been written to dotdigital"
+    )
     return "\n".join(
         [
             RULE,
-            "REVIEW - nothing has been written to dotdigital yet",
+            f"REVIEW - {title}",
             RULE,
+            *_caution_first(report),
             *_where(settings, account),
             *_what(report, settings, account),
             *_samples(report),
+            *_segments(report),
             *_cautions(report),
             *_programs(report.programs),
             "What the API does not show - please check in dotdigital before you activate:",
@@ -34,10 +47,29 @@ def review(report: Report, settings: Settings, account: Account) -> str:
             "  [ ] programs and automatic mails that start when a contact is created",
             "A contact that dotdigital creates without a status is subscribed to e-mail, with opt-in type unknown.",
             "",
-            f"activation_code: {report.activation_code}",
+            f"A data field belongs to one pipeline: nothing else may write to {settings.data_field}.",
+            "The activation code stands for account, address book, data field and label settings. It does not cover the choice of",
+            "segments: another choice changes labels without asking again, within the brakes (max_clear_percent, max_change_percent).",
+            "",
+            "The sync is switched on for this already." if active else f"activation_code: {report.activation_code}",
             RULE,
         ],
     )
+
+
+def _caution_first(report: Report) -> list[str]:
+    if not report.incomplete:
+        return []
+    return ["CAUTION: the input broke off, so the numbers below are too small. Run again before you activate.", ""]
+
+
+def _segments(report: Report) -> list[str]:
+    if not report.segments:
+        return []
+    largest = sorted(report.segments.items(), key=lambda one: (-one[1], one[0]))
+    lines = [f"{count:>12,}  {name!r}" for name, count in largest[:SHOWN_SEGMENTS]]
+    more = [f"              and {len(largest) - SHOWN_SEGMENTS} more"] if len(largest) > SHOWN_SEGMENTS else []
+    return ["Segments, and the contacts in each:", *lines, *more, ""]
 
 
 def _where(settings: Settings, account: Account) -> list[str]:
@@ -65,6 +97,11 @@ def _what(report: Report, settings: Settings, account: Account) -> list[str]:
         f"{plan.created:>12,}  contacts would be created",
         f"{plan.updated:>12,}  contacts would get other labels",
         f"{plan.cleared:>12,}  contacts would lose all labels",
+        *(
+            [f"{plan.orphaned:>12,}  of these are not in the source: orphaned labels, perhaps of another integration"]
+            if plan.orphaned
+            else []
+        ),
         f"{plan.listed:>12,}  contacts would only join the address book",
         f"{plan.untouched:>12,}  contacts are right already and left alone",
     ]

@@ -3,36 +3,69 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
 
 from target_dotdigital import account as accounts
 from target_dotdigital.book import Book, open_scope
-from target_dotdigital.collector import Collector, encode, payload
+from target_dotdigital.bookmarks import Bookmarks, digest_of
+from target_dotdigital.collector import Collector
 from target_dotdigital.deliveries import DeliveryLog, begin_run, latest_segments
 from target_dotdigital.delivery import Delivery, needed_fields
 from target_dotdigital.directory import PAGE, Directory
-from target_dotdigital.errors import BrakeError, DeliveryError, NotActivatedError, SettingsError, TargetError
+from target_dotdigital.errors import (
+    AgreementError,
+    BrakeError,
+    DeliveryError,
+    IncompleteInputError,
+    NotActivatedError,
+    SettingsError,
+    TargetError,
+)
 from target_dotdigital.labels import Labels, look_alikes
-from target_dotdigital.metrics import emit
+from target_dotdigital.payloads import LabelEncoder
 from target_dotdigital.plan import activation_code, brakes, import_calls, is_active, make_plan
+from target_dotdigital.reading import AccountReading
 from target_dotdigital.report import ENDED, Outcome, Report, ReportFolder
 from target_dotdigital.review import review
 from target_dotdigital.tables import contacts
 from target_dotdigital.workplace import Workplace
 
 if TYPE_CHECKING:
-    from target_dotdigital.book import Observed
     from target_dotdigital.plan import Plan
     from target_dotdigital.retry import Clock
     from target_dotdigital.settings import Settings
 
 LOGGER = logging.getLogger("target-dotdigital")
-# fewer refusals than this are no sign of something wrong
+# fewer rejections than this are no sign of something wrong
 FEWEST_REFUSED = 10
+SHOWN_CODES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """What the STATE messages of an input say.
+
+    Args:
+        begin: the STATE with which the input begins; None if it begins with another message.
+        end: the last STATE; None if there is none.
+    """
+
+    begin: Any = None
+    end: Any = None
+
+    @property
+    def begins_at(self) -> str | None:
+        """The digest of the bookmark that the input starts from; None if it starts from nothing."""
+        return digest_of(self.begin)
+
+    @property
+    def ends_at(self) -> str | None:
+        """The digest of the bookmark that the input leads to."""
+        return digest_of(self.end)
 
 
 class Session:
@@ -41,21 +74,27 @@ class Session:
     Args:
         settings: the settings.
         clock: what waiting is measured by.
+        report: what the run tells; filled in as it goes.
+        folder: where it is written.
 
     Raises:
         TargetError: the run cannot even begin.
     """
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: Clock, report: Report, folder: ReportFolder) -> None:
         """Log in, read the account, open the ledger, and see imports of earlier runs through."""
         self.settings = settings
         self.acknowledged = False
+        self.report = report
         self._clock = clock
         # whether rows are matched by contact id wherever one is known, so that nobody is created
         self._by_id = not settings.upload_emails
-        self.report = Report(started_at=clock.now())
-        self._folder = ReportFolder(settings.report_dir)
+        # a restoring run, which sends what it puts back and nothing else
+        self._restored: int | None = None
+        self._states = States()
+        self._folder = folder
         self._place = Workplace(settings, clock)
+        report.account, report.region = self._place.account.name, self._place.account.endpoint
         try:
             self._open(self._place)
         except BaseException:
@@ -66,7 +105,7 @@ class Session:
         """Let go of ledger and lock."""
         self._place.close()
 
-    def finish(self) -> None:
+    def finish(self, states: States) -> None:
         """Deliver what was collected, and report.
 
         `acknowledged` is true afterwards if STATE may go out.
@@ -74,9 +113,10 @@ class Session:
         Raises:
             TargetError: the run was not allowed to deliver, or not everything arrived.
         """
+        self._states = states
         try:
             self._run()
-            self.acknowledged = self.report.outcome in ENDED - {Outcome.FAILED}
+            self.acknowledged = self.report.outcome in ENDED - {Outcome.FAILED, Outcome.INCOMPLETE}
         except TargetError as error:
             self.report.problems.insert(0, str(error))
             raise
@@ -84,8 +124,17 @@ class Session:
             self._complete_report()
             self.close()
 
+    def fail(self, message: str) -> None:
+        """Report that the run broke off before its input had ended."""
+        self.report.problems.insert(0, message)
+        self._complete_report()
+        self.close()
+
     def restore(self, run: int) -> None:
         """Ask for what a run replaced, for contacts that nobody has changed since; `finish` then delivers it.
+
+        What the source has emitted no longer stands for what is desired then: every acknowledged bookmark is withdrawn, and the
+        next input has to be a whole one.
 
         Raises:
             SettingsError: there is no such run.
@@ -95,14 +144,27 @@ class Session:
             msg = f"Run {run} has delivered nothing to this account, address book and data field: nothing can be put back."
             raise SettingsError(msg)
         self._by_id = True
-        total = sum(map(self._observe, self._directory().pages()))
-        self.book.describe(account_contacts=total)
+        self._restored = self.book.run
+        self._read_account()
         changed = self.book.put_back(images)
+        Bookmarks(self._connection, self.book.scope).withdraw()
+        self.report.restored = run
         LOGGER.info("Restore: run %d delivered to %d contacts, of which %d are as it left them", run, len(images), changed)
 
     def review(self) -> str:
-        """Give the review of what waits in the ledger; writes nothing."""
+        """Return the review of what waits in the ledger; writes nothing.
+
+        Raises:
+            SettingsError: the ledger has not been written to yet.
+        """
         try:
+            if self._scope.account_contacts is None:
+                msg = (
+                    "There is nothing to review yet: no run has delivered to this account, address book and data field. Run the sync "
+                    f"once: it writes nothing and ends with the review ({self._folder.path / 'review.txt'})."
+                )
+                raise SettingsError(msg)
+            self._read_input()
             self._prepare()
             return self._reviewed()
         finally:
@@ -127,10 +189,12 @@ class Session:
         if not self._writes:
             run = begin_run(self._connection, self._scope.id, started)
         self.report.run = run
-        self.book = Book(self._connection, self._scope.id, uploads=settings.upload_emails)
+        self.book = Book(self._connection, self._scope.id, uploads=settings.upload_emails, run=run)
+        self.book.release(self._clock.wall())
         self.labels = Labels(settings.labels)
+        self._encoder = LabelEncoder(self.labels)
         self._keep_labels_current()
-        self.collector = Collector(self.book, self.labels, settings)
+        self.collector = Collector(self.book, self.labels, self._encoder, settings)
 
     @property
     def _writes(self) -> bool:
@@ -138,19 +202,21 @@ class Session:
 
     def _keep_labels_current(self) -> None:
         """Make all desired values anew where the settings turn names into other labels than before."""
-        now = encode(asdict(self.settings.labels)).decode()
+        now = msgspec.json.encode(asdict(self.settings.labels), order="sorted").decode()
         if self._scope.labels not in {None, now}:
             LOGGER.info("Ledger: the label settings changed; every contact's labels are made anew")
-            self.book.relabel(lambda names: payload(dict(self.labels.of(msgspec.json.decode(names)).values)))
+            self.book.relabel(self._encoder.payload_of)
         self.book.describe(labels=now)
 
     def _run(self) -> None:
         report, settings = self.report, self.settings
+        report.incomplete = self._read_input()
         plan = self._prepare()
         if not self.active:
             self._ask()
         if settings.dry_run:
             report.outcome = Outcome.DRY_RUN
+            self._require_complete("Nothing was written (dry_run)")
             return
         if stops := brakes(plan, settings, self._clock.today()):
             report.outcome = Outcome.BRAKED
@@ -159,58 +225,132 @@ class Session:
                 f"report; if this is meant, set brakes_released_on to {self._clock.today().isoformat()} for today's run."
             )
             raise BrakeError(msg)
-        report.outcome = Outcome.FAILED
         account = accounts.complete(settings, self._client, self.account, needed_fields(self.book, settings))
+        if plan.total:
+            Bookmarks(self._connection, self.book.scope).withdraw_others(self.account.id, settings.data_field)
         self._connection.commit()
-        self._delivery.deliver(account, self.book.scope, plan.total, by_id=self._by_id)
+        self._delivery.deliver(account, self.book.scope, plan.total, by_id=self._by_id, restored=self._restored)
         self._judge()
+        self._require_complete("What it said was delivered")
+        self._acknowledge()
+
+    def _require_complete(self, done: str) -> None:
+        if self.report.incomplete:
+            self.report.outcome = Outcome.INCOMPLETE
+            msg = (
+                f"The input is incomplete: it ended without a STATE behind its last record, so the tap broke off. {done}; the bookmark "
+                "stays, and the next run gets the rest. The tap's own message says why."
+            )
+            raise IncompleteInputError(msg)
+
+    def _read_input(self) -> bool:
+        """Put what came in into the ledger, on a base that it knows; return whether the input is incomplete.
+
+        Raises:
+            AgreementError: the input builds on something that this ledger cannot vouch for.
+        """
+        report, collector = self.report, self.collector
+        report.intake = collector.finish()
+        LOGGER.info("Input: %d records, %d contacts, %d left out", *report.received)
+        incomplete = self._is_incomplete()
+        self._read_back(self._agree(incomplete=incomplete))
+        collector.remove_unmentioned()
+        return incomplete
+
+    def _is_incomplete(self) -> bool:
+        """Say whether the tap broke off, as far as that can be told from what it said.
+
+        A source that never sends STATE, or one whose STATE holds no bookmark, cannot say where it ends. An SDK tap does not repeat
+        a STATE that has not changed, so records behind the last one count only if they changed something.
+        """
+        collector, after = self.collector, self.collector.after_state
+        if self._states.end is None:
+            known = set(msgspec.json.decode(self._scope.streams or "[]"))
+            return bool(after & known) or collector.unactivated
+        return bool(after) and self._states.ends_at is not None and bool(after & self.book.changed_streams())
+
+    def _agree(self, *, incomplete: bool) -> int | None:
+        """Require that the ledger knows what the input builds on.
+
+        Returns:
+            The run that acknowledged the bookmark that the input starts from; None for an input that builds on nothing.
+
+        Raises:
+            AgreementError: it does not.
+        """
+        begin = self._states.begins_at
+        if begin is None or self.collector.is_whole:
+            return None
+        bookmarks = Bookmarks(self._connection, self.book.scope)
+        since = bookmarks.run_of(begin)
+        if since is None:
+            latest = bookmarks.latest()
+            reason = (
+                f"the last bookmark that it acknowledged, on {latest[:10]}, is another one: the ledger was restored from a backup, or the "
+                "STATE is that of another machine or pipeline"
+                if latest
+                else "it has not acknowledged any: the ledger is new or lost, a run was put back with restore, or the address book, data "
+                "field or upload_emails changed"
+            )
+            raise AgreementError(_disagreement("starts from a bookmark that this ledger has never acknowledged", reason))
+        may_miss = self._scope.changed_run > since and not incomplete
+        if may_miss and (missed := self.book.missed_since(since, self.collector.streams)):
+            reason = "the tap's snapshots or its STATE were restored from a backup"
+            raise AgreementError(_disagreement(f"does not mention {missed} contacts that changed since its bookmark", reason))
+        return since
 
     def _prepare(self) -> Plan:
         report = self.report
-        report.intake = self.collector.finish()
-        LOGGER.info("Input: %d records, %d contacts, %d left out", *report.received)
-        self._read_back()
+        report.unknown = self.book.settle_unknown(vanished_only=self.settings.upload_emails)
         report.segments = self.book.segments()
         report.segments_before = msgspec.json.decode(latest_segments(self._connection, self.book.scope) or "{}")
         report.look_alikes = look_alikes(list(report.segments)[:500], self.settings.labels.delimiter)
-        report.plan = plan = make_plan(self.book)
+        report.plan = plan = make_plan(self.book, self._restored)
         report.import_calls = import_calls(plan, self.settings)
+        report.held = self.book.count(contacts.c.held.is_not(None))
         LOGGER.info(
             "Plan: %d to create, %d to update, %d to clear, %d to list, %d to repeat, %d right already",
             *(plan.created, plan.updated, plan.cleared, plan.listed, plan.repeated, plan.untouched),
         )
         return plan
 
-    def _read_back(self) -> None:
+    def _read_back(self, since: int | None) -> None:
         """Learn what dotdigital holds of contacts that the ledger cannot tell.
 
-        The first run of a ledger reads the whole account: what is right already is not sent, and what is replaced can be
-        put back. Later on it is only needed where contacts may be matched by their ids alone: without uploads, and for
-        vanished contacts that an earlier run sent without learning what became of them.
+        The whole account is read by the first run of a ledger, for a whole input, and for an input that establishes a new base:
+        what is right already is not sent, what is replaced can be put back, and labels that only dotdigital remembers are found.
+        Otherwise only contacts are asked for that the ledger has no id of where rows may be matched by ids alone, and those that
+        the input repeats without news.
+
+        Args:
+            since: the run that acknowledged the bookmark that the input starts from.
         """
-        c = contacts.c
+        if self._restored is not None:
+            return
+        self.book.forget_shared_ids(by_id=self._by_id)
+        c, read, states = contacts.c, self._scope.account_contacts, self._states
+        establishes = states.begins_at is None and states.ends_at is not None and self.report.intake.read
+        if read is None or self.collector.whole or establishes:
+            self._read_account()
+            return
         unknown = c.pending & c.contact_id.is_(None)
-        read = self._scope.account_contacts
-        if read is not None and self.settings.upload_emails:
-            unknown &= c.vanished & c.in_doubt
-        if asked := self.book.count(unknown):
-            directory = self._directory()
-            if read is not None and asked <= max(1, read // PAGE):
-                self._observe(directory.look_up(self.book.emails(unknown)))
-            else:
-                total = sum(map(self._observe, directory.pages()))
-                self.book.describe(account_contacts=total)
-                LOGGER.info("Directory: %d contacts of dotdigital read back", total)
+        if self.settings.upload_emails:
+            unknown &= c.vanished
+        if since is not None:
+            unknown |= self.book.repeated_since(since)
+        if asked := self.book.emails(unknown):
+            if len(asked) > max(1, read // PAGE):
+                self._read_account()
+                return
+            self.book.see(Directory(self._client, self.account).look_up(asked))
+            self.book.observe()
+            self.book.forget_unseen(contacts.c.email.in_(asked))
             self.book.weigh()
-        self.report.unknown = self.book.settle_unknown(vanished_only=self.settings.upload_emails)
 
-    def _directory(self) -> Directory:
-        return Directory(self._client, self.account)
-
-    def _observe(self, found: list[Observed]) -> int:
-        self.book.see(found)
-        self.book.observe()
-        return len(found)
+    def _read_account(self) -> None:
+        reading = AccountReading(self.book, uploads=self.settings.upload_emails, is_excluded=self.settings.is_excluded)
+        total = reading.read(Directory(self._client, self.account).pages())
+        LOGGER.info("Directory: %d contacts of dotdigital read back", total)
 
     def _ask(self) -> None:
         report = self.report
@@ -219,9 +359,15 @@ class Session:
         self._folder.write_text("review.txt", text)
         for line in text.splitlines():
             LOGGER.info("%s", line)
+        wrong = (
+            f"The activation_code in the settings ({self.settings.activation_code.strip()}) is not the code of this review: it has a "
+            "typo, or the account, address book, data field or label settings changed since. "
+            if self.settings.activation_code
+            else ""
+        )
         msg = (
-            f"Not activated: nothing was written. Read the review above ({self._folder.path / 'review.txt'}). To switch the daily sync "
-            f"on for exactly this, set the setting activation_code to {report.activation_code} "
+            f"Not activated: nothing was written. {wrong}Read the review above ({self._folder.path / 'review.txt'}). To switch the daily "
+            f"sync on for exactly this, set the setting activation_code to {report.activation_code} "
             f"(TARGET_DOTDIGITAL_ACTIVATION_CODE={report.activation_code})"
         )
         raise NotActivatedError(msg)
@@ -231,33 +377,61 @@ class Session:
         report.activation_code = activation_code(self.settings, self.account)
         report.programs = accounts.active_programs(self._client)
         report.limits = dict(self._client.limits)
-        return review(report, self.settings, self.account)
+        return review(report, self.settings, self.account, active=self.active)
 
     def _judge(self) -> None:
-        """Decide whether what was sent has arrived; only then may STATE go out."""
+        """Decide whether what was sent has arrived; only then may STATE go out.
+
+        Raises:
+            DeliveryError: it has not, or too much of it is rejected that was not rejected before.
+        """
         report, tally = self.report, self._delivery.tally
         with self._place.ledger.engine.connect() as connection:
             book = Book(connection, self.book.scope, uploads=self.settings.upload_emails)
             report.left = book.count(contacts.c.pending)
-        refused = sum(tally.reasons.values()) + sum(report.intake.invalid.values())
-        offered = tally.sent + sum(report.intake.invalid.values())
+            report.held = book.count(contacts.c.held.is_not(None))
+            should_hold = book.count(~contacts.c.vanished)
+            report.still_refused = book.count(contacts.c.refusal.is_not(None))
         report.problems += tally.problems
         if tally.problems or tally.unaccounted:
             msg = (
-                f"{tally.unaccounted} of {tally.sent} contacts were sent, but dotdigital did not confirm them. The bookmark stays: the "
-                f"next run sends them again. {' '.join(tally.problems[:3])}"
+                f"{tally.unaccounted} of {tally.sent} contacts were sent, but dotdigital did not confirm them. The bookmark stays. "
+                f"{' '.join(tally.problems[:3])}"
             )
             raise DeliveryError(msg)
-        if refused >= FEWEST_REFUSED and refused * 100 > offered * self.settings.max_refused_percent:
+        news = tally.new_reasons + report.intake.invalid
+        offered = should_hold + sum(report.intake.invalid.values())
+        if news.total() >= FEWEST_REFUSED and news.total() * 100 > offered * self.settings.max_refused_percent:
+            codes = ", ".join(f"{code} {count}" for code, count in news.most_common(SHOWN_CODES))
             msg = (
-                f"{refused} of {offered} contacts were refused, more than max_refused_percent ({self.settings.max_refused_percent}). "
-                "The others were delivered; the bookmark stays. Look at the report for the reasons."
+                f"{news.total()} of {offered} contacts were newly refused, more than max_refused_percent "
+                f"({self.settings.max_refused_percent}): {codes}. The others were delivered; the bookmark stays. Look at the report for "
+                "what to do; the next run judges only what is refused for the first time."
             )
             raise DeliveryError(msg)
-        if self.settings.max_contacts_per_run and report.left:
+        if report.held or (self.settings.max_contacts_per_run and report.left):
             report.outcome = Outcome.PARTLY
         else:
             report.outcome = Outcome.DELIVERED if tally.sent or report.intake.read else Outcome.NOTHING
+        if report.held:
+            LOGGER.warning(
+                "%d contacts are held since dotdigital's Data Watchdog rejected their import: ask its support, then release them with "
+                "the command `release`",
+                report.held,
+            )
+
+    def _acknowledge(self) -> None:
+        """Note the bookmark up to which everything is in the ledger; an older one may come back, and is known then."""
+        begin, end, scope = self._states.begins_at, self._states.ends_at, self.book.scope
+        if end is None or self._restored is not None:
+            return
+        streams = set(msgspec.json.decode(self._scope.streams or "[]")) | self.collector.streams
+        with self._place.ledger.engine.begin() as connection:
+            Book(connection, scope, uploads=self.settings.upload_emails).describe(
+                streams=msgspec.json.encode(sorted(streams)).decode()
+            )
+            if end != begin or self.collector.is_whole:
+                Bookmarks(connection, scope).acknowledge(end, self.book.run, self._clock.now())
 
     def _complete_report(self) -> None:
         # what was not committed by now is not to be: no trace of a run that was not allowed to deliver
@@ -268,15 +442,21 @@ class Session:
         report.calls = dict(sorted(self._client.calls.items()))
         report.waited = self._clock.waited
         report.finished_at = self._clock.now()
-        report.account, report.region = self.account.name, self.account.endpoint
         report.address_book = self.account.book.name if self.account.book else self.settings.address_book
         report.data_field = self.settings.data_field
-        if report.outcome in ENDED and self.active and not self.settings.dry_run:
+        if report.outcome in ENDED and self._writes:
             try:
-                self._log.finish_run(report.outcome, encode(report.segments).decode())
-                self._folder.write_refused(self._log.refused(), self.settings)
-            except sa.exc.SQLAlchemyError as error:
-                report.problems.append(f"The ledger could not be read for the report ({type(error).__name__}).")
-        self._folder.write(report)
-        emit(report)
-        LOGGER.info("%s", report.summary())
+                told = report.plan is not None and report.outcome is not Outcome.FAILED
+                self._log.finish_run(report.outcome, msgspec.json.encode(report.segments).decode() if told else None)
+                self._folder.write_refused(self._log.rejected(), self.settings)
+            except (sa.exc.SQLAlchemyError, OSError) as error:
+                report.problems.append(f"The file of refused contacts could not be written ({type(error).__name__}).")
+        self._folder.publish(report)
+
+
+def _disagreement(what: str, reason: str) -> str:
+    return (
+        f"The input {what}. It holds only what changed, and applied to an unknown base it would leave wrong labels, so nothing was "
+        f"written and the bookmark stays. Run once with --full-refresh: everything is then compared with what dotdigital holds, and only "
+        f"what differs is sent. Cause: {reason}."
+    )

@@ -6,6 +6,7 @@ import datetime
 import ipaddress
 import re
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ from target_dotdigital.errors import SettingsError
 from target_dotdigital.labels import LabelSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 # contracts/dotdigital.md 2 and 3
 RESERVED_BOOKS = frozenset({"test", "all contacts"})
@@ -62,6 +63,14 @@ class Settings:
     request_timeout: int
     ledger_url: str
     report_dir: str
+
+    @property
+    def is_excluded(self) -> Callable[[str], bool] | None:
+        """The test whether a normalised address is to be left alone; None if no pattern is set."""
+        patterns = self.exclude_emails
+        if not patterns:
+            return None
+        return lambda address: any(fnmatchcase(address, pattern) for pattern in patterns)
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Settings:
@@ -118,8 +127,11 @@ def _require_field_names(labels: LabelSettings, synced_at: str | None) -> None:
 
 
 def _require_secure(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or "")):
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if (parts.scheme == "https" and parts.hostname) or (parts.scheme == "http" and is_loopback(parts.hostname or "")):
         return
     msg = "api_url is not an https address: the password would go over the wire in the clear, so nothing was sent. Use https."
     raise SettingsError(msg)

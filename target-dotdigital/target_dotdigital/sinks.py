@@ -42,6 +42,7 @@ class ContactSink(BatchSink):
                 )
                 raise StreamError(msg)
         super().__init__(target, stream_name, schema, key_properties)
+        self._target.session.collector.streams.add(stream_name)
 
     @property
     def include_sdc_metadata_properties(self) -> bool:

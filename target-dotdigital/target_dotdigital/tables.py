@@ -24,8 +24,12 @@ scopes = sa.Table(
     sa.Column("segments", sa.Text),
     # how many contacts dotdigital held when all were read; NULL until then
     sa.Column("account_contacts", sa.Integer),
-    # whether the source has once named all of its contacts, so that any other label is nobody's
+    # whether the source has once named all of its contacts, so that any other label belongs to none of them
     sa.Column("whole", sa.Boolean, nullable=False, server_default=sa.false()),
+    # the last run whose input changed what is desired
+    sa.Column("changed_run", sa.Integer, nullable=False, server_default=sa.text("0")),
+    # JSON array: streams that came with STATE, so that an input of theirs without one is not complete
+    sa.Column("streams", sa.Text),
 )
 
 contacts = sa.Table(
@@ -42,13 +46,29 @@ contacts = sa.Table(
     # sent, and its fate not known
     sa.Column("in_doubt", sa.Boolean, nullable=False),
     sa.Column("vanished", sa.Boolean, nullable=False),
-    # what was refused for good, and why
+    # labels that were rejected and are not sent again: until retry_at, or where that is NULL until they change
     sa.Column("refused", sa.Text),
+    # the code of the last rejection, how often in a row, and when to try again (seconds since 1970)
     sa.Column("refusal", sa.Text),
+    sa.Column("refusals", sa.Integer, nullable=False, server_default=sa.text("0")),
+    sa.Column("retry_at", sa.Float),
+    # the import that the Data Watchdog rejected the contact with; set until the operator releases it
+    sa.Column("held", sa.Integer),
+    # the restoring run that asked for the labels
+    sa.Column("restored", sa.Integer),
     sa.Column("pending", sa.Boolean, nullable=False),
-    # the last reading back of the whole account that found the contact
-    sa.Column("found", _NUMBER),
+    # the last run whose input changed what is desired
+    sa.Column("changed_run", sa.Integer),
+    # the last run that read the contact back from dotdigital
+    sa.Column("checked_run", sa.Integer),
     sqlite_with_rowid=False,
+)
+sa.Index(
+    "dotdigital_contacts_retry",
+    contacts.c.scope,
+    contacts.c.retry_at,
+    postgresql_where=contacts.c.retry_at.is_not(None),
+    sqlite_where=sa.text("retry_at IS NOT NULL"),
 )
 sa.Index(
     "dotdigital_contacts_pending",
@@ -68,6 +88,18 @@ runs = sa.Table(
     sa.Column("outcome", sa.Text),
     # JSON object: label -> contacts
     sa.Column("segments", sa.Text),
+)
+
+# bookmarks that were acknowledged: an incremental input has to begin with one of them
+bookmarks = sa.Table(
+    "dotdigital_bookmarks",
+    METADATA,
+    sa.Column("scope", sa.Integer, primary_key=True),
+    # SHA-256 of the bookmark's normal form, hexadecimal
+    sa.Column("digest", sa.Text, primary_key=True),
+    # the run whose input ended with it
+    sa.Column("run", sa.Integer, nullable=False),
+    sa.Column("acknowledged_at", sa.Text, nullable=False),
 )
 
 imports = sa.Table(
@@ -122,6 +154,8 @@ observed = _temporary(
     sa.Column("contact_id", _NUMBER, nullable=False),
     sa.Column("payload", sa.Text, nullable=False),
     sa.Column("listed", sa.Boolean, nullable=False),
+    # whether exclude_emails leaves the contact alone
+    sa.Column("excluded", sa.Boolean, nullable=False),
 )
 # what dotdigital said of the rows of an import
 told = _temporary(

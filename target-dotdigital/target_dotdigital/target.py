@@ -5,30 +5,32 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import traceback
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
-import sqlalchemy as sa
 from singer_sdk import Target
-from singer_sdk.exceptions import ConfigValidationError, InvalidRecord, MissingKeyPropertiesError, RecordsWithoutSchemaException
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
 from singer_sdk.mapper import SameRecordTransform
-from singer_sdk.singerlib.exceptions import InvalidInputLine
+from singer_sdk.plugin_base import _ConfigInput
 from typing_extensions import override
 
 from target_dotdigital.commands import COMMANDS, options
 from target_dotdigital.config import CONFIG
-from target_dotdigital.errors import StreamError, TargetError
-from target_dotdigital.ledger import fail
+from target_dotdigital.errors import NoInputError, ReportError, StreamError
+from target_dotdigital.failures import drain, explain, report_failure, stdin_of
 from target_dotdigital.reader import Lane, Reader
+from target_dotdigital.report import Report, ReportFolder
 from target_dotdigital.retry import Clock
-from target_dotdigital.session import Session
+from target_dotdigital.session import Session, States
 from target_dotdigital.settings import Settings
 from target_dotdigital.sinks import ContactSink
 
+# exit codes above this one say which signal ended the process
+SIGNALLED = 128
+
 if TYPE_CHECKING:
     from types import FrameType
+    from typing import IO
 
     import click
     from singer_sdk import Sink
@@ -62,9 +64,25 @@ class TargetDotdigital(Target):
         return Settings.of(self.config)
 
     @cached_property
+    def report(self) -> Report:
+        """What the run tells."""
+        return Report(started_at=self.clock().now())
+
+    @cached_property
     def session(self) -> Session:
         """The run, opened by the first stream: logs in, reads the account, opens the ledger."""
-        return Session(self.settings, self.clock())
+        session = Session(self.settings, self.clock(), self.report, ReportFolder(self.settings.report_dir))
+        self._reader.empty_record = lambda stream: session.collector.add(stream, None, None, deleted=False)
+        self._reader.versioned_record = self._expect_version
+        return session
+
+    @property
+    def _reader(self) -> Reader:
+        return cast("Reader", self.message_reader)
+
+    def _expect_version(self, stream: str) -> None:
+        for one in self.mapper.stream_maps.get(stream, []):
+            self.session.collector.expect_version(one.stream_alias)
 
     @classmethod
     @override
@@ -81,24 +99,48 @@ class TargetDotdigital(Target):
 
     def _open_lane(self, stream_name: str, sink: Sink) -> None:
         """Let the reader hand the records of this stream straight to the collector, where nothing has to be done to them."""
-        lanes = cast("Reader", self.message_reader).lanes
-        lanes.pop(stream_name, None)
+        lanes = self._reader.lanes
+        self._close_lane(stream_name)
         maps = self.mapper.stream_maps.get(stream_name, [])
         settings = self.settings
         if [type(one) for one in maps] == [SameRecordTransform] and set(sink.key_properties or ()) <= {settings.email_property}:
             take = self.session.collector.take
             lanes[stream_name] = Lane(stream_name, settings.email_property, settings.segments_property, take)
 
+    def _close_lane(self, stream_name: str) -> None:
+        lane = self._reader.lanes.pop(stream_name, None)
+        if lane is None:
+            return
+        self._sinks_active[stream_name].record_counter_metric.increment(lane.taken)
+        if lane.versioned:
+            self.session.collector.expect_version(stream_name)
+
     @override
     def process_endofpipe(self) -> None:
-        for stream_name, lane in cast("Reader", self.message_reader).lanes.items():
-            self.get_sink(stream_name).record_counter_metric.increment(lane.taken)
-        self.session.finish()
+        if self._reader.line == 0:
+            msg = (
+                "No input: the tap ended before its first message, so it failed. Nothing was done, and the bookmark stays. The tap's own "
+                "message says why."
+            )
+            raise NoInputError(msg)
+        session = self.session
+        for stream_name in list(self._reader.lanes):
+            self._close_lane(stream_name)
+        session.finish(States(self._begin, self._latest_state))
         super().process_endofpipe()
+        self.logger.info("%s", session.report.summary())
+        if session.report.unwritten is not None:
+            # what was delivered is acknowledged by now
+            raise ReportError(session.report.unwritten)
+
+    #: The STATE with which the input begins, as SDK taps send it.
+    _begin: dict[str, Any] | None = None
 
     @override
     def _process_state_message(self, message_dict: dict[str, Any]) -> None:
         super()._process_state_message(message_dict)
+        if self._reader.line == 1:
+            self._begin = message_dict["value"]
         if "session" in self.__dict__:
             self.session.collector.state()
 
@@ -116,7 +158,7 @@ class TargetDotdigital(Target):
     @override
     def _handle_termination(self, signum: int, frame: FrameType | None) -> NoReturn:
         # no drain, no STATE, and no success where there was none: the next run goes on from the ledger
-        raise SystemExit(128 + signal.Signals(signum))
+        raise SystemExit(SIGNALLED + signal.Signals(signum))
 
     @classmethod
     @override
@@ -127,38 +169,63 @@ class TargetDotdigital(Target):
 
     @classmethod
     @override
-    def invoke(cls, **kwargs: Any) -> None:
+    def invoke(
+        cls,
+        *,
+        about: bool = False,
+        about_format: str | None = None,
+        config: _ConfigInput | None = None,
+        file_input: IO[str] | None = None,
+        **options: Any,
+    ) -> None:
         os.umask(0o077)
         # rows come by the million and hold no cycles: looking for some after every 700 of them costs a tenth of the time
         gc.set_threshold(50_000)
-        asked = {name: kwargs.pop(name) for name in COMMANDS if name in kwargs}
-        run = kwargs.pop("run", None)
+        if about:
+            super().invoke(about=about, about_format=about_format)
+        given = config or _ConfigInput()
+        run = options.pop("run", None)
+        command = next((name for name in COMMANDS if options.get(name)), None)
+        target: TargetDotdigital | None = None
         try:
-            for name, value in asked.items():
-                if value:
-                    config = kwargs["config"]
-                    target = cls(config=config.config, parse_env_config=config.parse_env)
-                    COMMANDS[name](target.settings, cls.clock(), run if name == "restore" else value)
-                    return
-            super().invoke(**kwargs)
-        except ConfigValidationError:
-            raise  # the SDK says each problem on a line of its own
-        except TargetError as error:
-            _stop(cls, str(error))
-        except (InvalidInputLine, RecordsWithoutSchemaException, MissingKeyPropertiesError, InvalidRecord) as error:
-            _stop(cls, f"The input is not Singer as it should be ({type(error).__name__}): nothing was written. Check the tap.")
-        except sa.exc.SQLAlchemyError as error:
-            try:
-                fail(error)
-            except TargetError as told:
-                _stop(cls, str(told))
+            target = cls(config=given.config, parse_env_config=given.parse_env)
+            if command is not None:
+                COMMANDS[command](target.settings, cls.clock(), run if command == "restore" else options[command])
+                return
+            # wrong settings are told before a line is read
+            cls.print_version(print_fn=cls.logger.info)
+            _ = target.settings
+            target.listen(file_input)
         except Exception as error:
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            cls.logger.debug("The defect in full", exc_info=True)
-            place = f"{os.path.basename(frame.filename)}, line {frame.lineno}"  # noqa: PTH119 - a text, not a file
-            _stop(cls, f"Unexpected {type(error).__name__} ({place}): a defect. No STATE was emitted; please report it.")
+            message = explain(error, target._reader.line if target is not None else 0)
+            cls.logger.debug("What happened, in full", exc_info=True)
+            if command is None:
+                drain(stdin_of(file_input))
+                report = _tell(target, error, message, given.config, cls.clock)
+                cls.logger.info("%s", report.summary())
+            cls.logger.error(message)  # noqa: TRY400 - one line, without what a traceback quotes
+            raise SystemExit(1) from None
+        except SystemExit as end:
+            # a signal: the input is left as it is, and no STATE goes out
+            if command is None and isinstance(end.code, int) and end.code > SIGNALLED:
+                name = signal.Signals(end.code - SIGNALLED).name
+                message = (
+                    f"Ended by {name}: the bookmark stays, and nothing is lost. What was sent is looked up by the next run, which "
+                    "completes it."
+                )
+                _tell(target, end, message, given.config, cls.clock)
+                cls.logger.error(message)  # noqa: TRY400 - no traceback
+            raise
 
 
-def _stop(plugin: type[Target], message: str) -> NoReturn:
-    plugin.logger.error(message)
-    raise SystemExit(1)
+def _tell(
+    target: TargetDotdigital | None, error: BaseException, message: str, config: dict[str, Any], clock: type[Clock]
+) -> Report:
+    """Write the report of a run that failed, unless the run has done so itself; return it."""
+    if target is not None and "session" in target.__dict__:
+        if target.report.finished_at is None:
+            target.session.fail(message)
+        return target.report
+    report = Report(started_at=clock().now()) if target is None else target.report
+    report_failure(error, message, report, config)
+    return report

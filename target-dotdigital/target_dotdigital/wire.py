@@ -47,7 +47,8 @@ class Shape:
         """Give a row's JSON. A field that was filled and is to be empty is sent as null, which clears it."""
         spelled = self.spelled
         values: dict[str, str | None] = {spelled[name]: value for name, value in _payload(row.after).items()}
-        for name in (self.field, *_payload(row.before)) if row.before else (self.field,):
+        # where it is not known what the contact holds, every field of labels that the account has is emptied or filled
+        for name in (self.field, *_payload(row.before)) if row.before is not None else spelled:
             if name in spelled:
                 values.setdefault(spelled[name], None)
         if self.stamp is not None:

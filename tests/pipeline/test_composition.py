@@ -7,6 +7,7 @@ import csv
 import datetime
 import hashlib
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -179,3 +180,82 @@ def test_a_table_into_dotdigital(project: Project, sandbox: Sandbox, ledger_url:
     engine.dispose()
     project.meltano("run", "tap-postgres", "target-dotdigital")
     assert labels(sandbox)["ann@example.com"] is None
+
+
+def lose_ledger(project: Project) -> None:
+    for path in (project.folder / "var" / "sandbox").glob("ledger.db*"):
+        path.unlink()
+
+
+def refused_then_refreshed(project: Project, tap: str) -> None:
+    """A ledger that is lost stops the next run, which Meltano shows; a full refresh puts it right."""
+    lose_ledger(project)
+    project.meltano("run", tap, "target-dotdigital", code=1)
+    assert "never acknowledged" in project.said
+    assert "--full-refresh" in project.said
+    assert "Traceback" not in project.said
+    project.meltano("run", "--full-refresh", tap, "target-dotdigital")
+
+
+def test_an_incremental_table_of_another_tap(project: Project, sandbox: Sandbox, ledger_url: str, tmp_path: Path) -> None:
+    """The SDK's bookmarks, as Meltano hands them on, are the ones that the ledger acknowledged: on changed and on quiet days."""
+    url, schema = address_of(ledger_url)
+    engine = sa.create_engine(ledger_url)
+    held = {mail: list(names) for mail, names in PEOPLE.items()}
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE shoppers (mail text PRIMARY KEY, tiers text[], updated_at timestamptz)"))
+        rows = [{"mail": mail, "tiers": names} for mail, names in held.items()]
+        connection.execute(sa.text("INSERT INTO shoppers VALUES (:mail, :tiers, '2026-11-01')"), rows)
+    given = url.set(drivername="postgresql", password=url.password or "none")
+    stream = f"{schema}-shoppers"
+    project.invite(
+        "extractors",
+        "tap-postgres",
+        capabilities=["catalog", "discover", "state"],
+        config={"sqlalchemy_url": given.render_as_string(hide_password=False), "filter_schemas": [schema]},
+        select=[f"{stream}.*"],
+        metadata={stream: {"replication-method": "INCREMENTAL", "replication-key": "updated_at"}},
+    )
+    project.change(
+        lambda file: file["plugins"]["loaders"][0].update(config={"email_property": "mail", "segments_property": "tiers"})
+    )
+    activate(project, sandbox, tmp_path)
+
+    def day(number: int, changes: dict[str, list[str]]) -> None:
+        held.update(changes)
+        with engine.begin() as connection:
+            for mail, names in changes.items():
+                values = {"mail": mail, "tiers": names, "day": f"2026-11-{number:02d}"}
+                connection.execute(sa.text("UPDATE shoppers SET tiers = :tiers, updated_at = :day WHERE mail = :mail"), values)
+
+    for number, changes in enumerate(({}, {}, {"bob@example.com": ["VIP"]}, {}), 2):
+        day(number, changes)
+        project.meltano("run", "tap-postgres", "target-dotdigital")
+        assert labels(sandbox) == {mail: ";".join(sorted(names)) or None for mail, names in held.items()}
+    day(9, {"ann@example.com": ["Sale"]})
+    refused_then_refreshed(project, "tap-postgres")
+    assert labels(sandbox) == {mail: ";".join(sorted(names)) or None for mail, names in held.items()}
+    engine.dispose()
+
+
+def test_an_incremental_file_of_another_tap(project: Project, sandbox: Sandbox, tmp_path: Path) -> None:
+    path = tmp_path / "loyalty.csv"
+    files = [{"path": str(path), "format": "csv", "table_name": "loyalty", "primary_keys": ["e_mail"]}]
+    project.invite("extractors", "tap-spreadsheets", capabilities=["catalog", "discover", "state"], config={"files": files})
+    project.change(
+        lambda file: file["plugins"]["loaders"][0].update(config={"email_property": "e_mail", "segments_property": "groups"})
+    )
+    activate(project, sandbox, tmp_path)
+
+    def write(day: int, groups: str) -> None:
+        path.write_text(f"e_mail,groups\nann@example.com,{groups}\nbob@example.com,VIP\n")
+        os.utime(path, (1_793_000_000 + day * 86_400,) * 2)
+
+    for day, groups in enumerate(("A", "B", "B")):
+        if day < 2:
+            write(day, groups)
+        project.meltano("run", "tap-spreadsheets", "target-dotdigital")
+        assert labels(sandbox) == {"ann@example.com": groups, "bob@example.com": "VIP"}
+    write(9, "C")
+    refused_then_refreshed(project, "tap-spreadsheets")
+    assert labels(sandbox) == {"ann@example.com": "C", "bob@example.com": "VIP"}

@@ -105,7 +105,6 @@ def test_duplicates_of_another_tap_are_merged_and_counted(pipeline: Pipeline) ->
 @pytest.mark.parametrize("segments", [["VIP", "Sale"], "VIP;Sale", ";Sale; VIP ;"])
 def test_any_tap_with_an_address_and_names_is_delivered(pipeline: Pipeline, segments: object) -> None:
     pipeline.target |= {"email_property": "mail", "segments_property": "tags"}
-    pipeline.activate()
     outcome = pipeline.load(singer([{"mail": "a@example.com", "tags": segments, "id": 7}], mail={}, tags={}, id={}))
     assert outcome.code == 0, outcome.log
     assert pipeline.sandbox.account.snapshot()["a@example.com"].data_fields == {FIELD: "Sale;VIP"}

@@ -70,7 +70,7 @@ def test_first_run_activation_and_two_days(project: Project, sandbox: Sandbox) -
     before = len(sandbox.journal.writes())
     project.meltano("run", "nosto-to-dotdigital")
     assert len(sandbox.journal.writes()) == before
-    assert "All right" in project.meltano("invoke", "target-dotdigital:check")
+    assert "OK: login, region and permissions verified" in project.meltano("invoke", "target-dotdigital:check")
 
 
 def test_the_project_file_is_what_meltano_expects(project: Project) -> None:

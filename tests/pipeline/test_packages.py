@@ -82,10 +82,20 @@ def test_meltano_takes_the_definition_for_the_hub(plugin: str, tmp_path: Path) -
         "target-dotdigital": {"api_password", "ledger_url"},
     }[plugin]
 
-    (tmp_path / "meltano.yml").write_text("project_id: fresh\nsend_anonymous_usage_stats: false\n")
+    # a memory that is not found is a lost one: the same place from every folder, another one in every environment
+    places = {
+        one["name"]: one["value"] for one in definition["settings"] if one["name"] in {"snapshot_uri", "ledger_url", "report_dir"}
+    }
+    assert places
+    assert all("$MELTANO_PROJECT_ROOT/" in place and "/$MELTANO_ENVIRONMENT/" in place for place in places.values())
+
+    (tmp_path / "meltano.yml").write_text("project_id: fresh\nsend_anonymous_usage_stats: false\nenvironments: [{name: dev}]\n")
     kind = "extractor" if plugin.startswith("tap") else "loader"
     run(BIN / "meltano", "add", "--plugin-type", kind, "--no-install", plugin, "--from-ref", path, cwd=tmp_path)
     added = yaml.safe_load((tmp_path / "meltano.yml").read_text())["plugins"][f"{kind}s"]
     assert [one["name"] for one in added] == [plugin]
     listed = run(BIN / "meltano", "config", "list", "--all", plugin, cwd=tmp_path)
     assert all(one["name"] in listed for one in definition["settings"])
+    (tmp_path / "below").mkdir()
+    shown = run(BIN / "meltano", "--environment=dev", "config", "print", plugin, cwd=tmp_path / "below")
+    assert f"{tmp_path}/var/dev/" in shown

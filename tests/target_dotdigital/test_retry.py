@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from nosto_dotdigital_sandbox import Fault, Sandbox
 from nosto_dotdigital_sandbox.faults import answer
 from support.running import FakeTime, Pipeline, singer
@@ -12,6 +14,19 @@ from target_dotdigital import retry
 from target_dotdigital.retry import Failure
 
 MANY = singer([{"email": f"a{number}@example.com", "segments": ["A"]} for number in range(100)])
+
+# what a header may hold that is no number, though Python reads some of it as one
+NO_NUMBERS = ["9" * 5_000, "٣", "²", "nan", "inf", "-inf", "1e999", "1e3", "-1", "+1", "0x10", "1_0", " ", "soon"]
+NO_DATES = [
+    *("Fri, 31 Dec 10000 23:59:59 GMT", "Fri, 31 Dec 99999999999 23:59:59 GMT", f"Fri, 31 Dec {'9' * 5_000} 23:59:59 GMT"),
+    *(
+        "Mon, 01 Jan 2026 00:00:00 -9999",
+        "Mon, 01 Jan 2026 00:00:00 +99999999999999",
+        "Mon, 32 Jan 2026 00:00:00 GMT",
+        ", , ,",
+        "()",
+    ),
+]
 
 
 @pytest.mark.parametrize(
@@ -26,6 +41,13 @@ MANY = singer([{"email": f"a{number}@example.com", "segments": ["A"]} for number
         (Failure(429, None, {"x-ratelimit-reset": "1790099999"}), 1, 65),
         (Failure(429, None, {"x-ratelimit-reset": "0"}), 1, 0.1),
         (Failure(429, None, {"x-ratelimit-reset": "soon"}), 1, 65),
+        *((Failure(429, None, {"x-ratelimit-reset": text}), 1, 65) for text in NO_NUMBERS),
+        *((Failure(429, None, {"retry-after": text, "x-ratelimit-reset": "9"}), 1, 9) for text in (*NO_NUMBERS, *NO_DATES)),
+        *((Failure(503, None, {"retry-after": text}), 2, 2) for text in (*NO_NUMBERS, *NO_DATES)),
+        (Failure(503, None, {"retry-after": "Fri, 31 Dec 9999 23:59:59 -0100"}), 1, 300),
+        (Failure(503, None, {"retry-after": "Mon, 01 Jan 0001 00:00:00 +2359"}), 1, 0),
+        (Failure(503, None, {"retry-after": "999999999999999"}), 1, 300),
+        (Failure(429, None, {"x-ratelimit-reset": "12.5"}), 1, 12.5),
         (Failure(429, None, {"retry-after": "Mon, 21 Sep 2026 14:30:10 GMT"}), 1, 10),
         (Failure(429, "contacts:tooManyActiveImports", {}), 1, None),
         (Failure(400, "ERROR_APIUSAGE_EXCEEDED", {}), 13, 300),
@@ -38,6 +60,22 @@ def test_the_policy(failure: Failure, tries: int, seconds: float | None) -> None
     if "GMT" in failure.headers.get("retry-after", ""):
         time.seconds = 1_000_000.0 + 800.0 - 1_000_000.0 + 200.0
     assert retry.pause(failure, tries, time.clock()) == pytest.approx(seconds)
+
+
+HEADER = st.text(max_size=30) | st.text("09²٣.e+-", max_size=6) | st.from_regex(r"[0-9]{1,40}(\.[0-9]*)?(e[0-9]*)?", fullmatch=True)
+DATE = st.from_regex(
+    r"(Mon, )?[0-9]{1,3} [JFM][aeu][nb] -?[0-9]{1,12} [0-9]{1,3}:[0-9]{1,3}(:[0-9]{1,3})? ([+-][0-9]{1,9}|GMT)?", fullmatch=True
+)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(HEADER | DATE, HEADER, st.sampled_from([429, 500, 503, None]), st.integers(1, 5))
+def test_no_header_makes_the_policy_fail_or_wait_longer_than_its_bounds(
+    after: str, reset: str, status: int | None, tries: int
+) -> None:
+    seconds = retry.pause(Failure(status, None, {"retry-after": after, "x-ratelimit-reset": reset}), tries, FakeTime().clock())
+    assert seconds is not None
+    assert 0 <= seconds <= retry.CAPPED_PAUSE
 
 
 @pytest.mark.parametrize("reset_as", ["epoch", "seconds"])

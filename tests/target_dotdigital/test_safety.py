@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 from nosto_dotdigital_sandbox import Fault, Shop
-from support.oracle import FIELD, folded
+from support.oracle import FIELD, expected, folded
 from support.running import Pipeline, run_target, singer
 from support.wire import contacts_sent
 from target_dotdigital.tables import METADATA
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from nosto_dotdigital_sandbox import Sandbox
 
 LEDGERS = ["sqlite", "postgresql"]
@@ -135,9 +133,26 @@ def test_the_review_tells_what_is_left_of_the_old_hourly_limit(pipeline: Pipelin
 
 def test_the_review_command(pipeline: Pipeline) -> None:
     outcome = run_target(pipeline.target, "", pipeline.time, review=True)
+    assert outcome.code == 1, "an empty ledger has nothing to agree to"
+    assert outcome.errors[-1].startswith("There is nothing to review yet")
+    assert "activation_code" not in outcome.output + outcome.log
+    assert pipeline.load(singer(people(3))).code == 0
+    pipeline.sandbox.journal.clear()
+    outcome = run_target(pipeline.target, "", pipeline.time, review=True)
     assert outcome.code == 0, outcome.log
-    assert f"activation_code: {pipeline.target['activation_code']}" in outcome.output
+    assert "what waits for the next run" in outcome.output
+    assert "switched on for this already" in outcome.output
+    assert "3  'A'" in outcome.output
     assert pipeline.sandbox.journal.writes() == []
+
+
+def test_a_wrong_activation_code_is_named_as_wrong(pipeline: Pipeline) -> None:
+    pipeline.target["activation_code"] = "AAAA-BBBB-CCCC"
+    outcome = pipeline.load(singer(people(3)))
+    assert outcome.code == 1
+    assert "The activation_code in the settings (AAAA-BBBB-CCCC) is not the code of this review" in outcome.errors[-1]
+    pipeline.target["activation_code"] = None
+    assert "is not the code" not in pipeline.load(singer(people(3))).errors[-1]
 
 
 # Brakes
@@ -233,11 +248,15 @@ def test_without_uploads_nobody_is_created(pipeline: Pipeline, sandbox: Sandbox)
     assert pipeline.report["unknown_to_dotdigital"] == 30
     assert sorted(book.name for book in account.books.values()) == ["Newsletter"]
 
-    # deleted meanwhile: refused, and not made again
+    # deleted meanwhile: seen when the account is read back for the unknown ones, and not made again
     account.remove_contact("p0000@example.com")
     assert pipeline.load(singer(people(60, ["B"]))).code == 0
     assert set(values(sandbox)) == {f"p{number:04d}@example.com" for number in range(2, 60, 2)}
+    assert pipeline.report["unknown_to_dotdigital"] == 31
+    account.remove_contact("p0002@example.com")
+    assert pipeline.load(singer([{"email": "p0002@example.com", "segments": ["C"]}])).code == 0
     assert pipeline.report["refusals"] == {"invalidContactId": 1}
+    assert set(values(sandbox)) == {f"p{number:04d}@example.com" for number in range(4, 60, 2)}
 
     # made by somebody else since: found by its new id
     account.add_contact("p0001@example.com")
@@ -294,7 +313,7 @@ def test_reconcile_finds_every_kind_of_drift_and_the_next_run_repairs_it(pipelin
     assert drift["labels were changed by somebody else"] == 2
     assert drift["taken off the address book"] == 1
     assert drift["deleted in dotdigital"] == 1
-    assert drift["labels that no contact of the source has: they will be cleared"] == 1
+    assert drift["orphaned labels, of contacts that the source does not have"] == 1
     assert drift["contacts wait for the next run, which puts them right within the brakes"] == 5
     assert pipeline.run().code == 0
     assert len(contacts_sent(sandbox)) == 5
@@ -305,21 +324,28 @@ def test_reconcile_finds_every_kind_of_drift_and_the_next_run_repairs_it(pipelin
     assert sum(reconcile(pipeline).values()) == len(now)
 
 
-def test_a_lost_ledger_is_rebuilt_and_only_what_differs_is_sent(pipeline: Pipeline, sandbox: Sandbox) -> None:
+def test_a_lost_ledger_stops_the_run_until_a_full_refresh(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    """Reconcile brings back what dotdigital holds, but not that it is what the tap assumes."""
     shop = Shop(400)
     pipeline.export(shop.export(0))
     pipeline.run()
+    labelled = sum(bool(fields) for fields in values(sandbox).values())
     lose_ledger(pipeline)
-    assert reconcile(pipeline)["unknown to the ledger, and taken over as they are"] == 400
+    assert reconcile(pipeline)["orphaned labels, of contacts that the source does not have"] == labelled
     sandbox.journal.clear()
+    wanted = expected(pipeline.export(shop.export(1), 1))
+    outcome = pipeline.run()
+    assert (outcome.code, outcome.output) == (1, "")
+    assert "--full-refresh" in outcome.errors[-1]
+    assert sandbox.journal.writes() == []
+    changed = len(pipeline.extract().records())
+    pipeline.state = None
     assert pipeline.run().code == 0
-    assert contacts_sent(sandbox) == []
-    pipeline.export(shop.export(1), 1)
-    changed = pipeline.extract().records()
-    before = values(sandbox)
-    assert pipeline.run().code == 0
-    assert 0 < len(contacts_sent(sandbox)) <= len(changed)
-    assert len(contacts_sent(sandbox)) == len([e for e, v in values(sandbox).items() if before.get(e) != v])
+    assert 0 < len(contacts_sent(sandbox)) <= changed
+    assert {email: fields.get(FIELD, "") for email, fields in values(sandbox).items() if email in wanted} == {
+        email: ";".join(names) for email, names in wanted.items()
+    }
+    assert not [email for email, fields in values(sandbox).items() if email not in wanted and fields]
 
 
 def test_a_lost_ledger_without_reconcile_is_made_good_by_reading_back(pipeline: Pipeline, sandbox: Sandbox) -> None:
@@ -488,6 +514,7 @@ def test_metrics_say_what_was_on_the_wire(pipeline: Pipeline, sandbox: Sandbox) 
         "contacts_refused": 1,
         "contacts_unaccounted": 0,
         "contacts_waiting": 0,
+        "contacts_held": 0,
         "records_left_out": 1,
     }
     assert found["record_count"] == 10
@@ -498,7 +525,7 @@ def test_metrics_say_what_was_on_the_wire(pipeline: Pipeline, sandbox: Sandbox) 
     assert {point["tags"]["status"] for point in points if "status" in point["tags"]} == {"delivered"}
 
 
-def test_refusals_are_told_kept_and_not_sent_again(pipeline: Pipeline, sandbox: Sandbox, tmp_path: Path) -> None:
+def test_refusals_are_told_kept_and_not_sent_again(pipeline: Pipeline, sandbox: Sandbox) -> None:
     codes = {"p0001@example.com": "globallySuppressed", "p0002@example.com": "tooBusy"}
     sandbox.account.refuse = codes.get
     assert pipeline.load(singer(people(9))).code == 0
@@ -510,19 +537,23 @@ def test_refusals_are_told_kept_and_not_sent_again(pipeline: Pipeline, sandbox: 
     # the permanent one waits for a change, the other comes with the next run
     assert pipeline.load(singer([])).code == 0
     assert contacts_sent(sandbox) == ["p0002@example.com"]
+    # then after a pause, also where the source goes on naming it
+    sandbox.journal.clear()
     sandbox.account.refuse = lambda _email: None
     assert pipeline.load(refused).code == 0
+    assert contacts_sent(sandbox) == []
+    pipeline.time.seconds += 20 * 3600
+    assert pipeline.load(singer([])).code == 0
     assert set(values(sandbox)) == {row["email"] for row in people(9)} - {"p0001@example.com"}
     assert pipeline.load(singer(people(9, ["B"]))).code == 0
     assert values(sandbox)["p0001@example.com"] == {FIELD: "B"}
-    assert tmp_path.exists()
 
 
 def test_too_many_refusals_fail_the_run(pipeline: Pipeline, sandbox: Sandbox) -> None:
     sandbox.account.refuse = lambda email: "invalidDomain" if email < "p0012" else None
     outcome = pipeline.load(singer(people(100)))
     assert (outcome.code, outcome.output) == (1, "")
-    assert "12 of 100 contacts were refused, more than max_refused_percent (5)" in outcome.errors[-1]
+    assert "12 of 100 contacts were newly refused, more than max_refused_percent (5): invalidDomain 12." in outcome.errors[-1]
     assert len(values(sandbox)) == 88
 
 

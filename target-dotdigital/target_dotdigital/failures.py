@@ -1,0 +1,114 @@
+"""How a run ends that cannot go on: one line that says what happened, as the last one, and a report that says the same."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import PurePath
+from typing import IO, TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from singer_sdk.exceptions import (
+    ConfigValidationError,
+    InvalidJSONSchema,
+    InvalidRecord,
+    MappingError,
+    MissingKeyPropertiesError,
+    RecordsWithoutSchemaException,
+)
+from singer_sdk.singerlib.exceptions import InvalidInputLine
+
+from target_dotdigital.config import CONFIG
+from target_dotdigital.errors import NoInputError, SettingsError, TargetError
+from target_dotdigital.ledger import ledger_error
+from target_dotdigital.report import Outcome, Report, ReportFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+NOT_SINGER = (
+    *(InvalidInputLine, RecordsWithoutSchemaException, MissingKeyPropertiesError),
+    *(InvalidRecord, InvalidJSONSchema),
+)
+CHUNK = 1 << 20
+SECRETS = [name for name, facts in CONFIG.to_dict()["properties"].items() if facts.get("secret")]
+
+
+def explain(error: Exception, line: int) -> str:
+    """Return the line that says what happened, what it means and what to do.
+
+    Args:
+        error: what ended the run.
+        line: the number of the last line of the input that was read; 0 before the first.
+    """
+    if isinstance(error, TargetError):
+        return str(error)
+    if isinstance(error, ConfigValidationError):
+        return f"The settings are wrong, so nothing was done: {'; '.join(map(_without_secrets, error.errors))}. Correct them."
+    if isinstance(error, NOT_SINGER):
+        # the SDK's own messages quote the record
+        what = str(error) if isinstance(error, InvalidInputLine) else type(error).__name__
+        return f"The input is not Singer as it should be: line {line} is {what}. Nothing was written; the bookmark stays. Check the tap."
+    frames = _frames(error.__traceback__)
+    if any(path.parts[-2:] == ("singer_sdk", "mapper.py") for path, _ in frames):
+        # what an expression raises may quote the record; what the SDK says of an expression quotes the settings
+        what = str(error).rstrip(".") if isinstance(error, MappingError) else type(error).__name__
+        return (
+            f"The setting stream_maps cannot be applied (line {line} of the input): {what}. Nothing was written, and the bookmark stays. "
+            "Correct the expression."
+        )
+    if isinstance(error, sa.exc.SQLAlchemyError):
+        return str(ledger_error(error))
+    places = " > ".join(f"{path.name}:{number}" for path, number in frames)
+    return f"Unexpected {type(error).__name__} at {places}: a defect. No STATE was emitted; please report it with this line."
+
+
+def drain(source: IO[Any]) -> None:
+    """Read standard input to its end, so that the tap is not broken off, and its complaint does not bury the cause."""
+    if source.isatty():
+        return
+    try:
+        stream = getattr(source, "buffer", source)
+        while stream.read(CHUNK):
+            pass
+    except (OSError, ValueError):
+        return
+
+
+def report_failure(error: BaseException, message: str, report: Report, config: Mapping[str, Any]) -> None:
+    """Write the report of a run that ended before it could begin, if its folder can be written to.
+
+    Args:
+        error: what ended the run.
+        message: what is told of it.
+        report: as far as it is known.
+        config: the settings, unchecked.
+    """
+    path = config.get("report_dir") or os.environ.get("TARGET_DOTDIGITAL_REPORT_DIR")
+    if not isinstance(path, str):
+        path = CONFIG.to_dict()["properties"]["report_dir"]["default"]
+    if isinstance(error, NoInputError):
+        report.outcome = Outcome.NO_INPUT
+    report.problems.insert(0, message)
+    report.finished_at = report.finished_at or report.started_at
+    try:
+        ReportFolder(path).publish(report)
+    except SettingsError:
+        return
+
+
+def _without_secrets(text: str) -> str:
+    """Name a secret setting that is wrong without what it holds."""
+    name = next((name for name in SECRETS if f"[{name!r}]" in text), None)
+    return text if name is None else f"{name} is not a text as it should be"
+
+
+def _frames(trace: TracebackType | None) -> list[tuple[PurePath, int | None]]:
+    return [(PurePath(frame.filename), frame.lineno) for frame in traceback.extract_tb(trace)]
+
+
+def stdin_of(file_input: IO[str] | None) -> IO[str]:
+    """Return what a run reads from."""
+    return file_input or sys.stdin

@@ -1,0 +1,564 @@
+"""Two memories that agree: whatever one of them has lost, the account ends as the export says, or the run stops before a write."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from nosto_dotdigital_sandbox import Fault
+from nosto_dotdigital_sandbox.faults import answer
+from support.oracle import FIELD, expected, folded
+from support.running import Outcome, Pipeline, run_target, singer
+from support.wire import contacts_sent
+from target_dotdigital.bookmarks import digest_of, normal_form
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Content = dict[str, list[str]]
+START: Content = {f"p{number:03d}@example.com": [["A"], ["A", "B"], [], ["B"], ["C"]][number % 5] for number in range(150)}
+
+
+def body(content: Content) -> bytes:
+    return "".join(json.dumps({"email": email, "nosto_segments": names}) + "\n" for email, names in content.items()).encode()
+
+
+class Days:
+    """A shop that changes a little every day, and what is kept of it and lost."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.content = dict(START)
+        self.day = 0
+        self.field = FIELD
+        self.book = "Nosto contacts"
+        self.put()
+        assert pipeline.run().code == 0
+        self.assert_right()
+
+    def put(self, changes: Content | None = None, leave: tuple[int, ...] = ()) -> None:
+        """Make the next day's export."""
+        self.day += 1
+        self.content |= changes or {}
+        for number in leave:
+            del self.content[person(number)]
+        self.pipeline.export(body(self.content), self.day)
+
+    def run(self, changes: Content | None = None, leave: tuple[int, ...] = ()) -> Outcome:
+        """Make the next day's export, and run."""
+        self.put(changes, leave)
+        return self.pipeline.run()
+
+    def refused_then_refreshed(self, reason: str = "") -> None:
+        """The run stops before any write and names --full-refresh; with it, the account is right."""
+        journal = self.pipeline.sandbox.journal
+        before, writes, state = self.pipeline.sandbox.account.snapshot(), len(journal.writes()), self.pipeline.state
+        outcome = self.pipeline.run()
+        assert outcome.code == 1, "the run has to stop"
+        assert outcome.output == ""
+        assert "--full-refresh" in outcome.errors[-1]
+        assert reason in outcome.errors[-1]
+        assert len(journal.writes()) == writes, "nothing was written"
+        assert self.pipeline.sandbox.account.snapshot() == before
+        assert (self.pipeline.report["outcome"], self.pipeline.state) == ("failed", state)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Run with --full-refresh."""
+        self.pipeline.state = None
+        outcome = self.pipeline.run()
+        assert outcome.code == 0, outcome.log
+        self.assert_right()
+
+    def assert_right(self) -> None:
+        """The account is what the last export says; nobody else has labels."""
+        account = folded(self.pipeline.sandbox.account.snapshot())
+        wanted = expected(body(self.content))
+        book = self.pipeline.sandbox.account.book_named(self.book)
+        for email, contact in account.items():
+            assert contact.data_fields.get(self.field, "") == ";".join(wanted.get(email, [])), email
+        if self.pipeline.target.get("upload_emails", True):
+            assert book is not None
+            missing = [email for email in wanted if email not in account or book.id not in account[email].lists]
+            assert not missing, "every address is in the address book"
+
+    def restart(self, **settings: Any) -> None:
+        """Change settings of the target, and activate anew."""
+        self.pipeline.target |= settings
+        self.pipeline.activate()
+        self.field = self.pipeline.target.get("data_field", FIELD)
+        self.book = self.pipeline.target.get("address_book", self.book)
+
+
+@pytest.fixture
+def days(pipeline: Pipeline) -> Days:
+    return Days(pipeline)
+
+
+def person(number: int) -> str:
+    return f"p{number:03d}@example.com"
+
+
+def lose_ledger(folder: Path) -> None:
+    for path in folder.glob("ledger.db*"):
+        path.unlink()
+
+
+def backup(folder: Path) -> None:
+    with sqlite3.connect(folder / "ledger.db") as source, sqlite3.connect(folder / "backup.db") as copy:
+        source.backup(copy)
+
+
+def restore_ledger(folder: Path) -> None:
+    lose_ledger(folder)
+    shutil.copy(folder / "backup.db", folder / "ledger.db")
+
+
+# What is lost
+
+
+def test_ledger_lost_then_contacts_leave(days: Days) -> None:
+    lose_ledger(days.pipeline.folder)
+    days.put({person(1): ["C"]})
+    days.refused_then_refreshed("it has not acknowledged any")
+    assert days.run(leave=(0, 3)).code == 0
+    days.assert_right()
+
+
+def test_ledger_lost_and_full_refresh_on_the_day_that_contacts_leave(days: Days) -> None:
+    lose_ledger(days.pipeline.folder)
+    days.put(leave=(0, 3))
+    days.refresh()
+    assert days.pipeline.report["plan"]["orphaned"] == 2
+    # only what differs is sent
+    assert days.pipeline.report["sent"] == 2
+
+
+def test_ledger_snapshots_and_state_lost_on_the_day_that_contacts_leave(days: Days) -> None:
+    lose_ledger(days.pipeline.folder)
+    shutil.rmtree(days.pipeline.folder / "snapshots")
+    days.put({person(1): ["C"]}, leave=(0, 3))
+    days.refresh()
+    assert days.pipeline.report["sent"] == 3
+
+
+def test_ledger_and_snapshots_lost_state_kept(days: Days) -> None:
+    """The tap then names everybody, which needs no base."""
+    lose_ledger(days.pipeline.folder)
+    shutil.rmtree(days.pipeline.folder / "snapshots")
+    assert days.run({person(1): ["C"]}, leave=(0,)).code == 0
+    days.assert_right()
+
+
+def test_an_older_ledger_restored_from_a_backup(days: Days) -> None:
+    backup(days.pipeline.folder)
+    assert days.run({person(1): ["C"]}).code == 0
+    restore_ledger(days.pipeline.folder)
+    days.put({person(1): START[person(1)]}, leave=(0,))
+    days.refused_then_refreshed("restored from a backup")
+
+
+@pytest.mark.parametrize("settings", [{"data_field": "OTHER"}, {"address_book": "Other"}, {"upload_emails": False}])
+@pytest.mark.fields("OTHER")
+def test_another_place_needs_a_full_refresh(days: Days, settings: dict[str, Any]) -> None:
+    first = {name: days.pipeline.target.get(name) for name in settings}
+    days.restart(**settings)
+    days.put({person(1): ["C"]})
+    days.refused_then_refreshed("the address book, data field or upload_emails changed")
+    assert days.run(leave=(0,)).code == 0
+    days.assert_right()
+    # and back: the first place has seen none of this
+    days.restart(**{name: value if value is not None else DEFAULTS[name] for name, value in first.items()})
+    days.put({person(5): ["C"]})
+    days.refused_then_refreshed()
+
+
+DEFAULTS = {"data_field": FIELD, "address_book": "Nosto contacts", "upload_emails": True}
+
+
+def test_another_place_stops_before_the_review(days: Days) -> None:
+    """A review of a day's changes would hide that everything is missing."""
+    days.pipeline.target |= {"data_field": "OTHER"}
+    outcome = days.run({person(1): ["C"]})
+    assert outcome.code == 1
+    assert "--full-refresh" in outcome.errors[-1]
+    assert days.pipeline.report["activation_code"] is None
+
+
+def test_a_second_machine_with_the_same_state_and_a_ledger_of_its_own(days: Days) -> None:
+    first = dict(days.pipeline.target)
+    days.pipeline.target |= {"ledger_url": f"sqlite:///{days.pipeline.folder / 'second.db'}"}
+    days.put({person(1): ["C"]})
+    days.refused_then_refreshed()
+    assert days.run({person(2): ["C"]}).code == 0
+    # the first machine again: it has missed what the second one did
+    days.pipeline.target = first
+    days.put({person(1): START[person(1)]})
+    days.refused_then_refreshed("restored from a backup, or the STATE is that of another machine")
+
+
+def test_an_older_state_that_was_acknowledged_goes_on_working(days: Days) -> None:
+    older = days.pipeline.state
+    assert days.run({person(1): ["C"], person(2): ["C"]}, leave=(0,)).code == 0
+    days.pipeline.state = older
+    assert days.run({person(1): START[person(1)]}).code == 0
+    days.assert_right()
+
+
+def test_ledger_and_state_restored_to_the_same_day(days: Days) -> None:
+    """The two agree with each other, but not with dotdigital: the tap repeats contacts that the ledger holds for unchanged."""
+    older = days.pipeline.state
+    backup(days.pipeline.folder)
+    assert days.run({person(1): ["C"]}, leave=(3,)).code == 0
+    restore_ledger(days.pipeline.folder)
+    days.pipeline.state = older
+    assert days.run({person(1): START[person(1)], person(3): START[person(3)]}).code == 0
+    days.assert_right()
+
+
+def test_many_contacts_repeated_without_news_are_read_back(days: Days) -> None:
+    older = days.pipeline.state
+    backup(days.pipeline.folder)
+    days.pipeline.target |= {"max_change_percent": 100}
+    changed = {person(number): ["C"] for number in range(60)}
+    assert days.run(changed).code == 0
+    restore_ledger(days.pipeline.folder)
+    days.pipeline.state = older
+    days.pipeline.sandbox.journal.clear()
+    assert days.run({person(number): START[person(number)] for number in range(60)}).code == 0
+    days.assert_right()
+    reads = [call for call in days.pipeline.sandbox.journal.calls("dotdigital", "GET") if call.path == "/contacts/v3"]
+    assert len(reads) == 1
+
+
+def test_snapshots_and_state_restored_ledger_kept(days: Days) -> None:
+    folder = days.pipeline.folder
+    older = days.pipeline.state
+    shutil.copytree(folder / "snapshots", folder / "copied")
+    assert days.run({person(1): ["C"]}, leave=(3,)).code == 0
+    shutil.rmtree(folder / "snapshots")
+    (folder / "copied").rename(folder / "snapshots")
+    days.pipeline.state = older
+    days.put({person(1): START[person(1)]})
+    days.refused_then_refreshed("does not mention 1 contacts that changed since its bookmark")
+
+
+def test_a_failed_run_needs_no_full_refresh(days: Days) -> None:
+    fault = days.pipeline.sandbox.faults
+    fault.add(Fault("answer", method="PUT", times=99, response=answer(500)))
+    assert days.run({person(1): ["C"]}, leave=(0,)).code == 1
+    fault.clear()
+    assert days.run({person(1): START[person(1)], person(2): ["B"]}).code == 0
+    days.assert_right()
+
+
+def test_brakes_judge_by_the_account_after_a_loss(days: Days) -> None:
+    lose_ledger(days.pipeline.folder)
+    days.pipeline.tap["max_shrink_percent"] = 100
+    days.pipeline.state = None
+    days.put(leave=tuple(number for number in range(100) if number % 5 != 2))
+    outcome = days.pipeline.run()
+    assert outcome.code == 1
+    assert "80 of 120 labelled contacts" in outcome.errors[-1]
+    assert days.pipeline.report["outcome"] == "braked"
+
+
+# Commands in between
+
+
+def test_ordinary_runs_stop_after_a_restore(days: Days) -> None:
+    days.run({person(1): ["C"]})
+    outcome = run_target(days.pipeline.target, "", days.pipeline.time, restore=True, run=days.pipeline.report["run"])
+    assert outcome.code == 0, outcome.log
+    assert "--full-refresh" in outcome.output
+    assert days.pipeline.sandbox.account.by_email[person(1)].data_fields == {FIELD: ";".join(START[person(1)])}
+    page = (days.pipeline.folder / "reports" / "report.html").read_text()
+    assert "which need not be those of their segments" in page
+    days.put({person(2): ["B"]})
+    days.refused_then_refreshed("a run was put back with restore")
+
+
+def test_restore_sends_only_what_it_puts_back_and_claims_no_more(pipeline: Pipeline) -> None:
+    """Rows that are matched by id name no address book, so they put nobody into it."""
+    account = pipeline.sandbox.account
+    for number in range(4):
+        account.add_contact(person(number))
+    content = {person(number): ["A"] for number in range(4)}
+    pipeline.export(body(content))
+    pipeline.target["max_contacts_per_run"] = 2
+    assert pipeline.run().code == 0
+    run = pipeline.report["run"]
+    del pipeline.target["max_contacts_per_run"]
+    pipeline.sandbox.journal.clear()
+    account.by_email[person(0)].lists.clear()
+    assert run_target(pipeline.target, "", pipeline.time, restore=True, run=run).code == 0
+    assert len(contacts_sent(pipeline.sandbox)) == 2, "those that wait are not part of what is put back"
+    with sqlite3.connect(pipeline.folder / "ledger.db") as ledger:
+        rows = ledger.execute("SELECT email FROM dotdigital_contacts WHERE listed").fetchall()
+    assert rows == [(person(1),)], "what a row confirms is what it said"
+    pipeline.state = None
+    assert pipeline.run().code == 0
+    book = account.book_named("Nosto contacts")
+    assert book is not None
+    held = account.snapshot().values()
+    assert [contact.email for contact in held if book.id not in contact.lists] == []
+    assert {contact.data_fields[FIELD] for contact in held} == {"A"}
+
+
+def test_a_forgotten_contact_that_leaves_is_cleared(days: Days) -> None:
+    assert run_target(days.pipeline.target, "", days.pipeline.time, forget=person(0)).code == 0
+    assert days.run(leave=(0,)).code == 0
+    days.assert_right()
+
+
+def test_a_forgotten_contact_of_the_source_is_nobody_elses_to_clear(days: Days) -> None:
+    """Once an address is forgotten, labels that the ledger does not know may still be those of the source."""
+    assert run_target(days.pipeline.target, "", days.pipeline.time, forget=person(0)).code == 0
+    assert run_target(days.pipeline.target, "", days.pipeline.time, reconcile=True).code == 0
+    assert days.run({person(1): ["C"]}).code == 0
+    days.assert_right()
+
+
+def test_an_address_that_changed_at_both_ends_keeps_its_labels(days: Days) -> None:
+    """The contact keeps its id: the row that clears the old address and the one for the new address are about the same contact."""
+    account = days.pipeline.sandbox.account
+    contact = account.by_email.pop(person(0))
+    contact.email = "renamed@example.com"
+    account.by_email[contact.email] = contact
+    assert days.run({"renamed@example.com": ["A"]}, leave=(0,)).code == 0
+    days.assert_right()
+    assert days.run({person(1): ["C"]}).code == 0
+    days.assert_right()
+
+
+def test_an_address_that_changed_before_the_old_one_left_keeps_its_labels(days: Days) -> None:
+    account = days.pipeline.sandbox.account
+    contact = account.by_email.pop(person(0))
+    contact.email = "renamed@example.com"
+    account.by_email[contact.email] = contact
+    assert days.run({"renamed@example.com": ["A"]}).code == 0
+    assert days.run(leave=(0,)).code == 0
+    days.assert_right()
+
+
+def test_reconcile_needs_no_full_refresh(days: Days) -> None:
+    days.pipeline.sandbox.account.edit(person(0), FIELD, "by hand")
+    assert run_target(days.pipeline.target, "", days.pipeline.time, reconcile=True).code == 0
+    assert days.run({person(1): ["C"]}).code == 0
+    days.assert_right()
+
+
+@pytest.mark.parametrize("limit", [2, 40])
+def test_a_ramp_goes_on_after_the_state_was_lost(pipeline: Pipeline, limit: int) -> None:
+    pipeline.target["max_contacts_per_run"] = limit
+    pipeline.export(body(START))
+    assert pipeline.run().code == 0
+    assert pipeline.report["outcome"] == "partly delivered"
+    pipeline.state = None
+    for _ in range(3):
+        assert pipeline.run().code == 0
+    assert len(pipeline.sandbox.account.snapshot()) == 4 * limit if limit < 40 else 150
+
+
+# What belongs to nobody
+
+
+def test_orphaned_labels_are_cleared_by_a_whole_input_and_counted_in_the_review(pipeline: Pipeline) -> None:
+    account = pipeline.sandbox.account
+    account.add_field(FIELD)
+    for number in range(3):
+        account.add_contact(f"old{number}@example.com", data_fields={FIELD: "from before", "FIRSTNAME": "x"})
+    account.add_contact("left@alone.example.com", data_fields={FIELD: "from before"})
+    pipeline.target["exclude_emails"] = ["*@alone.example.com"]
+    code = pipeline.target.pop("activation_code")
+    pipeline.export(body({"new@example.com": ["A"]}))
+    assert pipeline.run().code == 1
+    review = (pipeline.folder / "reports" / "review.txt").read_text()
+    assert "3  of these are not in the source: orphaned labels" in review
+    assert "1  'A'" in review
+    assert "belongs to one pipeline" in review
+    assert "does not cover the choice of" in review
+    pipeline.target["activation_code"] = code
+    assert pipeline.run().code == 0
+    held = {email: contact.data_fields for email, contact in account.snapshot().items()}
+    assert held.pop("left@alone.example.com") == {FIELD: "from before"}
+    assert held == {"new@example.com": {FIELD: "A"}, **{f"old{number}@example.com": {"FIRSTNAME": "x"} for number in range(3)}}
+
+
+def test_orphaned_labels_are_kept_where_removed_contacts_keep_theirs(pipeline: Pipeline) -> None:
+    pipeline.sandbox.account.add_field(FIELD)
+    pipeline.sandbox.account.add_contact("old@example.com", data_fields={FIELD: "from before"})
+    pipeline.target["on_removed"] = "keep"
+    pipeline.activate()
+    pipeline.export(body({"new@example.com": ["A"]}))
+    assert pipeline.run().code == 0
+    assert pipeline.sandbox.account.snapshot()["old@example.com"].data_fields == {FIELD: "from before"}
+
+
+def test_a_source_that_cannot_say_who_left_keeps_orphaned_labels(pipeline: Pipeline) -> None:
+    pipeline.sandbox.account.add_field(FIELD)
+    pipeline.sandbox.account.add_contact("old@example.com", data_fields={FIELD: "from before"})
+    assert pipeline.load(singer([{"email": "new@example.com", "segments": ["A"]}])).code == 0
+    assert pipeline.sandbox.account.snapshot()["old@example.com"].data_fields == {FIELD: "from before"}
+
+
+# Other people's taps
+
+
+def line(kind: str, **values: object) -> str:
+    return json.dumps({"type": kind, **values}) + "\n"
+
+
+def sdk_input(begin: object, records: list[dict[str, Any]], end: object, *, version: int | None = None) -> str:
+    """Write what an SDK tap says: its starting STATE, the schema, records, a STATE where it has changed."""
+    schema = {"properties": {"email": {"type": "string"}, "segments": {"type": "array"}}}
+    extra = {"version": version} if version is not None else {}
+    lines = [line("STATE", value=begin)] if begin else []
+    lines.append(line("SCHEMA", stream="people", schema=schema, key_properties=["email"]))
+    lines += [line("RECORD", stream="people", record=record, **extra) for record in records]
+    return "".join(lines) + (line("STATE", value=end) if end is not None else "")
+
+
+def state(value: object, **notes: object) -> dict[str, Any]:
+    return {"bookmarks": {"people": {"replication_key": "updated_at", "replication_key_value": value, **notes}}}
+
+
+ANN = {"email": "ann@example.com", "segments": ["A"]}
+
+
+def test_bookmarks_are_compared_without_notes_on_progress(pipeline: Pipeline) -> None:
+    assert pipeline.load(sdk_input(None, [ANN], state(1, starting_replication_value=None))).code == 0
+    noted = state(1, starting_replication_value=0, progress_markers={"Note": "x"}, replication_key_signpost="now")
+    noted["bookmarks"]["others"] = {}
+    noted["currently_syncing"] = "people"
+    bob = {"email": "bob@example.com", "segments": ["B"]}
+    assert pipeline.load(sdk_input(noted, [bob], state(2))).code == 0
+    outcome = pipeline.load(sdk_input(state(3), [bob], state(4)))
+    assert outcome.code == 1
+    assert "--full-refresh" in outcome.errors[-1]
+
+
+def test_a_quiet_hour_of_an_sdk_tap_is_healthy(pipeline: Pipeline) -> None:
+    """The SDK repeats the record at the bookmark, and leaves out a STATE that has not changed."""
+    assert pipeline.load(sdk_input(None, [ANN], state(1))).code == 0
+    for _ in range(3):
+        pipeline.sandbox.journal.clear()
+        outcome = pipeline.load(sdk_input(state(1), [ANN], None))
+        assert outcome.code == 0, outcome.log
+        assert contacts_sent(pipeline.sandbox) == []
+    # asked for once, not every hour
+    assert not [call for call in pipeline.sandbox.journal.calls("dotdigital", "GET") if call.path.startswith("/contacts/v3")]
+
+
+def test_a_full_table_tap_of_the_sdk_is_healthy_every_day(pipeline: Pipeline) -> None:
+    """Its state has no bookmark, and is only said once."""
+    empty = {"bookmarks": {"people": {}}}
+    assert pipeline.load(sdk_input(None, [ANN], empty)).code == 0
+    for names in (["B"], ["C"]):
+        assert pipeline.load(sdk_input(empty, [ANN | {"segments": names}], None)).code == 0
+        assert pipeline.report["outcome"] == "delivered"
+
+
+def test_a_source_that_never_sends_state_is_accepted(pipeline: Pipeline) -> None:
+    for names in (["A"], ["B"]):
+        assert pipeline.load(sdk_input(None, [ANN | {"segments": names}], None)).code == 0
+        assert pipeline.report["outcome"] == "delivered"
+
+
+BOB = {"email": "bob@example.com", "segments": ["B"]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        sdk_input(state(1), [BOB], None),
+        sdk_input(None, [BOB], None),
+        sdk_input(None, [BOB], None, version=7),
+        sdk_input(state(1), [ANN], state(1, progress_markers={"replication_key_value": 2}))
+        + line("RECORD", stream="people", record=BOB),
+    ],
+)
+def test_an_input_that_breaks_off_is_delivered_and_reported_as_incomplete(pipeline: Pipeline, text: str) -> None:
+    assert pipeline.load(sdk_input(None, [ANN], state(1))).code == 0
+    outcome = pipeline.load(text)
+    assert (outcome.code, outcome.output) == (1, "")
+    assert outcome.errors[-1].startswith("The input is incomplete")
+    assert pipeline.report["outcome"] == "incomplete input"
+    assert pipeline.sandbox.account.snapshot()["bob@example.com"].data_fields == {FIELD: "B"}
+    # the tap goes on from where it was
+    assert pipeline.load(sdk_input(state(1), [ANN, BOB], state(2))).code == 0
+
+
+def test_a_first_emission_that_breaks_off_is_incomplete(pipeline: Pipeline) -> None:
+    outcome = pipeline.load(sdk_input(None, [ANN], None, version=7))
+    assert outcome.code == 1
+    assert pipeline.report["outcome"] == "incomplete input"
+
+
+def test_no_input_is_no_healthy_run(pipeline: Pipeline) -> None:
+    outcome = pipeline.load("")
+    assert (outcome.code, outcome.output) == (1, "")
+    assert outcome.errors[-1].startswith("No input")
+    assert pipeline.report["outcome"] == "no input"
+    assert pipeline.sandbox.journal.calls("dotdigital") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [singer([]), sdk_input({"bookmarks": {}}, [], None), sdk_input(None, [], None)],
+    ids=["a state", "a beginning", "a schema"],
+)
+def test_an_input_without_records_has_nothing_to_do(pipeline: Pipeline, text: str) -> None:
+    assert pipeline.load(text).code == 0
+    assert pipeline.report["outcome"] == "nothing to do"
+
+
+def test_a_whole_stream_beside_an_incremental_one(pipeline: Pipeline) -> None:
+    """A whole stream needs no base; one beside it that builds on an unknown one does."""
+    text = sdk_input(state(9), [ANN], None, version=1) + line("ACTIVATE_VERSION", stream="people", version=1)
+    other = {"properties": {"email": {"type": "string"}, "segments": {"type": "array"}}}
+    more = line("SCHEMA", stream="more", schema=other, key_properties=["email"])
+    end = line("STATE", value=state(10))
+    assert pipeline.load(text + end).code == 0
+    outcome = pipeline.load(text.replace("9", "99") + more + end.replace("10", "100"))
+    assert outcome.code == 1
+    assert "--full-refresh" in outcome.errors[-1]
+
+
+def test_contacts_of_a_stream_that_was_renamed_are_cleared_by_a_whole_input(pipeline: Pipeline) -> None:
+    assert pipeline.load(singer([ANN], stream="old name")).code == 0
+    text = (
+        sdk_input(None, [BOB], None, version=1)
+        + line("ACTIVATE_VERSION", stream="people", version=1)
+        + line("STATE", value={"d": 1})
+    )
+    assert pipeline.load(text).code == 0
+    assert pipeline.sandbox.account.snapshot()["ann@example.com"].data_fields == {}
+
+
+@pytest.mark.parametrize(
+    "empty", [{}, {"bookmarks": {}}, {"bookmarks": {"s": {}, "t": {"partitions": []}}}, {"currently_syncing": "s"}]
+)
+def test_a_state_without_a_bookmark_builds_on_nothing(empty: dict[str, Any]) -> None:
+    assert digest_of(empty) is None
+
+
+def test_bookmarks_are_equal_in_any_order() -> None:
+    one, two = {"a": 1, "b": {"c": [1, {"d": 2, "e": None}]}}, {"b": {"c": [1, {"d": 2}]}, "a": 1}
+    assert digest_of(one) == digest_of(two) is not None
+    assert normal_form(one) == two
+    assert digest_of({"a": 2}) != digest_of({"a": "2"})
+
+
+def test_each_write_of_a_day_is_known_before_its_state_goes_out(days: Days) -> None:
+    """Killed between delivery and STATE: the older bookmark is known, and what was delivered is repeated."""
+    older = days.pipeline.state
+    assert days.run({person(1): ["C"]}, leave=(0,)).code == 0
+    days.pipeline.state = older
+    days.pipeline.sandbox.journal.clear()
+    assert days.run().code == 0
+    assert contacts_sent(days.pipeline.sandbox) == []
+    days.assert_right()

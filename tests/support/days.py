@@ -1,0 +1,643 @@
+"""A shop, an account and three memories, with a model of what a healthy run has to leave behind.
+
+The model knows nothing of how the plugins work. It is told what happened (an export, a loss, an edit by hand) and computes from the
+last export alone what the account has to hold. Three memories may be lost, or put back to how an earlier run left them: the ledger,
+Meltano's STATE, and the tap's snapshots.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nosto_dotdigital_sandbox import Fault, Sandbox
+from nosto_dotdigital_sandbox.faults import answer
+from target_dotdigital.commands import COMMANDS
+
+from support.oracle import BOOK, FIELD, folded
+from support.running import FakeTime, Outcome, Pipeline, run_target
+from support.wire import assert_allowed
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from nosto_dotdigital_sandbox import Contact
+
+SHOPPERS = tuple(f"{letter}@example.com" for letter in "abcdefgh")
+# in the account from the beginning: one who has nothing to do with the shop, and one with labels that only dotdigital remembers
+STRANGER, ORPHAN = "stranger@example.com", "orphan@example.com"
+NAMES = ("A", "B", "C")
+OTHER_FIELD, OTHER_BOOK = "OTHERFIELD", "Second list"
+MEMORIES = ("ledger", "snapshots", "state")
+FAULTS = (
+    *("drop_before", "drop_after", "cut", "garble", "500 for good", "Failed", "RejectedByWatchdog", "half applied", "fewer rows"),
+    "refused",
+)
+# how many contacts of the first export the account knew before, and the first day
+FIRST_DAY = {"a": "A", "b": "AB", "c": "B", "d": "", "e": "C", "f": "A"}
+HEALTHY = frozenset({"delivered", "partly delivered", "nothing to do"})
+# longer than any pause before a refused row is tried again
+LONG = 100 * 86_400.0
+
+Content = dict[str, list[str]]
+
+
+class Ending(enum.Enum):
+    """What the operator is told of a run."""
+
+    HEALTHY = "healthy"
+    REFUSED = "refused: full refresh needed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a run delivers to, and by which ledger; no address book is without uploads."""
+
+    ledger: str
+    field: str
+    book: str | None
+
+
+@dataclass(slots=True)
+class Ledger:
+    """A ledger as an earlier moment knows it.
+
+    Args:
+        version: another number wherever a run or a command left something else in it.
+        files: suffix -> bytes of the database's files.
+        held: the contacts that Data Watchdog rejected and that nobody has released since.
+    """
+
+    version: int
+    files: dict[str, bytes]
+    held: dict[Place, frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """All memories as one run left them, and what the account held then."""
+
+    ledgers: dict[str, Ledger]
+    place: Place
+    state: str | None
+    snapshots: dict[str, bytes]
+    account: dict[str, Contact]
+
+    @property
+    def stored(self) -> frozenset[str]:
+        """The ids of the snapshots."""
+        return _ids(self.snapshots)
+
+
+@dataclass(slots=True)
+class Edit:
+    """What somebody did to one contact behind the target's back.
+
+    Args:
+        email: the contact.
+        data_field: the field; None where the contact as a whole was touched.
+        told: what runs had said of the contact up to then: to hear that again is no news.
+        read_by: where `reconcile` has seen it since.
+        known_to: where it counts no more: the whole account was read, or the source has changed the contact.
+        forgotten: whether the target forgot the address, so that reading the account back cannot tell it that the source has it.
+    """
+
+    email: str
+    data_field: str | None
+    told: list[list[str] | None]
+    read_by: set[Place] = field(default_factory=set)
+    known_to: set[Place] = field(default_factory=set)
+    forgotten: bool = False
+
+
+class Days:
+    """The world in which days pass, runs are made and things go wrong; every run is judged by the law of the two memories."""
+
+    def __init__(self) -> None:
+        """Start the sandbox; nothing is switched on yet."""
+        self.folder = Path(tempfile.mkdtemp())
+        self.time = FakeTime()
+        self.sandbox = Sandbox(clock=self.time.now, wall=self.time.wall)
+        self._people()
+        self.pipeline = Pipeline(self.sandbox, self.folder, self.time)
+        self.pipeline.tap |= {"max_shrink_percent": 100}
+        brakes = {"max_change_percent": 100, "max_clear_percent": 100}
+        self.pipeline.target |= {
+            "contacts_per_import": 3,
+            "data_field": FIELD,
+            "address_book": BOOK,
+            "upload_emails": True,
+            **brakes,
+        }
+        self._codes: dict[tuple[str, str | None], str] = {}
+        self._numbers = itertools.count(1)
+        # ledger -> version, and what is held in it
+        self.versions = dict.fromkeys(("ledger", "second"), 0)
+        self.held: dict[Place, frozenset[str]] = {}
+        self.chosen = frozenset(NAMES)
+        self.days: list[Content] = []
+        self.ever: set[str] = set()
+        self.edits: list[Edit] = []
+        # refused for a reason that passes: right once they are tried again
+        self.waiting: frozenset[str] = frozenset()
+        self.attempted: list[Content] = []
+        # snapshot -> what it holds
+        self.contents: dict[str, Content] = {}
+        # where the last healthy run was, and the STATE values that the ledger has acknowledged since anything was lost
+        self.settled: Place | None = None
+        self.honest: set[str | None] = set()
+        self.unfinished = False
+        self.last_sent: tuple[Place, int, int] | None = None
+        self.backups: list[Backup] = []
+        self.left = self._backup()
+
+    def begin(self) -> None:
+        """Switch the sync on, and make the first run."""
+        self._activate()
+        self.put({f"{letter}@example.com": list(names) for letter, names in FIRST_DAY.items()})
+        self.run()
+
+    def close(self) -> None:
+        """Stop the sandbox."""
+        self.sandbox.close()
+        shutil.rmtree(self.folder)
+
+    def _people(self) -> None:
+        account = self.sandbox.account
+        news = next(iter(account.books))
+        consent = [{"text": "Yes, please", "dateTimeConsented": "2024-01-01T00:00:00Z"}]
+        account.add_field(FIELD)
+        account.add_contact(SHOPPERS[0], status="unsubscribed", opt_in_type="Double", preferences={7: True}, consent=consent)
+        account.add_contact(STRANGER, opt_in_type="Single", lists={news}, data_fields={"FIRSTNAME": "Stella"})
+        account.add_contact(ORPHAN, data_fields={FIELD: "Old"})
+
+    # What the source says
+
+    @property
+    def content(self) -> Content:
+        """The last export."""
+        return self.days[-1]
+
+    def wanted(self) -> Content:
+        """What the last export says of each address, the selection applied."""
+        return {email: sorted(set(names) & self.chosen) for email, names in self.content.items()}
+
+    def edited(self, edits: Collection[tuple[str, str]]) -> Content:
+        """Give the last export with small edits; the last one itself where they would leave nothing that is chosen.
+
+        Args:
+            edits: contact and either a name, which is given or taken, or "there", by which the contact comes or goes.
+        """
+        content = {email: list(names) for email, names in self.content.items()}
+        for email, what in edits:
+            if what == "there":
+                if content.pop(email, None) is None:
+                    content[email] = []
+            else:
+                content[email] = sorted(set(content.get(email, [])) ^ {what})
+        return self.again(content)
+
+    def again(self, content: Content) -> Content:
+        """Give a content if it has anything that is chosen, as the tap asks for; otherwise the last export."""
+        return content if _names(content) & self.chosen else self.content
+
+    def put(self, content: Content) -> None:
+        """Put a day's export at Nosto, a day after the last."""
+        self.days.append(content)
+        self.ever |= set(content)
+        self.time.seconds += 86_400
+        lines = (json.dumps({"email": email, "nosto_segments": names}) + "\n" for email, names in content.items())
+        self.pipeline.export("".join(lines).encode(), len(self.days))
+
+    def choose(self, names: Collection[str]) -> None:
+        """Choose segments, of which the export has at least one."""
+        self.chosen = frozenset(names)
+        self.pipeline.tap["segments"] = sorted(names)
+
+    # What the operator sets
+
+    @property
+    def place(self) -> Place:
+        """Where the settings point to."""
+        target = self.pipeline.target
+        return Place(self.ledger, target["data_field"], target["address_book"] if target["upload_emails"] else None)
+
+    @property
+    def ledger(self) -> str:
+        """The ledger that the settings name."""
+        return Path(self.pipeline.target["ledger_url"]).stem
+
+    def deliver_to(self, **settings: Any) -> None:
+        """Change where runs deliver to, and agree to it."""
+        self.pipeline.target |= settings
+        self._activate()
+
+    def use_the_other_ledger(self) -> None:
+        """Change to the other ledger and its folder of reports."""
+        name = "second" if self.ledger == "ledger" else "ledger"
+        reports = "reports" if name == "ledger" else "second reports"
+        self.pipeline.target |= {"ledger_url": f"sqlite:///{self.folder / f'{name}.db'}", "report_dir": str(self.folder / reports)}
+
+    def _activate(self) -> None:
+        key = (self.place.field, self.place.book)
+        target = self.pipeline.target
+        if key not in self._codes:
+            # to look at the review must leave no trace in the ledgers that the test is about
+            kept = {name: target[name] for name in ("ledger_url", "report_dir")}
+            target |= {"ledger_url": f"sqlite:///{self.folder / 'review.db'}", "report_dir": str(self.folder / "reports")}
+            self._codes[key] = self.pipeline.activate()
+            target |= kept
+        target["activation_code"] = self._codes[key]
+
+    # Runs
+
+    def run(self, *, whole: bool = False, fault: str | None = None, nth: int = 1) -> Ending:
+        """Run once, and hold how it ended against the law.
+
+        Args:
+            whole: with full refresh.
+            fault: what goes wrong on the way.
+            nth: at which call, where that matters.
+        """
+        self._calm()
+        if self.waiting and fault is None:
+            self.time.seconds += LONG
+        if whole or self.only_dotdigital_could_know():
+            self.pipeline.state = None
+        whole = self.pipeline.state is None
+        disturbed, may_be_refused = self.disturbed, self.may_be_refused
+        before = self._begin()
+        self._strike(fault, nth)
+        outcome = self.pipeline.run()
+        report = self._report()
+        ending = _ending(outcome, report)
+        self._note(fault)
+        self._assert_untouched(before)
+        match ending:
+            case Ending.REFUSED:
+                assert may_be_refused, f"refused although every memory is as the last run left it: {outcome.errors}"
+                written = [f"{call.method} {call.path}" for call in self.sandbox.journal.writes()]
+                assert not written, f"refused, but something was written before: {written}"
+            case Ending.FAILED:
+                assert fault is not None or self.held.get(self.place), f"failed although nothing went wrong: {outcome.log}"
+            case Ending.HEALTHY:
+                self._settle(report, whole=whole, disturbed=disturbed, fault=fault)
+        if not (disturbed or may_be_refused) or ending is Ending.HEALTHY:
+            self.left = self._backup()
+        self.backups.append(self._backup())
+        if ending is Ending.HEALTHY and not self.unfinished:
+            self._assert_right()
+        return ending
+
+    def _begin(self) -> dict[str, Contact]:
+        """Forget what was on the wire and in the report; give the account as it is."""
+        self.sandbox.journal.clear()
+        self._report_file.unlink(missing_ok=True)
+        return folded(self.sandbox.account.snapshot())
+
+    @property
+    def _report_file(self) -> Path:
+        return Path(self.pipeline.target["report_dir"]) / "report.json"
+
+    def _report(self) -> dict[str, Any]:
+        """The report of this very run: empty if it wrote none."""
+        if not self._report_file.exists():
+            return {}
+        facts: dict[str, Any] = json.loads(self._report_file.read_text())
+        return facts
+
+    def _calm(self) -> None:
+        """End all faults, and let dotdigital do what it has accepted."""
+        self.sandbox.faults.clear()
+        account = self.sandbox.account
+        account.outcomes, account.partial, account.forget_rows = [], 1.0, 0
+        account.refuse = lambda _email: None
+        account.settle()
+
+    def _strike(self, fault: str | None, nth: int) -> None:
+        account = self.sandbox.account
+        match fault:
+            case None:
+                pass
+            case "500 for good":
+                self.sandbox.faults.add(Fault("answer", service=None, nth=nth, times=999, response=answer(500)))
+            case "Failed" | "RejectedByWatchdog":
+                account.outcomes = [fault] * 2
+            case "half applied":
+                account.outcomes, account.partial = ["Failed", "Failed"], 0.5
+            case "fewer rows":
+                account.forget_rows = 1
+            case "refused":
+                account.refuse = lambda email: "tooBusy" if email < "c" else None
+            case _:
+                self.sandbox.faults.add(Fault(fault, service=None, nth=nth))  # type: ignore[arg-type]  # one of the kinds
+
+    def _note(self, fault: str | None) -> None:
+        """Learn what a run has stored, sent and been refused, whatever became of it."""
+        for snapshot in self._snapshots():
+            self.contents.setdefault(snapshot, self.wanted())
+        self.attempted.append(self.wanted())
+        if self.sandbox.journal.imports():
+            self.versions[self.ledger] = next(self._numbers)
+        if fault == "refused":
+            self.waiting = frozenset(SHOPPERS[:2])
+        if "release" in COMMANDS:
+            self.held[self.place] = self.held.get(self.place, frozenset()) | self._rejected()
+
+    def _rejected(self) -> set[str]:
+        """The contacts of the imports that Data Watchdog rejected."""
+        account, found = self.sandbox.account, set()
+        for call in self.sandbox.journal.imports():
+            if call.status == 202 and account.imports[json.loads(call.answer or b"")["importId"]].outcome == "RejectedByWatchdog":
+                for row in call.json()["contacts"]:
+                    (who,) = row["identifiers"].values()
+                    found.add(account.contacts[who].email if isinstance(who, int) and who in account.contacts else str(who))
+        return found
+
+    def _settle(self, report: dict[str, Any], *, whole: bool, disturbed: bool, fault: str | None) -> None:
+        """Take a healthy run into account: from now on the memories have to agree."""
+        place, wanted = self.place, self.wanted()
+        for edit in self.edits:
+            if whole or place in edit.read_by or wanted.get(edit.email) not in edit.told:
+                edit.known_to.add(place)
+        if fault is None:
+            self.waiting = frozenset()
+        self.versions[self.ledger] = next(self._numbers)
+        self.attempted = [wanted]
+        self.settled = place
+        self.honest = {_text(self.pipeline.state)} | (set() if disturbed else self.honest)
+        self.unfinished = bool(report["left_for_later"])
+        if report["sent"]:
+            self.last_sent = (place, self.versions[self.ledger], report["run"])
+
+    # Commands
+
+    def reconcile(self) -> None:
+        """Read dotdigital back into the ledger."""
+        agreed = not self.disturbed
+        self._command(reconcile=True)
+        self.versions[self.ledger] = next(self._numbers)
+        if agreed:
+            self.left = self._backup()
+            for edit in self.edits:
+                if not edit.forgotten:
+                    edit.read_by.add(self.place)
+        self.backups.append(self._backup())
+
+    def forget(self, email: str) -> None:
+        """Have the target forget an address."""
+        if self.unfinished or email in self.exempt:
+            # what was still to be sent is forgotten with it
+            self._edited(email, None)
+            self.edits[-1].forgotten = True
+        self._calm()
+        self._begin()
+        outcome = run_target(self.pipeline.target, "", self.time, forget=email)
+        assert outcome.code == 0 or "keeps nothing of that address" in outcome.errors[-1], outcome.log
+        assert not self.sandbox.journal.writes()
+
+    def release(self) -> None:
+        """Release what Data Watchdog rejected."""
+        self._begin()
+        run_target(self.pipeline.target, "", self.time, release=True)
+        self.held.pop(self.place, None)
+
+    def put_back(self) -> None:
+        """Put back what the last run replaced; only a full refresh brings it again."""
+        assert self.last_sent is not None
+        self._calm()
+        before = self._begin()
+        run_target(self.pipeline.target, "", self.time, restore=True, run=self.last_sent[2])
+        self._assert_untouched(before)
+        self.versions[self.ledger] = next(self._numbers)
+        self.backups.append(self._backup())
+
+    @property
+    def can_put_back(self) -> bool:
+        """Whether the ledger is as the last run left it, and that run sent something."""
+        return self.last_sent is not None and self.last_sent[:2] == (self.place, self.versions[self.ledger])
+
+    def _command(self, **options: Any) -> None:
+        self._calm()
+        self._begin()
+        outcome = run_target(self.pipeline.target, "", self.time, **options)
+        assert outcome.code == 0, f"{options} failed: {outcome.log}"
+        assert not self.sandbox.journal.writes(), f"{options} wrote to dotdigital"
+
+    # What people do in dotdigital
+
+    def edit(self, email: str, value: str | None) -> None:
+        """Change a contact's labels by hand."""
+        self._calm()
+        if email in self.sandbox.account.by_email:
+            self.sandbox.account.edit(email, self.place.field, value)
+            self._edited(email, self.place.field)
+
+    def delete(self, email: str) -> None:
+        """Delete a contact by hand."""
+        self._calm()
+        if email in self.sandbox.account.by_email:
+            self.sandbox.account.remove_contact(email)
+            self._edited(email, None)
+
+    def _edited(self, email: str, name: str | None) -> None:
+        self.edits.append(Edit(email, name, [wanted.get(email) for wanted in self.attempted]))
+
+    # Memories
+
+    def lose(self, memories: Collection[str]) -> None:
+        """Lose memories altogether."""
+        if "ledger" in memories:
+            self._write_ledger(Ledger(-next(self._numbers), {}, {}))
+        if "snapshots" in memories:
+            self._write_snapshots({})
+        if "state" in memories:
+            self.pipeline.state = None
+
+    def bring_back(self, memories: Collection[str], ago: int) -> None:
+        """Put memories back to how an earlier run left them; 0 ago is how the last one did."""
+        backup = self.backups[max(0, len(self.backups) - 1 - ago)]
+        if "ledger" in memories:
+            self._write_ledger(backup.ledgers[self.ledger])
+        if "snapshots" in memories:
+            self._write_snapshots(backup.snapshots)
+        if "state" in memories:
+            self.pipeline.state = None if backup.state is None else json.loads(backup.state)
+
+    def _backup(self) -> Backup:
+        ledgers = {
+            name: Ledger(
+                version,
+                {
+                    suffix: path.read_bytes()
+                    for suffix in ("", "-wal", "-shm")
+                    if (path := self.folder / f"{name}.db{suffix}").exists()
+                },
+                {place: emails for place, emails in self.held.items() if place.ledger == name},
+            )
+            for name, version in self.versions.items()
+        }
+        snapshots = {path.name: path.read_bytes() for path in (self.folder / "snapshots").glob("*")}
+        account = folded(self.sandbox.account.snapshot())
+        return Backup(ledgers, self.place, _text(self.pipeline.state), snapshots, account)
+
+    def _write_ledger(self, ledger: Ledger) -> None:
+        name = self.ledger
+        for suffix in ("", "-wal", "-shm"):
+            (self.folder / f"{name}.db{suffix}").unlink(missing_ok=True)
+        for suffix, content in ledger.files.items():
+            (self.folder / f"{name}.db{suffix}").write_bytes(content)
+        self.versions[name] = ledger.version
+        self.held = {place: emails for place, emails in self.held.items() if place.ledger != name} | ledger.held
+        for edit in self.edits:
+            edit.read_by = {place for place in edit.read_by if place.ledger != name}
+
+    def _write_snapshots(self, files: dict[str, bytes]) -> None:
+        folder = self.folder / "snapshots"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+
+    def _snapshots(self) -> frozenset[str]:
+        return _ids(path.name for path in (self.folder / "snapshots").glob("*"))
+
+    # The law
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether a memory is not as the last run that could rely on it left it."""
+        return (
+            self.place != self.settled
+            or self.versions[self.ledger] != self.left.ledgers[self.ledger].version
+            or not self.left.stored <= self._snapshots()
+        )
+
+    @property
+    def may_be_refused(self) -> bool:
+        """Whether a run may stop and ask for a full refresh.
+
+        Without STATE everything is told anew, and without any snapshot too: there is nothing to disagree about. A STATE that the
+        ledger acknowledged before its last one is no disagreement either: snapshots tell what came after it.
+        """
+        if self.pipeline.state is None:
+            return False
+        known = self.place == self.settled and self.versions[self.ledger] == self.left.ledgers[self.ledger].version
+        snapshots = self._snapshots()
+        whole = self.left.stored <= snapshots or not snapshots
+        return not (known and whole and _text(self.pipeline.state) in self.honest)
+
+    def only_dotdigital_could_know(self) -> bool:
+        """Say whether what is left of the memories fits an earlier moment so well that nothing on our side shows the difference.
+
+        That is so if ledger and snapshots stand at one earlier moment, with the STATE of that moment (or one from before it: a STATE
+        that lost its last value has to be accepted), and the account has changed since in a contact that the tap has no reason to
+        name. Snapshots that came later do not count as a sign: a tap whose loader failed leaves such behind. This is the one
+        precondition of the law: whoever brings all memories back at once has to run with full refresh.
+        """
+        state, stored = _text(self.pipeline.state), self._snapshots()
+        base = min((snapshot for snapshot in stored if snapshot in (state or "")), default=None)
+        if base is None:
+            return False
+        wanted, now = self.wanted(), folded(self.sandbox.account.snapshot())
+        at_base, later = self.contents[base], [self.contents[snapshot] for snapshot in stored if snapshot > base]
+        states = set()
+        for then in self.backups:
+            states.add(then.state)
+            same = then.ledgers[self.ledger].version == self.versions[self.ledger]
+            if not (same and state in states and {one for one in then.stored if one >= base} <= stored):
+                continue
+            for email in {*then.account, *now} - self.exempt:
+                before, after, should = self._seen(then.account, email), self._seen(now, email), wanted.get(email)
+                # named, and for a reason that an honest ledger could not have: what it says cannot be taken for delivered
+                told_again = any(content.get(email) != should for content in later)
+                # named, and unlike what the ledger remembers: it is sent, whatever dotdigital holds
+                news = at_base.get(email) != should and before is not None and before[1] != (";".join(should or []) or None)
+                replaced = before is not None and after is not None and before[0] != after[0]
+                if before != after and (replaced or not (told_again or news)):
+                    return True
+        return False
+
+    @property
+    def exempt(self) -> set[str]:
+        """The contacts of which nobody on our side can know, or that have to wait, each for a reason that the model was told."""
+        place = self.place
+        edited = {edit.email for edit in self.edits if edit.data_field in {None, place.field} and place not in edit.known_to}
+        return edited | self.waiting | self.held.get(place, frozenset())
+
+    def _seen(self, account: dict[str, Contact], email: str) -> tuple[int, object, bool] | None:
+        if email not in account:
+            return None
+        contact = account[email]
+        return contact.id, contact.data_fields.get(self.place.field), self._book in contact.lists
+
+    def _foreign(self, contact: Contact) -> Contact:
+        """What of a contact is never ours."""
+        fields = {name: value for name, value in contact.data_fields.items() if name != self.place.field}
+        return replace(contact, data_fields=fields, lists=set(), updated="")
+
+    @property
+    def _book(self) -> int | None:
+        book = self.sandbox.account.book_named(self.place.book) if self.place.book else None
+        return book.id if book else None
+
+    def _assert_right(self) -> None:
+        """The account is what the last export says, and nothing else."""
+        account, wanted, place, exempt = folded(self.sandbox.account.snapshot()), self.wanted(), self.place, self.exempt
+        for email in sorted({*account, *wanted} - exempt):
+            if email not in account:
+                assert place.book is None, f"{email} is missing in dotdigital after a healthy run"
+                continue
+            holds, should = account[email].data_fields.get(place.field, ""), ";".join(wanted.get(email, []))
+            assert holds == should, f"{email} holds {holds!r} in {place.field} after a healthy run, and should hold {should!r}"
+            if email in wanted and place.book is not None:
+                assert self._book in account[email].lists, f"{email} is not in {place.book!r} after a healthy run"
+
+    def _assert_untouched(self, before: dict[str, Contact]) -> None:
+        """Whatever happened, all that is not ours is as it was."""
+        assert_allowed(self.sandbox, (OTHER_FIELD,))
+        now, place = folded(self.sandbox.account.snapshot()), self.place
+        for email, old in before.items():
+            assert email in now, f"{email} was deleted"
+            new = now[email]
+            assert self._foreign(new) == self._foreign(old), f"{email} was changed beyond its labels: {old} became {new}"
+            joined = new.lists ^ old.lists
+            assert not joined or (joined == {self._book} and email in self.ever), f"{email}: address books changed by {joined}"
+        for email in set(now) - set(before):
+            assert place.book is not None, f"{email} was created although uploads are off"
+            assert email in self.ever, f"{email} was created, and no export has ever named it"
+            new = now[email]
+            assert (new.status, new.opt_in_type, new.consent, new.preferences) == ("subscribed", "Unknown", [], {}), (
+                f"{email}: {new}"
+            )
+            assert set(new.data_fields) <= {place.field}, f"{email} was created with other fields: {new.data_fields}"
+            assert new.lists <= {self._book}, f"{email} was put into other address books: {new.lists}"
+
+
+def _ending(outcome: Outcome, report: dict[str, Any]) -> Ending:
+    """Say what the operator is told; an exit code and a report that contradict each other are a failure of the test."""
+    if outcome.code == 0:
+        assert report.get("outcome") in HEALTHY, f"exit code 0 with the report {report.get('outcome')!r}: {outcome.log}"
+        return Ending.HEALTHY
+    if any("--full-refresh" in line for line in outcome.errors):
+        return Ending.REFUSED
+    return Ending.FAILED
+
+
+def _ids(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(name.removesuffix(".json") for name in names if name.endswith(".json") and not name.startswith("."))
+
+
+def _names(content: Content) -> set[str]:
+    return set(itertools.chain.from_iterable(content.values()))
+
+
+def _text(state: dict[str, Any] | None) -> str | None:
+    return None if state is None else json.dumps(state, sort_keys=True)
