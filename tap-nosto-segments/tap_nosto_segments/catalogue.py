@@ -57,7 +57,7 @@ def fetch_catalogue(settings: Settings, nosto: Nosto) -> dict[str, str]:
         raise CatalogueError(msg)
     try:
         answer = msgspec.json.decode(response.content, type=_Answer)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         answer = _Answer()
     # errors come with status 200, and data may then be partial (contracts/nosto.md 3)
     if answer.errors or answer.data is None or answer.data.segments is None:

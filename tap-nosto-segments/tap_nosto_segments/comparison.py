@@ -1,6 +1,6 @@
 """What changed between snapshots, as SQL over their Parquet files. Pure: builds queries, runs none.
 
-The addresses that differ are first put into a table: joins that run at the same time would each claim their memory.
+The addresses that differ are put into a table first: joins that run at the same time would each claim their memory.
 """
 
 from __future__ import annotations
@@ -39,36 +39,39 @@ def differing(new: Path, base: Path) -> str:
     """  # noqa: S608 - every part is quoted
 
 
-def changed_contacts(new: Path, exported_at: str) -> str:
-    """Query the contacts of the table `differing` as they are now; those that the snapshot does not hold have vanished."""
+def changed_contacts(new: Path, exported_at: str, differing: str) -> str:
+    """Query the contacts of a table of addresses as they are now; those that the snapshot does not hold were removed."""
     stamp = literal(exported_at)
     return f"""
         SELECT email, segments, {stamp} AS exported_at, CAST(NULL AS VARCHAR) AS _sdc_deleted_at
-        FROM {_table(new)} SEMI JOIN differing USING (email)
+        FROM {_table(new)} SEMI JOIN {differing} USING (email)
         UNION ALL
         SELECT email, CAST([] AS VARCHAR[]), {stamp}, {stamp}
-        FROM (SELECT DISTINCT email FROM differing) ANTI JOIN (SELECT email FROM {_table(new)}) USING (email)
+        FROM (SELECT DISTINCT email FROM {differing}) ANTI JOIN (SELECT email FROM {_table(new)}) USING (email)
     """  # noqa: S608 - every part is quoted
 
 
-def moves(new: Path, base: Path | None, exported_at: str) -> str:
-    """Query who entered and who left which segment since the base, by the table `differing`; without one, all entered."""
-    changes = f"""
-        SELECT email, unnest(segments) AS segment, 1 AS entered FROM {_table(new)}
+def all_memberships(new: Path, exported_at: str) -> str:
+    """Query every membership of a snapshot as entered."""
+    return f"""
+        SELECT email, unnest(segments) AS segment, {literal(exported_at)} AS exported_at, 'entered' AS change FROM {_table(new)}
     """  # noqa: S608 - every part is quoted
-    if base is not None:
-        changes = f"""
-            SELECT email, unnest(segments) AS segment, 1 AS entered FROM {_table(new)} SEMI JOIN differing USING (email)
-            UNION ALL
-            SELECT email, unnest(segments) AS segment, -1 AS entered FROM {_table(base)} SEMI JOIN differing USING (email)
-        """  # noqa: S608 - every part is quoted
+
+
+def changed_memberships(new: Path, base: Path, exported_at: str, differing: str) -> str:
+    """Query who entered and who left which segment since the base, among the contacts of a table of addresses."""
     return f"""
         SELECT
             email,
             segment,
             {literal(exported_at)} AS exported_at,
             CASE WHEN sum(entered) > 0 THEN 'entered' ELSE 'left' END AS change
-        FROM ({changes}) GROUP BY email, segment HAVING sum(entered) <> 0
+        FROM (
+            SELECT email, unnest(segments) AS segment, 1 AS entered FROM {_table(new)} SEMI JOIN {differing} USING (email)
+            UNION ALL
+            SELECT email, unnest(segments) AS segment, -1 AS entered FROM {_table(base)} SEMI JOIN {differing} USING (email)
+        )
+        GROUP BY email, segment HAVING sum(entered) <> 0
     """  # noqa: S608 - every part is quoted
 
 

@@ -64,7 +64,10 @@ CONFIG = th.PropertiesList(
         th.ArrayType(th.StringType(nullable=False)),
         default=["*"],
         title="Segments to synchronise",
-        description="Shell-style patterns of the segment names to synchronise, case-sensitive.",
+        description=(
+            "Shell-style patterns of the segment names to synchronise, case-sensitive. The run stops if they choose no segment that is "
+            "known to exist."
+        ),
     ),
     th.Property(
         "exclude_segments",

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import fsspec
 import msgspec
 
-from tap_nosto_segments.errors import ExportDamagedError, ExportUnavailableError, no_space
+from tap_nosto_segments.addresses import is_http, require_secure
+from tap_nosto_segments.database import is_json_object
+from tap_nosto_segments.errors import ExportDamagedError, ExportUnavailableError, TapError, no_space
 from tap_nosto_segments.nosto import Credential, Nosto, request_id
-from tap_nosto_segments.settings import Settings, is_http, require_secure
 
 if TYPE_CHECKING:
     import io
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     import requests
 
+    from tap_nosto_segments.settings import Settings
+
 CHUNK = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
 BOM = b"\xef\xbb\xbf"
@@ -30,6 +33,7 @@ LONGEST_LINE = 1 << 24
 NOT_READY = frozenset({202, 204, 404, 425})
 REFUSED = frozenset({401, 403})
 LARGEST_LINK_ANSWER = 1 << 20
+EARLIEST_YEAR, LATEST_YEAR = 1970, 9000
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +103,12 @@ def _download(settings: Settings, path: Path, known: Validators, nosto: Nosto) -
 def _read(url: str, path: Path) -> Export:
     try:
         file_system, location = fsspec.core.url_to_fs(url)
-        made = file_system.modified(location).astimezone(datetime.UTC)
+        made = _modified(file_system, location)
         with file_system.open(location, "rb") as file:
             digest, size = _spool(iter(lambda: file.read(CHUNK), b""), path)
-    except (OSError, ValueError, ImportError) as error:
+    except TapError:
+        raise
+    except Exception as error:  # noqa: BLE001 - each file system raises its own
         msg = (
             f"The export file cannot be read ({type(error).__name__}): export_url names no readable file. Check the path, its "
             "rights and, for object storage, that the extra of this package is installed."
@@ -146,7 +152,7 @@ def _link(answer: requests.Response, pointer: str) -> str:
         if isinstance(value, str) and is_http(value):
             return value
         problem = "what stands there is no address"
-    except (msgspec.DecodeError, UnicodeDecodeError, LookupError, TypeError, ValueError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError, ValueError):
         pass
     msg = f"Nosto's answer has no link to the export at {pointer!r}: {problem}. Check export_link_pointer."
     raise ExportDamagedError(msg)
@@ -241,11 +247,7 @@ def _require_last_line(path: Path, size: int) -> None:
         tail = file.read()
     if tail.endswith(b"\n"):
         return
-    try:
-        whole = isinstance(msgspec.json.decode(tail[tail.rfind(b"\n") + 1 :] or b"{}"), dict)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        whole = False
-    if not whole:
+    if not is_json_object(tail[tail.rfind(b"\n") + 1 :].strip() or b"{}"):
         msg = (
             "The export ends in the middle of a line: the file was cut on its way, so nothing was read from it. Run again; if it "
             "stays so, tell Nosto."
@@ -253,8 +255,22 @@ def _require_last_line(path: Path, size: int) -> None:
         raise ExportDamagedError(msg)
 
 
+def _modified(files: fsspec.AbstractFileSystem, location: str) -> datetime.datetime | None:
+    try:
+        return _plausible(files.modified(location).astimezone(datetime.UTC))
+    except (NotImplementedError, OverflowError, ValueError):
+        return None
+
+
 def _http_date(value: str | None) -> datetime.datetime | None:
     try:
-        return parsedate_to_datetime(value).astimezone(datetime.UTC) if value else None
-    except ValueError:
+        made = parsedate_to_datetime(value or "")
+        # without an offset it is UTC (RFC 9110 5.6.7), not the time zone of this machine
+        return _plausible(made.astimezone(datetime.UTC) if made.tzinfo else made.replace(tzinfo=datetime.UTC))
+    except (ValueError, TypeError, OverflowError):
         return None
+
+
+def _plausible(made: datetime.datetime) -> datetime.datetime | None:
+    """Return a time unless no clock can have shown it; then the age of the export is unknown."""
+    return made if EARLIEST_YEAR <= made.year < LATEST_YEAR else None

@@ -10,23 +10,21 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import duckdb
-
 from tap_nosto_segments import catalogue, comparison, guards
-from tap_nosto_segments.database import connect, literal
-from tap_nosto_segments.errors import CatalogueError, SnapshotError, no_space
+from tap_nosto_segments.database import connect, literal, space_for
+from tap_nosto_segments.differences import Differences
+from tap_nosto_segments.errors import CatalogueError, SnapshotError
 from tap_nosto_segments.export import Export, Validators, fetch
 from tap_nosto_segments.parsing import Parsed, parse
 from tap_nosto_segments.snapshots import Manifest, SnapshotStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from tap_nosto_segments.nosto import Nosto
     from tap_nosto_segments.settings import Settings
 
 LOGGER = logging.getLogger("tap-nosto-segments")
-ROWS = 5_000
 
 
 class Extraction:
@@ -51,88 +49,23 @@ class Extraction:
         self._now = now
         self._nosto = nosto
         self._store = SnapshotStore(settings.snapshot_uri)
-        self._folder = Path(tempfile.mkdtemp(prefix="tap-nosto-segments-"))
+        self.catalogue_error: CatalogueError | None = None
+        with space_for("stored"):
+            self._folder = Path(tempfile.mkdtemp(prefix="tap-nosto-segments-"))
         # the SDK tells nobody that a run has ended: whoever lets go of this object cleans up
         self.close = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        self._files: dict[str, Path | None] = {}
-        self._compared: list[Path] = []
         try:
-            self._database = connect(self._folder)
-            self.catalogue_error: CatalogueError | None = None
-            known = [manifest for manifest in map(self._store.get, bookmarks) if manifest]
-            self.current = self._take([self._store.get(bookmark) for bookmark in bookmarks])
-            if pruned := self._store.prune([*known, self.current] if len(known) == len(bookmarks) else []):
-                LOGGER.info("Snapshots: %d older than the bookmark removed", pruned)
-        except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
-            self.close()
-            raise no_space(error, what="compared") from None
+            with space_for("stored"):
+                self._database = connect(self._folder)
+                self.differences = Differences(self._store, self._database, self._folder)
+                self.current = self._take([self._store.get(bookmark) for bookmark in bookmarks])
         except BaseException:
             self.close()
             raise
-
-    def contacts(self, bookmark: str | None) -> tuple[str | None, bool]:
-        """Give the query for the contacts to emit, and whether it is for all of them. No query: nothing is new.
-
-        Besides the bookmark's snapshot, those that were stored after it count as bases too: they may have been delivered by a
-        run that failed, or whose STATE was lost.
-        """
-        base = self._store.get(bookmark)
-        new = self._file(self.current)
-        later = [] if base is None else [other for other in self._store.newer_than(base) if other.id != self.current.id]
-        if base is not None and base.id == self.current.id and not later:
-            return None, False
-        bases = [self._file(manifest) for manifest in (*([base] if base else []), *later)]
-        whole = [path for path in bases if path is not None]
-        if base is None or len(whole) < len(bases):
-            if bookmark is not None:
-                LOGGER.warning(
-                    "The snapshot that the bookmark names is missing or damaged: what changed cannot be told, so every contact is "
-                    "emitted. Nothing is lost; keep the snapshot folder from one run to the next."
-                )
-            return comparison.all_contacts(_there(new), self.exported_at), True
-        self._differing(_there(new), whole)
-        return comparison.changed_contacts(_there(new), self.exported_at), False
-
-    def moves(self, bookmark: str | None) -> str | None:
-        """Give the query for who entered and left which segment since the bookmark; None: nothing is new."""
-        base = self._store.get(bookmark)
-        if base is not None and base.id == self.current.id:
-            return None
-        old = self._file(base) if base else None
-        if bookmark is not None and old is None:
-            LOGGER.warning(
-                "The snapshot that the bookmark names is missing or damaged: the history since then is unknown, and every contact "
-                "of a segment is reported as entering it now."
-            )
-        new = _there(self._file(self.current))
-        if old is not None:
-            self._differing(new, [old])
-        return comparison.moves(new, old, self.exported_at)
-
-    def _differing(self, new: Path, bases: Sequence[Path]) -> None:
-        """Find the addresses that differ from any base; two streams that go by the same base share the work."""
-        if self._compared == bases:
-            return
-        self._database.execute("CREATE OR REPLACE TABLE differing (email VARCHAR)")
-        for base in bases:
-            self._database.execute(f"INSERT INTO differing {comparison.differing(new, base)}")
-        self._compared = list(bases)
-
-    def rows(self, query: str) -> Iterator[list[tuple[object, ...]]]:
-        """Run a query; give its rows in batches, so that memory stays flat."""
-        reader = self._database.execute(query)
-        while rows := reader.fetchmany(ROWS):
-            yield rows
-
-    @property
-    def columns(self) -> list[str]:
-        """The columns of the query that runs."""
-        return [column[0] for column in self._database.description or []]
-
-    @property
-    def exported_at(self) -> str:
-        """When the current export was made: ISO 8601 in UTC."""
-        return self.current.exported_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._warn_of_patterns()
+        known = [manifest for manifest in map(self._store.get, bookmarks) if manifest]
+        if pruned := self._store.prune([*known, self.current] if len(known) == len(bookmarks) else []):
+            LOGGER.info("Snapshots: %d older than the bookmark removed", pruned)
 
     def _take(self, bookmarked: Sequence[Manifest | None]) -> Manifest:
         newest = self._store.newest()
@@ -147,12 +80,12 @@ class Extraction:
                 raise SnapshotError(msg)
             guards.require_fresh(self._settings, acknowledged.exported_at if acknowledged.last_modified else None, self._now())
             LOGGER.info("Export: not changed at Nosto since %s", acknowledged.exported_at.isoformat())
-            return acknowledged
+            return self._chosen(acknowledged)
         LOGGER.info("Export: %d bytes, made %s", export.size, export.made.isoformat() if export.made else "at an unknown time")
         guards.require_fresh(self._settings, export.made, self._now())
         if newest is not None and newest.export_digest == export.digest and self._same_selection(newest):
             LOGGER.info("Export: the same as that of %s", newest.exported_at.isoformat())
-            return newest
+            return self._chosen(newest)
         base = max((manifest for manifest in bookmarked if manifest), key=lambda manifest: manifest.sequence, default=newest)
         return self._snapshot(export, base, newest)
 
@@ -168,13 +101,16 @@ class Extraction:
             renamed = catalogue.renamed(base.catalogue, segments)
             guards.require_size(self._settings, parsed, base, renamed, self._now().date())
             self._warn_of_renames(renamed)
-        chosen = self._settings.selection.chosen(parsed.counts)
+        selection = self._settings.selection
+        names = {*parsed.counts, *segments.values(), *(base.names if base else ())}
+        guards.require_choice(selection, parsed.contacts, parsed.counts, names)
+        chosen = selection.chosen(parsed.counts)
         path = self._folder / "snapshot.parquet"
         query = comparison.selected(chosen, everything=len(chosen) == len(parsed.counts))
         self._database.execute(f"COPY ({query}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd)")
         self._database.execute("DROP VIEW contacts; DROP TABLE IF EXISTS doubled; DROP TABLE lines")
-        manifest = self._store.add(path, lambda *place: self._manifest(export, parsed, exported_at, segments, place))
-        self._files[manifest.id] = path
+        manifest = self._store.add(path, lambda *place: self._manifest(export, parsed, exported_at, segments, names, place))
+        self.differences.add_file(manifest, path)
         LOGGER.info(
             "Snapshot: %d contacts, %d of %d segments chosen, %d malformed lines left out, %d lines merged into another of the "
             "same address",
@@ -185,6 +121,11 @@ class Extraction:
             parsed.doubled,
         )
         return manifest
+
+    def _chosen(self, known: Manifest) -> Manifest:
+        """Return a snapshot that is emitted as it is, if the settings choose a segment of it."""
+        guards.require_choice(self._settings.selection, known.contacts, known.counts, known.names)
+        return known
 
     def _made(self, export: Export, newest: Manifest | None) -> datetime.datetime:
         if export.made is not None:
@@ -210,6 +151,16 @@ class Extraction:
             LOGGER.warning("%s The run goes on without it: renamed segments are not recognised today.", error)
             return base.catalogue if base else {}
 
+    def _warn_of_patterns(self) -> None:
+        for pattern in self._settings.selection.unmatched(self.current.names):
+            # "*" is right whatever there is
+            if pattern != "*":
+                LOGGER.warning(
+                    "The pattern %r in segments matches no segment of Nosto's: nothing is synchronised by it. Correct it, unless its "
+                    "segment has yet to be made or to be filled; patterns are case-sensitive.",
+                    pattern,
+                )
+
     def _warn_of_renames(self, renamed: dict[str, str]) -> None:
         chooses = self._settings.selection.chooses
         for old, new in sorted(renamed.items()):
@@ -228,6 +179,7 @@ class Extraction:
         parsed: Parsed,
         exported_at: datetime.datetime,
         segments: dict[str, str],
+        names: Collection[str],
         place: tuple[str, int, str],
     ) -> Manifest:
         return Manifest(
@@ -247,19 +199,5 @@ class Extraction:
             contacts=parsed.contacts,
             counts=dict(parsed.counts),
             catalogue=segments,
+            chosen=tuple(self._settings.selection.chosen(names)),
         )
-
-    def _file(self, manifest: Manifest) -> Path | None:
-        if manifest.id not in self._files:
-            self._files[manifest.id] = self._store.fetch(manifest, self._folder)
-        return self._files[manifest.id]
-
-
-def _there(path: Path | None) -> Path:
-    if path is None:
-        msg = (
-            "The newest snapshot is damaged, and Nosto's export is the same as its own: nothing can be told from it. Remove the "
-            "newest pair of files in the snapshot folder and run again."
-        )
-        raise SnapshotError(msg)
-    return path

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tap_nosto_segments.errors import GuardError
+from tap_nosto_segments.text import MAX_SHOWN_LENGTH, enumerated
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from tap_nosto_segments.parsing import Parsed
-    from tap_nosto_segments.settings import Settings
+    from tap_nosto_segments.settings import Selection, Settings
     from tap_nosto_segments.snapshots import Manifest
 
 # below this, a few shoppers more or less are many per cent
 SMALLEST_JUDGED = 100
+MAX_LISTED_NAMES = 20
 
 
 def require_fresh(settings: Settings, made: datetime.datetime | None, now: datetime.datetime) -> None:
@@ -55,6 +57,35 @@ def require_sane(settings: Settings, parsed: Parsed) -> None:
             "Segment Export in Nosto's admin (staging accounts have empty ones), or set allow_empty_export."
         )
         raise GuardError(msg)
+
+
+def require_choice(selection: Selection, contacts: int, counts: Mapping[str, int], names: Collection[str]) -> None:
+    """Refuse a selection that chooses no segment: every contact would be emitted as being in none.
+
+    A chosen segment may well be empty for a day, so the names of earlier snapshots and of Nosto's catalogue count too.
+
+    Args:
+        selection: which segments are synchronised.
+        contacts: contacts of the export.
+        counts: contacts of every segment that the export names.
+        names: every segment known to exist.
+
+    Raises:
+        GuardError: it chooses none.
+    """
+    # an export that names no segment agrees with the wish for all of them
+    if contacts == 0 or selection.chosen(names) or (not counts and "*" in selection.include):
+        return
+    if names:
+        known = enumerated([repr(name[:MAX_SHOWN_LENGTH]) for name in sorted(names)], MAX_LISTED_NAMES)
+        problem = f"segments and exclude_segments choose none of Nosto's segments, which are: {known}"
+    else:
+        problem = "segments chooses certain segments, but the export names none at all"
+    msg = (
+        f"{problem}. Emitted like this, every contact would be in no segment, so nothing was emitted. Correct segments; its patterns "
+        "are case-sensitive. If the right segment is only empty today, set api_token, so that Nosto's catalogue can tell."
+    )
+    raise GuardError(msg)
 
 
 def require_size(settings: Settings, parsed: Parsed, base: Manifest, renamed: Mapping[str, str], today: datetime.date) -> None:

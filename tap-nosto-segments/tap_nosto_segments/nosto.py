@@ -11,9 +11,11 @@ from urllib.parse import urljoin, urlsplit
 import requests
 import tenacity
 import urllib3.exceptions
+from typing_extensions import override
 
+from tap_nosto_segments.addresses import require_secure
 from tap_nosto_segments.errors import ExportUnavailableError
-from tap_nosto_segments.settings import require_secure
+from tap_nosto_segments.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,8 +30,8 @@ TRANSPORT_ERRORS = (
     requests.ConnectionError,
     requests.Timeout,
     requests.exceptions.ChunkedEncodingError,
-    urllib3.exceptions.ProtocolError,
-    urllib3.exceptions.ReadTimeoutError,
+    # what is read off the wire undecoded is not wrapped by requests
+    urllib3.exceptions.HTTPError,
 )
 
 
@@ -91,7 +93,7 @@ class Nosto:
         """Open a session."""
         self._timeout = (CONNECT_TIMEOUT, timeout)
         self._sleep = sleep
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.headers.update(
             {
                 # never empty and never with "bot" in it, or bot detection may refuse the call (contracts/nosto.md 3)
@@ -151,7 +153,7 @@ class Nosto:
                 raise UnfinishedError(response.status_code, request_id(response))
             if response.status_code not in REDIRECTS or "Location" not in response.headers:
                 return response
-            url = urljoin(url, response.headers["Location"])
+            url = _target(url, response.headers["Location"])
             response.close()
             require_secure(url, "The address that Nosto redirects to")
         msg = f"Nosto redirects more than {MAX_REDIRECTS} times: the export address leads nowhere. Check export_url."
@@ -175,9 +177,25 @@ class Nosto:
         return response
 
 
+class _Session(requests.Session):
+    """A session that leaves redirects to its caller. Left alone, it would parse a target before that can be checked."""
+
+    @override
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
 def request_id(response: requests.Response) -> str | None:
-    """Give Nosto's id of a call, which its support asks for (contracts/nosto.md 3)."""
-    return response.headers.get("X-Request-Id")
+    """Return Nosto's id of a call, which its support asks for (contracts/nosto.md 3)."""
+    return printable(response.headers.get("X-Request-Id", "")) or None
+
+
+def _target(url: str, location: str) -> str:
+    """Return the address that a redirect leads to; one that cannot be read stays as it is, to be refused."""
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return location
 
 
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:

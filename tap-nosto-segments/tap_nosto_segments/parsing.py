@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import collections
 import itertools
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import duckdb
-import msgspec
 
 from tap_nosto_segments.database import literal
 from tap_nosto_segments.errors import ExportDamagedError
+from tap_nosto_segments.text import enumerated, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 SAMPLE = 1000
+MAX_SHOWN_KEYS = 10
 LARGEST_LINE = 1 << 24
 # what Python's str.strip takes away, so that every part of the pipeline trims alike
 WHITESPACE = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
+CASED = r"\p{Lu}\p{Ll}\p{Lt}\x{aa}\x{ba}"
+# what stands between letters without ending a word (Unicode 3.13, "case-ignorable")
+IGNORED = r"\p{Mn}\p{Me}\p{Cf}\p{Lm}\p{Sk}'.:\x{b7}\x{387}\x{2018}\x{2019}\x{2024}\x{2027}"
+FINAL_SIGMA = f"([{CASED}][{IGNORED}]*)\u03a3([{IGNORED}]*(?:[^{CASED}{IGNORED}]|$))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +75,11 @@ def parse(path: Path, identifier: str | None, database: duckdb.DuckDBPyConnectio
 def _parse(path: Path, key: str | None, database: duckdb.DuckDBPyConnection) -> Parsed:
     # Malformed lines arrive as NULL. A line without a list of names says nothing about its contact: to read it as "in no
     # segment" would take every label away.
-    # Trimming by a list of characters is dear: an address of visible ASCII has nothing to trim.
+    # All of the spelling but capitals is left out where it cannot matter, because it is slow: in an address of visible ASCII.
     database.execute(f"""
         CREATE TABLE lines AS
         SELECT
-            lower(CASE WHEN regexp_full_match(address, '[!-~]*') THEN address ELSE trim(address, {literal(WHITESPACE)}) END) AS email,
+            CASE WHEN regexp_full_match(address, '[!-~]*') THEN lower(address) ELSE {_spelled("address")} END AS email,
             typed AND email <> '' AS valid,
             CASE WHEN valid THEN list_sort(list_distinct(from_json(names, '["VARCHAR"]'))) END AS names
         FROM (
@@ -107,6 +113,18 @@ def _parse(path: Path, key: str | None, database: duckdb.DuckDBPyConnection) -> 
     return Parsed(key, lines, lines - valid, valid - distinct, distinct, counts)
 
 
+def _spelled(address: str) -> str:
+    """Return the expression for the one spelling of an address that stands for all that mean the same.
+
+    That is trimmed, in NFC, in lower case, and in NFC again, as Python's `strip`, `normalize` and `lower` do it. DuckDB's `lower`
+    looks at one character at a time, and so spells a dotted I and a sigma at the end of a word otherwise than Python.
+    """
+    trimmed = f"nfc_normalize(trim({address}, {literal(WHITESPACE)}))"
+    dotted = f"replace({trimmed}, '\u0130', 'i\u0307')"
+    final = f"regexp_replace({dotted}, {literal(FINAL_SIGMA)}, '\\1\u03c2\\2', 'g')"
+    return f"nfc_normalize(lower({final}))"
+
+
 def _source(path: Path, key: str) -> str:
     """Query an export for two columns of JSON: email and names."""
     options = f"ignore_errors = true, maximum_object_size = {LARGEST_LINE}"
@@ -131,19 +149,14 @@ def _identify(path: Path, identifier: str | None) -> str | None:
     good: collections.Counter[str] = collections.Counter()
     with path.open("rb") as file:
         for line in itertools.islice(filter(bytes.strip, iter(lambda: file.readline(LARGEST_LINE), b"")), SAMPLE):
-            try:
-                record = msgspec.json.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue
-            if isinstance(record, dict):
-                for key, value in record.items():
-                    seen[key] += 1
-                    good[key] += _are_names(value)
+            for key, value in _record(line).items():
+                seen[key] += 1
+                good[key] += _are_names(value)
     if not seen:
         return identifier
     # a few malformed records do not hide the key
     found = [key for key, records in seen.items() if good[key] * 2 > records and key != "email"]
-    shown = ", ".join(sorted(seen)[:10])
+    shown = _shown(seen)
     if identifier is not None:
         if identifier in seen:
             return identifier
@@ -154,9 +167,28 @@ def _identify(path: Path, identifier: str | None) -> str | None:
         raise ExportDamagedError(msg)
     if len(found) == 1:
         return found[0]
-    problem = "no key holds a list of names" if not found else f"several keys could hold the names: {', '.join(sorted(found)[:10])}"
+    problem = "no key holds a list of names" if not found else f"several keys could hold the names: {_shown(found)}"
     msg = f"In the export's first records {problem} (keys: {shown}). Set segment_identifier to the one typed in Nosto's admin."
     raise ExportDamagedError(msg)
+
+
+def _record(line: bytes) -> dict[str, object]:
+    """Return a line's object; nothing for a line that is none, or that cannot be read here."""
+    try:
+        # numbers are not needed, and one that is too long for Python is no reason to pass over its line
+        record = json.loads(line.decode(), parse_int=str)
+        if isinstance(record, dict):
+            # half of a surrogate pair is no text: DuckDB refuses its line, and a key with one could not be asked for
+            "".join(record).encode()
+            return record
+    except (ValueError, RecursionError):
+        pass
+    return {}
+
+
+def _shown(keys: Iterable[str]) -> str:
+    """Return keys for a message. In a file of another form, they may be addresses."""
+    return enumerated(["(an address)" if "@" in key else printable(key) for key in sorted(keys)], MAX_SHOWN_KEYS)
 
 
 def _are_names(value: object) -> bool:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import datetime
-import ipaddress
+import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from tap_nosto_segments.addresses import is_http, require_secure
 from tap_nosto_segments.config import CONFIG
 from tap_nosto_segments.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # an explicit null means the default, too; the SDK fills in missing ones only
 DEFAULTS = {name: schema["default"] for name, schema in CONFIG.to_dict()["properties"].items() if "default" in schema}
 
@@ -33,8 +34,12 @@ class Selection:
         )
 
     def chosen(self, names: Iterable[str]) -> list[str]:
-        """Give those of the names that are synchronised, sorted."""
+        """Return those of the names that are synchronised, sorted."""
         return sorted(name for name in names if self.chooses(name))
+
+    def unmatched(self, names: Collection[str]) -> list[str]:
+        """Return the patterns of `include` that match none of the names."""
+        return [pattern for pattern in self.include if not any(fnmatchcase(name, pattern) for name in names)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class Settings:
             if auth in {"header", "query"} and not config.get("export_auth_name"):
                 msg = f"export_auth is {auth}, but export_auth_name is not set: set the name that carries the token."
                 raise SettingsError(msg)
+            _require_sendable(config)
         if config.get("api_token"):
             require_secure(config["graphql_url"], "graphql_url")
         return cls(
@@ -101,29 +107,21 @@ class Settings:
         )
 
 
-def is_http(url: str) -> bool:
-    """Say whether an address is fetched over HTTP, rather than read from a file system."""
-    return urlsplit(url).scheme.lower() in {"http", "https"}
-
-
-def require_secure(url: str, name: str) -> None:
-    """Refuse plain http, except on loopback: Nosto cancels a key that is used over it (contracts/nosto.md 3).
-
-    Raises:
-        SettingsError: naming the setting, or what else the address came from.
-    """
-    parts = urlsplit(url)
-    if parts.scheme.lower() == "https" or (parts.scheme.lower() == "http" and _is_loopback(parts.hostname or "")):
-        return
-    msg = f"{name} is not an https address. Nosto cancels a token that is sent over plain http, so nothing was sent: use https."
-    raise SettingsError(msg)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _require_sendable(config: Mapping[str, Any]) -> None:
+    """Refuse a token, or a name of a header, that HTTP cannot carry."""
+    token = config.get("export_token") or ""
+    if not (token.isascii() and token.isprintable()):
+        msg = (
+            "export_token holds a line break or another character that no token has, so nothing was sent. Copy it again from Nosto's "
+            "admin."
+        )
+        raise SettingsError(msg)
+    if config["export_auth"] == "header" and not HEADER_NAME.fullmatch(config["export_auth_name"]):
+        msg = (
+            f"export_auth_name is {config['export_auth_name']!r}, which cannot be the name of a header, so nothing was sent. Letters, "
+            "digits and hyphens make up such a name."
+        )
+        raise SettingsError(msg)
 
 
 def _date(value: str | None) -> datetime.date | None:

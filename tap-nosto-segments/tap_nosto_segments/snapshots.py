@@ -1,23 +1,24 @@
 """Snapshots: what an acknowledged export held, as Parquet sorted by address, each with its manifest.
 
-A snapshot is two files, `SEQUENCE-DIGEST.parquet` and `SEQUENCE-DIGEST.json`. The manifest is written last: without it a
+A snapshot is two files, `SEQUENCE-TOKEN.parquet` and `SEQUENCE-TOKEN.json`. The manifest is written last: without it a
 snapshot does not exist. The sequence number only grows within a folder, so order never depends on a clock.
 """
 
 from __future__ import annotations
 
-import datetime  # noqa: TC003 - msgspec reads the annotation when it runs
+import datetime
 import hashlib
 import os
 import posixpath
+import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import fsspec
 import msgspec
 from fsspec.implementations.local import LocalFileSystem
 
-from tap_nosto_segments.errors import SnapshotError
+from tap_nosto_segments.errors import NO_SPACE, SnapshotError, no_space
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -45,11 +46,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         contacts: distinct addresses.
         counts: contacts of every segment of the export, chosen or not.
         catalogue: id -> name of Nosto's segments; empty where it was not asked for.
+        chosen: the chosen ones of all segments that were known to exist, also of those that nobody is in today.
     """
 
     id: str
     sequence: int
-    exported_at: datetime.datetime
+    exported_at: Annotated[datetime.datetime, msgspec.Meta(tz=True)]
     export_digest: str
     parquet_digest: str
     etag: str | None
@@ -63,6 +65,17 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     contacts: int
     counts: dict[str, int]
     catalogue: dict[str, str]
+    chosen: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> set[str]:
+        """Every segment that was known to exist."""
+        return {*self.counts, *self.catalogue.values(), *self.chosen}
+
+    @property
+    def stamp(self) -> str:
+        """When the export was made: ISO 8601 in UTC, to the second."""
+        return self.exported_at.astimezone(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 class SnapshotStore:
@@ -79,9 +92,13 @@ class SnapshotStore:
         """Open the folder, and make it if it is missing."""
         try:
             self._files, self._root = fsspec.core.url_to_fs(uri)
+            is_new = not self._files.exists(self._root)
             self._files.makedirs(self._root, exist_ok=True)
             if isinstance(self._files, LocalFileSystem):
                 Path(self._root).chmod(0o700)
+                if is_new:
+                    # often made within a project: addresses of contacts must not get into its repository
+                    Path(self._root, ".gitignore").write_text("*\n")
             names = self._names()
         except Exception as error:  # noqa: BLE001 - each file system raises its own
             self._fail("cannot be opened", error)
@@ -90,15 +107,15 @@ class SnapshotStore:
         }
 
     def newest(self) -> Manifest | None:
-        """Give the snapshot that was written last."""
+        """Return the snapshot that was written last."""
         return max(self._manifests.values(), key=lambda manifest: manifest.sequence, default=None)
 
     def get(self, snapshot_id: str | None) -> Manifest | None:
-        """Give a snapshot by its id; None if it is not there."""
+        """Return a snapshot by its id; None if it is not there."""
         return self._manifests.get(snapshot_id) if snapshot_id is not None else None
 
     def newer_than(self, manifest: Manifest) -> list[Manifest]:
-        """Give the snapshots written after one, oldest first."""
+        """Return the snapshots written after one, oldest first."""
         later = [other for other in self._manifests.values() if other.sequence > manifest.sequence]
         return sorted(later, key=lambda other: other.sequence)
 
@@ -111,7 +128,9 @@ class SnapshotStore:
         newest = self.newest()
         sequence = newest.sequence + 1 if newest else 1
         digest = file_digest(parquet)
-        manifest = describe(f"{sequence:06d}-{digest[:16]}", sequence, digest)
+        # Never twice the same, also where the folder was lost and numbers begin anew: a bookmark must not name another snapshot
+        # than the one that was emitted.
+        manifest = describe(f"{sequence:06d}-{secrets.token_hex(8)}", sequence, digest)
         try:
             self._put(parquet, f"{manifest.id}.parquet")
             written = parquet.with_suffix(".json")
@@ -123,18 +142,24 @@ class SnapshotStore:
         return manifest
 
     def fetch(self, manifest: Manifest, folder: Path) -> Path | None:
-        """Bring a snapshot's Parquet file into a work folder; None if it is missing or damaged."""
+        """Bring a snapshot's Parquet file into a work folder; None if it is missing or damaged.
+
+        Raises:
+            SnapshotError: it cannot be read, or the work folder has no room for it.
+        """
         local = folder / f"{manifest.id}.parquet"
         try:
             self._files.get_file(self._path(local.name), str(local))
-        except OSError:
+        except FileNotFoundError:
             return None
         except Exception as error:  # noqa: BLE001 - each file system raises its own
+            if isinstance(error, OSError) and error.errno in NO_SPACE:
+                raise no_space(error, what="compared") from None
             self._fail("cannot be read", error)
         return local if file_digest(local) == manifest.parquet_digest else None
 
     def prune(self, kept: Iterable[Manifest]) -> int:
-        """Remove the snapshots older than all that are kept; give how many."""
+        """Remove the snapshots older than all that are kept; return how many."""
         oldest = min((manifest.sequence for manifest in kept), default=0)
         gone = [manifest for manifest in self._manifests.values() if manifest.sequence < oldest]
         for manifest in gone:
@@ -187,7 +212,7 @@ class SnapshotStore:
 
 
 def file_digest(path: Path) -> str:
-    """Give the SHA-256 of a file, hexadecimal."""
+    """Return the SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -63,6 +64,20 @@ def explain(error: Exception, line: int) -> str:
         return str(ledger_error(error))
     places = " > ".join(f"{path.name}:{number}" for path, number in frames)
     return f"Unexpected {type(error).__name__} at {places}: a defect. No STATE was emitted; please report it with this line."
+
+
+def use_utf8(*, terminal: bool) -> None:
+    """Write Singer as UTF-8 wherever the run is, and never end over a sign that a terminal cannot show.
+
+    Args:
+        terminal: whether standard output is for a person rather than for another program.
+    """
+    for stream, is_text in ((sys.stdout, terminal), (sys.stderr, True)):
+        if isinstance(stream, io.TextIOWrapper):
+            if is_text:
+                stream.reconfigure(errors="backslashreplace")
+            else:
+                stream.reconfigure(encoding="utf-8", errors="strict")
 
 
 def drain(source: IO[Any]) -> None:

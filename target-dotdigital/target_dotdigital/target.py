@@ -17,7 +17,7 @@ from typing_extensions import override
 from target_dotdigital.commands import COMMANDS, options
 from target_dotdigital.config import CONFIG
 from target_dotdigital.errors import NoInputError, ReportError, StreamError
-from target_dotdigital.failures import drain, explain, report_failure, stdin_of
+from target_dotdigital.failures import drain, explain, report_failure, stdin_of, use_utf8
 from target_dotdigital.reader import Lane, Reader
 from target_dotdigital.report import Report, ReportFolder
 from target_dotdigital.retry import Clock
@@ -179,6 +179,7 @@ class TargetDotdigital(Target):
         **options: Any,
     ) -> None:
         os.umask(0o077)
+        use_utf8(terminal=any(options.get(name) for name in COMMANDS))
         # rows come by the million and hold no cycles: looking for some after every 700 of them costs a tenth of the time
         gc.set_threshold(50_000)
         if about:

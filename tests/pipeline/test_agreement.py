@@ -266,6 +266,21 @@ def test_brakes_judge_by_the_account_after_a_loss(days: Days) -> None:
     assert days.pipeline.report["outcome"] == "braked"
 
 
+def test_a_snapshot_folder_that_begins_anew_gives_no_name_twice(days: Days) -> None:
+    """Else a bookmark would name another snapshot than the one that was delivered, and the tap would see nothing new."""
+    folder, faults = days.pipeline.folder / "snapshots", days.pipeline.sandbox.faults
+    first = dict(days.content)
+    shutil.rmtree(folder)
+    faults.add(Fault("answer", method="PUT", times=99, response=answer(500)))
+    assert days.run({person(1): ["C"]}).code == 1
+    faults.clear()
+    shutil.rmtree(folder)
+    days.content = first
+    days.put()
+    assert days.pipeline.run().code == 0
+    days.assert_right()
+
+
 # Commands in between
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -381,6 +382,20 @@ def test_a_mistake_in_stream_maps_is_named(pipeline: Pipeline, maps: dict[str, A
     assert "defect" not in outcome.log
     assert "p0000@example.com" not in outcome.log
     assert "Traceback" not in outcome.log
+
+
+def test_a_terminal_without_accents_ends_nothing(pipeline: Pipeline, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**pipeline.target, "poll_interval_ms": 20}))
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "latin-1"}
+    text = singer(people(2, ["Frühling ☃"]), state={"bookmark": "☃"})
+    command = [BIN / "target-dotdigital", "--config", path]
+    done = subprocess.run(command, input=text.encode(), capture_output=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"bookmark": "☃"}
+    done = subprocess.run([*command, "--review"], capture_output=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"\\u2603" in done.stdout
 
 
 def test_a_defect_is_logged_with_all_its_frames(pipeline: Pipeline, sandbox: Sandbox) -> None:

@@ -1,0 +1,57 @@
+"""The tap as an operator starts it: its command, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.running import BIN, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+BODY = b'{"email":"B@example.com","seg":["Loyal Customers","VIP"]}\n{"email":"a@example.com","seg":[]}\n'
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> dict[str, object]:
+    """The settings for an export in a local file."""
+    path = tmp_path / "export.jsonl"
+    path.write_bytes(BODY)
+    return {"export_url": str(path), "snapshot_uri": str(tmp_path / "snapshots"), "max_export_age_hours": 0}
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., Outcome]:
+    """A function that runs the command with settings and further arguments."""
+
+    def run(
+        config: dict[str, Any], *arguments: object, environment: dict[str, str] | None = None, kilobytes: int = 0, memory: str = ""
+    ) -> Outcome:
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps(config))
+        start: list[object] = [BIN / "tap-nosto-segments"]
+        if memory:
+            code = f"from tap_nosto_segments import database, tap; database.MEMORY_LIMIT = {memory!r}; tap.TapNostoSegments.cli()"
+            start = [sys.executable, "-c", code]
+        if kilobytes:
+            # no file may grow beyond a size, as on a disk that is full; sh counts in blocks of 512 bytes
+            start = ["sh", "-c", f'ulimit -f {kilobytes * 2}; exec "$0" "$@"', *start]
+        done = subprocess.run(
+            [str(argument) for argument in (*start, "--config", path, *arguments)],
+            capture_output=True,
+            check=False,
+            env={**os.environ, **(environment or {})},
+        )
+        log = "\n".join(
+            " ".join(line.split(" | ", 3)[1::2]) if " | " in line else line
+            for line in done.stderr.decode(errors="replace").splitlines()
+        )
+        return Outcome(done.returncode, done.stdout.decode(), log.replace("ERROR    ", "ERROR "))
+
+    return run
