@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("target-dotdigital")
 CONNECT_TIMEOUT = 30
 MAX_ID = (1 << 63) - 1
+MAX_ID_DIGITS = 19
 NO_ANSWER = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 IMPORT_ID = r"\A[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z"
 # what a call that failed means, by its method
@@ -40,8 +41,12 @@ Answer = TypeVar("Answer")
 
 def usable_id(raw: msgspec.Raw) -> int | None:
     """Return the id that a JSON value is: a whole number from 1 to 2^63-1, as the ledger can hold it. Anything else is none."""
-    found = re.fullmatch(rb"[1-9][0-9]{0,18}", raw)
-    return number if found and (number := int(found[0])) <= MAX_ID else None
+    text = bytes(raw)
+    # the length first: an id comes with every row, and a text of thousands of digits is none
+    if len(text) > MAX_ID_DIGITS or not text.isdigit() or text.startswith(b"0"):
+        return None
+    number = int(text)
+    return number if number <= MAX_ID else None
 
 
 class Identified(msgspec.Struct, kw_only=True):

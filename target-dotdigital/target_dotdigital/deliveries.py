@@ -157,8 +157,10 @@ class DeliveryLog:
         with self._engine.begin() as connection:
             bulk.stage(connection, told, rows)
             connection.execute(self._confirm(key))
-            news = self._new_rejections(connection)
-            connection.execute(self._refuse(key, now))
+            news: dict[str, int] = {}
+            if any(row[1] == Verdict.REFUSED for row in rows):
+                news = self._new_rejections(connection)
+                connection.execute(self._refuse(key, now))
             noted = told.c.verdict.in_((Verdict.REFUSED, Verdict.UNACCOUNTED))
             # of an import that is finished, whatever is not noted as something else was accepted
             connection.execute(
@@ -241,8 +243,9 @@ class DeliveryLog:
     def _new_rejections(self, connection: sa.Connection) -> dict[str, int]:
         query = (
             sa.select(sa.func.coalesce(told.c.reason, "Unknown"), sa.func.count())
-            .join(contacts, contacts.c.email == told.c.email)
-            .where(contacts.c.scope == self._scope, told.c.verdict == Verdict.REFUSED)
+            .select_from(contacts)
+            .join(told, bulk.matching(contacts.c.email, told, told.c.verdict == Verdict.REFUSED))
+            .where(contacts.c.scope == self._scope)
             .where(contacts.c.refusal.is_distinct_from(sa.func.coalesce(told.c.reason, "Unknown")))
             .group_by(told.c.reason)
         )

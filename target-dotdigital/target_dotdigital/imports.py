@@ -26,6 +26,8 @@ SLOT_PAUSE = 30.0
 MOST_SLOT_PAUSES = 120
 NOT_FOUND_TRIES = 5
 ATTEMPTS = 2
+# verdict, contact id, and the reason of a rejection
+_Told = tuple[Verdict, int | None, str | None]
 GONE = "Gone"  # ours, not dotdigital's
 
 
@@ -286,26 +288,24 @@ def verdicts(rows: Sequence[Row], status: ImportStatus) -> Iterator[Outcome]:
     A row that stands among the failures too was imported all the same where only something attached to it failed
     (contracts/dotdigital.md 4).
     """
-    by_email: dict[str, Outcome] = {}
-    by_id: dict[int, Outcome] = {}
-
-    def note(outcome: Outcome, email: str | None) -> None:
-        if email:
-            by_email[normalise(email)] = outcome
-        if outcome.contact_id is not None:
-            by_id[outcome.contact_id] = outcome
-
+    by_email: dict[str, _Told] = {}
+    by_id: dict[int, _Told] = {}
     # of several failures of one row the first counts
     for failure in reversed(status.failures or ()):
         reason = failure.failures[0].failure_code if failure.failures else "Unknown"
-        note(Outcome("", Verdict.REFUSED, failure.contact_id, reason), failure.identifiers.email)
+        told: _Told = (Verdict.REFUSED, failure.contact_id, reason)
+        if failure.identifiers.email:
+            by_email[normalise(failure.identifiers.email)] = told
+        if told[1] is not None:
+            by_id[told[1]] = told
     for verdict, references in ((Verdict.UPDATED, status.updated), (Verdict.CREATED, status.created)):
         for reference in references or ():
-            note(Outcome("", verdict, reference.contact_id), reference.identifiers.email)
+            told = (verdict, reference.contact_id, None)
+            if reference.identifiers.email:
+                by_email[normalise(reference.identifiers.email)] = told
+            if told[1] is not None:
+                by_id[told[1]] = told
     for row in rows:
         # a reference without a usable id still names the address
         found = (by_id.get(row.contact_id) if row.contact_id is not None else None) or by_email.get(row.email)
-        if found is None:
-            yield Outcome(row.email, Verdict.UNACCOUNTED)
-        else:
-            yield Outcome(row.email, found.verdict, found.contact_id, found.reason)
+        yield Outcome(row.email, *found) if found is not None else Outcome(row.email, Verdict.UNACCOUNTED)
