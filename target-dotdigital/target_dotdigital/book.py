@@ -32,7 +32,7 @@ class Observed:
     """What dotdigital holds of one contact, read back."""
 
     email: str
-    contact_id: int
+    contact_id: int | None
     payload: str
     listed: bool
     excluded: bool = False
@@ -265,7 +265,8 @@ class Book:
 
     def forget_unseen(self, *conditions: sa.ColumnElement[bool]) -> int:
         """Forget what the ledger knows of contacts that a reading back of this run did not find; return how many."""
-        gone = [self._mine, contacts.c.contact_id.is_not(None), contacts.c.checked_run.is_distinct_from(self.run), *conditions]
+        known = contacts.c.contact_id.is_not(None) | contacts.c.confirmed.is_not(None)
+        gone = [self._mine, known, contacts.c.checked_run.is_distinct_from(self.run), *conditions]
         values = {"contact_id": None, "confirmed": None, "listed": not self._uploads, "in_doubt": False}
         return self.connection.execute(sa.update(contacts).where(*gone).values(values)).rowcount
 
@@ -287,11 +288,12 @@ class Book:
         ids = list(self.connection.scalars(shared))
         for start in range(0, len(ids), PAGE):
             some = c.contact_id.in_(ids[start : start + PAGE])
-            self.connection.execute(sa.update(contacts).where(self._mine, matched, some).values(contact_id=None))
+            self.connection.execute(sa.update(contacts).where(self._mine, matched, some).values(contact_id=None, confirmed=None))
 
     def settle_unknown(self, *, vanished_only: bool) -> int:
         """Take contacts that dotdigital does not hold off what is pending: there is nothing to clear, or to create."""
-        conditions = [self._mine, contacts.c.pending, contacts.c.contact_id.is_(None)]
+        # what was read back is there, also where its id is of no use
+        conditions = [self._mine, contacts.c.pending, contacts.c.contact_id.is_(None), contacts.c.confirmed.is_(None)]
         if vanished_only:
             conditions.append(contacts.c.vanished)
         return self.connection.execute(sa.update(contacts).where(*conditions).values(pending=False, in_doubt=False)).rowcount

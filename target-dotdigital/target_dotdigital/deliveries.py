@@ -275,6 +275,7 @@ class DeliveryLog:
             in_doubt=False,
             # another contact may have come into the place of one that is gone
             contact_id=sa.case((~told.c.gone, contacts.c.contact_id)),
+            confirmed=sa.case((~told.c.gone, contacts.c.confirmed)),
             refused=deliveries.c.after,
             refusal=sa.func.coalesce(told.c.reason, "Unknown"),
             refusals=contacts.c.refusals + 1,

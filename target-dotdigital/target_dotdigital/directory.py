@@ -124,7 +124,7 @@ class Directory:
                 book is not None and any(one.id == book.id for one in contact.lists or ()),
             )
             for contact in contacts
-            if contact.identifiers.email and contact.contact_id is not None
+            if contact.identifiers.email
         ]
 
     @property
@@ -148,12 +148,12 @@ def _text_of(value: msgspec.Raw) -> str:
 def _is_usable(contact: _Contact) -> bool:
     """Say whether the ledger can hold a contact; one without an address is none of this target's, and no reason to warn."""
     email = contact.identifiers.email
-    return not email or (contact.contact_id is not None and is_clean(email))
+    return not email or is_clean(email)
 
 
 def _warn(left_out: int) -> None:
     if left_out:
-        LOGGER.warning("dotdigital: %d contacts read back without a usable id or address were left out", left_out)
+        LOGGER.warning("dotdigital: %d contacts read back without a usable address were left out", left_out)
 
 
 def _marker_of(link: _Marker | None) -> str:

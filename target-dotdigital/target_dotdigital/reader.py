@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections import Counter
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from singer_sdk.singerlib.encoding.base import SingerMessageType
+
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 class Lane:
@@ -54,7 +58,7 @@ class Lane:
             return False
         record = message.record
         segments, deleted = record.segments, record.deleted is not None
-        if message.stream != self._stream or (segments is None and not deleted):
+        if message.stream != self._stream or (segments is None and not deleted) or (deleted and not _is_time(record.deleted)):
             return False
         self._take(self._stream, record.email, segments or [], deleted)
         self.taken += 1
@@ -143,7 +147,10 @@ class Reader(GenericSingerReader[str]):
         _require(isinstance(record, dict), "a RECORD whose record is no object")
         deleted = cast("dict[str, Any]", record).get("_sdc_deleted_at")
         # neither to be taken for a removal nor for the contrary
-        _require(deleted is None or isinstance(deleted, str), "a RECORD whose _sdc_deleted_at is neither a time nor null")
+        _require(
+            deleted is None or (isinstance(deleted, str) and _is_time(deleted)),
+            "a RECORD whose _sdc_deleted_at is neither a time nor null",
+        )
         return True
 
     @override
@@ -161,6 +168,11 @@ class Reader(GenericSingerReader[str]):
     def _process_unknown_message(self, message_dict: dict[str, Any]) -> None:
         msg = "a message of an unknown type"
         raise InvalidInputLine(msg)
+
+
+def _is_time(text: str) -> bool:
+    """Say whether a text begins as a date does; a date that is out of range is one, too."""
+    return _DATE.match(text) is not None
 
 
 def _require(condition: bool, what: str) -> None:  # noqa: FBT001 - the condition is the argument

@@ -333,7 +333,7 @@ class Session:
         if read is None or self.collector.whole or establishes:
             self._read_account()
             return
-        unknown = c.pending & c.contact_id.is_(None)
+        unknown = c.pending & c.contact_id.is_(None) & c.confirmed.is_(None)
         if self.settings.upload_emails:
             unknown &= c.vanished
         if since is not None:

@@ -151,7 +151,8 @@ labelled = _temporary("labelled", sa.Column("payload", sa.Text, nullable=False))
 # what dotdigital holds
 observed = _temporary(
     "observed",
-    sa.Column("contact_id", _NUMBER, nullable=False),
+    # NULL where dotdigital names one that cannot be an id
+    sa.Column("contact_id", _NUMBER),
     sa.Column("payload", sa.Text, nullable=False),
     sa.Column("listed", sa.Boolean, nullable=False),
     # whether exclude_emails leaves the contact alone

@@ -332,6 +332,10 @@ SCHEMA = singer([]).splitlines(keepends=True)[0]
             + '{"type":"RECORD","stream":"people","record":{"email":"a@example.com","segments":[],"_sdc_deleted_at":false}}\n',
             "line 2 is a RECORD whose _sdc_deleted_at is neither a time nor null",
         ),
+        (
+            SCHEMA + '{"type":"RECORD","stream":"people","record":{"email":"a@example.com","segments":[],"_sdc_deleted_at":""}}\n',
+            "line 2 is a RECORD whose _sdc_deleted_at is neither a time nor null",
+        ),
         (SCHEMA + '{"type":"RECORD","stream":"people","record":' + "[" * 100_000 + "\n", "line 2 is a line that is no JSON object"),
         (SCHEMA + '{"type":"NEWS"}\n', "line 2 is a message of an unknown type"),
     ],
