@@ -135,6 +135,10 @@ class Reader(GenericSingerReader[str]):
         if kind == "RECORD":
             return self._check_record(cast("str", stream), message)
         _require(stream in self._streams, f"a message of type {kind} for a stream that no SCHEMA came for")
+        # it clears whatever it does not name, so it has to be meant
+        _require(
+            kind != "ACTIVATE_VERSION" or type(message.get("version")) is int, "an ACTIVATE_VERSION whose version is no number"
+        )
         return True
 
     def _check_record(self, stream: str, message: dict[str, Any]) -> bool:

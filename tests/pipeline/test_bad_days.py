@@ -325,6 +325,10 @@ SCHEMA = singer([]).splitlines(keepends=True)[0]
         ('{"type":"SCHEMA","stream":"people","schema":{"properties":{}},"key_properties":"email"}\n', "key_properties are no list"),
         (SCHEMA + '{"type":"RECORD","stream":"people","record":[1]}\n', "line 2 is a RECORD whose record is no object"),
         (SCHEMA + '{"type":"RECORD","stream":5,"record":{}}\n', "line 2 is a RECORD without the name of a stream"),
+        (
+            SCHEMA + '{"type":"ACTIVATE_VERSION","stream":"people","version":null}\n',
+            "line 2 is an ACTIVATE_VERSION whose version is no number",
+        ),
         (SCHEMA + '{"type":"STATE","value":[1]}\n', "line 2 is a STATE whose value is no object"),
         (SCHEMA + '{"type":"STATE"}\n', "line 2 is a STATE whose value is no object"),
         (
