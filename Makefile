@@ -3,14 +3,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # which tests: the slow ones (ten days of 50,000 contacts, Airflow) are left out
 TESTS ?= not slow
 # how many processes test at once
 WORKERS ?= 2
 PACKAGES := tap-nosto-segments/tap_nosto_segments target-dotdigital/target_dotdigital
-SANDBOX := tests/sandbox/nosto_dotdigital_sandbox
 
-.PHONY: sync test test-all lint documents bench drill clean
+.PHONY: sync test test-all lint style types architecture dependencies documents documents-check coverage interface bench drill clean
 
 sync: $(VENV)/.ready
 	$(BIN)/python -m nosto_dotdigital_sandbox.demo
@@ -21,14 +21,43 @@ test: lint
 test-all:
 	$(MAKE) test TESTS="slow or not slow"
 
-lint: $(VENV)/.ready
+# the pre-commit hooks are the same five targets
+lint: style types architecture dependencies documents-check
+
+style: $(VENV)/.ready
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --quiet --check .
-	$(BIN)/mypy --no-error-summary $(PACKAGES) $(SANDBOX) tools
+
+types: $(VENV)/.ready
+	$(BIN)/mypy --no-error-summary $(PACKAGES) tests tools
+
+# the contracts in pyproject.toml
+architecture: $(VENV)/.ready
+	$(BIN)/lint-imports --no-logo --no-cache
+
+# unused and undeclared dependencies of each package
+dependencies: $(VENV)/.ready
+	cd tap-nosto-segments && ../$(BIN)/deptry --no-ansi .
+	cd target-dotdigital && ../$(BIN)/deptry --no-ansi .
+	cd tests/sandbox && ../../$(BIN)/deptry --no-ansi .
+
+documents-check: $(VENV)/.ready
 	$(BIN)/python tools/documents.py --check
 
 documents: $(VENV)/.ready
 	$(BIN)/python tools/documents.py
+
+# lines and branches of both packages that the tests reach, in processes of their own too; a report, no gate
+coverage: $(VENV)/.ready
+	mkdir -p var/coverage
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n $(WORKERS) -m "$(TESTS)"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+# renews tests/pipeline/interface/, which test_interface.py compares with what the plugins print
+interface: $(VENV)/.ready
+	RENEW_INTERFACE=1 $(BIN)/python -m pytest tests/pipeline/test_interface.py
 
 # speed and memory against baselines; writes tests/benchmarks/README.md
 bench: $(VENV)/.ready
@@ -41,8 +70,10 @@ drill: $(VENV)/.ready
 clean:
 	rm -rf $(VENV) .meltano var
 
-$(VENV)/.ready: constraints.txt requirements-dev.txt tap-nosto-segments/pyproject.toml target-dotdigital/pyproject.toml tests/sandbox/pyproject.toml
+# pip first: the one that comes with Python 3.11 and 3.12 does not know dependency groups
+$(VENV)/.ready: constraints.txt pyproject.toml tap-nosto-segments/pyproject.toml target-dotdigital/pyproject.toml tests/sandbox/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ..." if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
+	$(PIP) install --upgrade 'pip>=25.1'
+	$(PIP) install -c constraints.txt --group dev -e './tap-nosto-segments[s3]' -e './target-dotdigital[postgres]' -e ./tests/sandbox
 	@touch $@

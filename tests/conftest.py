@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 import uuid
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
+from embedded_postgres import embedded_server
 from nosto_dotdigital_sandbox import Sandbox
 from support.running import FakeTime, Pipeline
 from support.wire import assert_allowed
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 
 
 ENDED = pytest.StashKey[int]()
-POSTGRES = os.environ.get("TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/test")
+# used if it answers; otherwise the tests start a server of their own
+POSTGRES = "postgresql+psycopg://postgres@127.0.0.1:5432/test"
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -49,8 +52,8 @@ def time() -> FakeTime:
 @pytest.fixture
 def sandbox(time: FakeTime, request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     """A sandbox; whatever a test does, its traffic must be allowed. Modules that say `REAL_TIME` start processes of their own."""
-    clocks = {} if getattr(request.module, "REAL_TIME", False) else {"clock": time.now, "wall": time.wall}
-    with Sandbox(**clocks) as started:
+    real = getattr(request.module, "REAL_TIME", False)
+    with Sandbox() if real else Sandbox(clock=time.now, wall=time.wall) as started:
         yield started
         marker = request.node.get_closest_marker("fields")
         assert_allowed(started, marker.args if marker else ())
@@ -64,20 +67,33 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[sa.URL]:
-    """A database of this session's own: the lock of a run is for a whole database, and others may be testing on the server."""
-    engine = sa.create_engine(POSTGRES, isolation_level="AUTOCOMMIT")
-    try:
-        connection = engine.connect()
-    except sa.exc.OperationalError:
-        if "CI" in os.environ:
-            raise
-        pytest.skip("no PostgreSQL server at 127.0.0.1:5432; set TEST_POSTGRES to where one is")
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    with connection:
+    """Create a database for this session: the lock of a run is for a whole database, and others may be testing on the server."""
+    with contextlib.ExitStack() as cleanup:
+        url = sa.make_url(os.environ.get("TEST_POSTGRES", POSTGRES))
+        engine, connection = _connect(url)
+        if connection is None:
+            if "TEST_POSTGRES" in os.environ:
+                pytest.fail(
+                    "no PostgreSQL server answers at TEST_POSTGRES; without that variable, the tests start one of their own"
+                )
+            url = cleanup.enter_context(embedded_server())
+            engine, connection = _connect(url)
+            assert connection is not None
+        cleanup.callback(engine.dispose)
+        cleanup.enter_context(connection)
+        name = f"test_{uuid.uuid4().hex[:12]}"
         connection.execute(sa.text(f"CREATE DATABASE {name}"))
-        yield sa.make_url(POSTGRES).set(database=name)
+        yield url.set(database=name)
         connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
-    engine.dispose()
+
+
+def _connect(url: sa.URL) -> tuple[sa.Engine, sa.Connection | None]:
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    try:
+        return engine, engine.connect()
+    except sa.exc.OperationalError:
+        engine.dispose()
+        return engine, None
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
-"""The schema of the settings: `--about`, `meltano.yml`, the README and `.env.example` follow it."""
+"""The JSON schema of the settings. `--about`, `meltano.yml`, the READMEs and `.env.example` are generated from it."""
 
 from __future__ import annotations
 
 from singer_sdk import typing as th
 
-AUTH_FORMS = ("basic", "bearer", "header", "query", "none")
-PERCENT = {"minimum": 0, "maximum": 100}
-DATE = r"^\d{4}-\d{2}-\d{2}$"
-
+AUTH_METHODS = ("basic", "bearer", "header", "query", "none")
+PERCENT_BOUNDS = {"minimum": 0, "maximum": 100}
+DATE_PATTERN = r"^\d{4}-\d{2}-\d{2}$"
 
 CONFIG = th.PropertiesList(
     th.Property(
@@ -16,8 +15,8 @@ CONFIG = th.PropertiesList(
         required=True,
         title="Export address",
         description=(
-            "Address of the Segment Export as Nosto's admin shows it (https), or a local path or any fsspec address of a file "
-            "in the same format. Plain http is refused, except on loopback."
+            "Address of the Segment Export as Nosto's admin shows it (https), or a local path or fsspec URL of a file in the same "
+            "format. Plain http is rejected, except on loopback."
         ),
     ),
     th.Property(
@@ -31,32 +30,32 @@ CONFIG = th.PropertiesList(
         "export_auth",
         th.StringType(nullable=False),
         default="basic",
-        allowed_values=list(AUTH_FORMS),
-        title="Form of authorisation",
+        allowed_values=list(AUTH_METHODS),
+        title="Authentication method",
         description=(
-            "How the token is sent: basic (empty user, token as password), bearer, header or query (named by "
-            "export_auth_name), none."
+            "How the token is sent: basic (empty user name, token as password), bearer, header or query (named by "
+            "export_auth_name), or none."
         ),
     ),
     th.Property(
         "export_auth_name",
         th.StringType(nullable=False),
-        title="Name of the header or parameter",
-        description="Name of the header or query parameter that carries the token. Needed with export_auth header or query.",
+        title="Header or parameter name",
+        description="Name of the header or query parameter that carries the token. Required if export_auth is header or query.",
     ),
     th.Property(
         "export_link_pointer",
         th.StringType(nullable=False, pattern=r"^(/.*)?$"),
-        title="Pointer to the link",
-        description="If the answer is JSON that carries a link to the file: the JSON pointer to the link, such as /data/url.",
+        title="Link pointer",
+        description="If the export address returns JSON with a link to the file: the JSON pointer to that link, such as /data/url.",
     ),
     th.Property(
         "segment_identifier",
         th.StringType(nullable=False),
         title="Segment identifier",
         description=(
-            "The key that holds the segment names, as typed in Nosto when the export was enabled. Default: found by itself in "
-            "the first records; an error if several keys could be it."
+            "Key that holds the segment names, as entered in Nosto when the export was enabled. By default it is detected in the "
+            "first records; the run stops if several keys qualify."
         ),
     ),
     th.Property(
@@ -65,23 +64,23 @@ CONFIG = th.PropertiesList(
         default=["*"],
         title="Segments to synchronise",
         description=(
-            "Shell-style patterns of the segment names to synchronise, case-sensitive. The run stops if they choose no segment that is "
-            "known to exist."
+            "Shell-style patterns of the names of segments to synchronise, case-sensitive. The run stops if they match no existing "
+            "segment."
         ),
     ),
     th.Property(
         "exclude_segments",
         th.ArrayType(th.StringType(nullable=False)),
         default=[],
-        title="Segments to leave out",
-        description="Shell-style patterns of segment names to leave out of those chosen by segments.",
+        title="Segments to exclude",
+        description="Shell-style patterns of the names of segments to exclude from those that match segments.",
     ),
     th.Property(
         "api_token",
         th.StringType(nullable=False),
         secret=True,
         title="GraphQL token",
-        description="Nosto API token of type API_APPS, for the catalogue of segments (ids, renames). Optional.",
+        description="Nosto API token of type API_APPS, to read the catalogue of segments (IDs, renamed segments). Optional.",
     ),
     th.Property(
         "graphql_url",
@@ -95,53 +94,51 @@ CONFIG = th.PropertiesList(
         th.StringType(nullable=False),
         default=".tap-nosto-segments/snapshots",
         title="Snapshot folder",
-        description=(
-            "Where snapshots live: a local folder, or any fsspec address (s3://, gs://, abfs://) when workers come and go."
-        ),
+        description=("Folder for the snapshots: a local path, or an fsspec URL (s3://, gs://, abfs://) for ephemeral workers."),
     ),
     th.Property(
         "max_shrink_percent",
-        th.IntegerType(**PERCENT),
+        th.IntegerType(**PERCENT_BOUNDS),
         default=20,
-        title="Most that an export may shrink",
+        title="Maximum shrinkage (percent)",
         description=(
-            "Stop if the contacts of the export, or those of one chosen segment, are fewer than in the bookmark's snapshot by "
-            "more than this. Counts below 100 are not judged. 100 switches the guard off."
+            "Guard: stop if the export, or one chosen segment, has lost more than this percentage of its contacts since the "
+            "bookmark's snapshot. Counts below 100 are not checked. 100 disables the guard."
         ),
     ),
     th.Property(
-        "shrink_released_on",
-        th.StringType(nullable=False, pattern=DATE),
-        title="Day on which shrinking is meant",
+        "shrink_override_date",
+        th.StringType(nullable=False, pattern=DATE_PATTERN),
+        title="Shrink override date",
         description="Date (UTC, YYYY-MM-DD) on which max_shrink_percent does not stop the run.",
     ),
     th.Property(
         "max_invalid_lines",
         th.IntegerType(minimum=0),
         default=0,
-        title="Most malformed lines",
-        description="Stop if more lines than this are malformed: no JSON object, no address, or no list of names.",
+        title="Maximum malformed lines",
+        description="Guard: stop if more lines than this are malformed: not a JSON object, no address, or no list of names.",
     ),
     th.Property(
         "allow_empty_export",
         th.BooleanType(),
         default=False,
-        title="Accept an empty export",
-        description="Accept an export without contacts: everybody has left. Nosto makes empty files for staging accounts.",
+        title="Allow an empty export",
+        description="Accept an export without contacts, which removes all of them. Nosto makes empty files for staging accounts.",
     ),
     th.Property(
         "max_export_age_hours",
         th.IntegerType(minimum=0),
         default=48,
-        title="Oldest export",
-        description="Stop if the export was made longer ago than this, where its age is known. 0 switches the guard off.",
+        title="Maximum export age (hours)",
+        description="Guard: stop if the export was made longer ago than this, if its age is known. 0 disables the guard.",
     ),
     th.Property(
         "request_timeout",
         th.IntegerType(minimum=1),
         default=300,
-        title="Time-out in seconds",
-        description="How long Nosto may take to answer, or pause while it answers.",
+        title="Request timeout (seconds)",
+        description="Seconds to wait for Nosto to answer, or to send the next part of an answer.",
     ),
     additional_properties=False,
 )

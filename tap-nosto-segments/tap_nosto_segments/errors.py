@@ -1,22 +1,22 @@
-"""Everything that can go wrong, by what the operator should do about it.
+"""Exceptions of the tap, one class for each kind of remedy.
 
-A message says what happened, what it means and what to do. It never holds an address of a contact, a token or a body.
+A message says what happened, what it means and what to do. It never contains a contact's address, a token or a response body.
 """
 
 from __future__ import annotations
 
 import errno
 
-# what a file system says when it takes no more: disk, quota, size of one file
-NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# disk full, quota exceeded, file too large
+OUT_OF_SPACE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class TapError(Exception):
-    """The run stops; nothing was acknowledged and the bookmark stays where it was."""
+    """The run stops. Nothing is acknowledged, and the bookmark stays where it was."""
 
 
 class SettingsError(TapError):
-    """Two settings contradict each other, or one cannot mean anything. Change the settings."""
+    """A setting is invalid, or two settings contradict each other. Change the settings."""
 
 
 class InputError(TapError):
@@ -24,36 +24,36 @@ class InputError(TapError):
 
 
 class ExportUnavailableError(TapError):
-    """The export could not be fetched. Check address and token, or wait for Nosto."""
+    """The export could not be fetched. Check the address and the token, or wait for Nosto."""
 
 
 class ExportDamagedError(TapError):
-    """The export arrived, but not whole, or it is not what it should be. Nothing was emitted."""
+    """The export arrived incomplete, or in an unexpected format. Nothing was emitted."""
 
 
 class GuardError(TapError):
-    """The export is whole, but looks like an accident. Nothing was emitted."""
+    """The export is complete, but its content looks like an accident. Nothing was emitted."""
 
 
 class SnapshotError(TapError):
-    """The snapshot folder cannot be read or written."""
+    """A snapshot cannot be read, written or compared."""
 
 
 class CatalogueError(TapError):
-    """Nosto's GraphQL API did not give the catalogue of segments."""
+    """Nosto's GraphQL API did not return the catalogue of segments."""
 
 
-def no_space(error: Exception, *, what: str, emitted: bool = False) -> SnapshotError:
-    """Return the error for work that disk or memory had no room for.
+def out_of_space_error(error: Exception, *, action: str, emitted: bool = False) -> SnapshotError:
+    """Return the error for work that ran out of disk space or memory.
 
     Args:
-        error: what the file system or DuckDB raised.
-        what: the work, as a participle: "stored", "compared".
-        emitted: whether messages may have been written before.
+        error: the exception of the file system or of DuckDB.
+        action: the work, as a past participle: "stored", "compared".
+        emitted: whether messages may already have been written.
     """
     consequence = "The output is incomplete, and the bookmark stays" if emitted else "Nothing was emitted"
     msg = (
-        f"The export could not be {what} ({type(error).__name__}): probably the disk for temporary files is full, or the memory. "
-        f"{consequence}. Free some space, or point TMPDIR to a larger disk."
+        f"The export could not be {action} ({type(error).__name__}): probably the disk for temporary files is full, or memory ran "
+        f"out. {consequence}. Free some space, or point TMPDIR to a larger disk."
     )
     return SnapshotError(msg)

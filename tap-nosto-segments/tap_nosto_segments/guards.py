@@ -1,141 +1,146 @@
-"""Guards: what looks like an accident stops the run before the first record."""
+"""Guards: stop the run before the first record if the export looks like an accident."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from tap_nosto_segments.errors import GuardError
-from tap_nosto_segments.text import MAX_SHOWN_LENGTH, enumerated
+from tap_nosto_segments.text import MAX_SHOWN_CHARACTERS, enumerated
 
 if TYPE_CHECKING:
     import datetime
     from collections.abc import Collection, Mapping
 
-    from tap_nosto_segments.parsing import Parsed
     from tap_nosto_segments.settings import Selection, Settings
-    from tap_nosto_segments.snapshots import Manifest
+    from tap_nosto_segments.snapshots.manifest import Manifest
+    from tap_nosto_segments.snapshots.parser import ParsedExport
 
-# below this, a few shoppers more or less are many per cent
-SMALLEST_JUDGED = 100
-MAX_LISTED_NAMES = 20
+# in smaller segments, a few contacts more or less are many per cent
+MIN_COMPARED_CONTACTS = 100
+MAX_LISTED_SEGMENTS = 20
+MAX_LISTED_SHRINKAGES = 5
+ALL_PERCENT = 100
 
 
-def require_fresh(settings: Settings, made: datetime.datetime | None, now: datetime.datetime) -> None:
-    """Refuse an export that was made too long ago, where its age is known.
+def require_fresh(settings: Settings, made_at: datetime.datetime | None, now: datetime.datetime) -> None:
+    """Reject an export that was made too long ago, if its age is known.
 
     Raises:
-        GuardError: it is stale.
+        GuardError: the export is stale.
     """
-    if made is None or not settings.max_export_age_hours:
+    if made_at is None or not settings.max_export_age_hours:
         return
-    age = (now - made).total_seconds() / 3600
-    if age > settings.max_export_age_hours:
+    age_hours = (now - made_at).total_seconds() / 3600
+    if age_hours > settings.max_export_age_hours:
         msg = (
-            f"The export was made {age:.0f} hours ago, more than max_export_age_hours ({settings.max_export_age_hours}): Nosto "
-            "has perhaps stopped making it, and its segments are out of date. Nothing was emitted. Check the Segment Export in "
-            "Nosto's admin, or raise the setting."
+            f"The export was made {age_hours:.0f} hours ago, more than max_export_age_hours ({settings.max_export_age_hours}): Nosto "
+            "may have stopped making it, and its segments are out of date. Nothing was emitted. Check the Segment Export in Nosto's "
+            "admin, or raise the setting."
         )
         raise GuardError(msg)
 
 
-def require_sane(settings: Settings, parsed: Parsed) -> None:
-    """Refuse an export that is empty, or has too many malformed lines.
+def require_plausible_content(settings: Settings, parsed: ParsedExport) -> None:
+    """Reject an export that is empty, or that has too many malformed lines.
 
     Raises:
-        GuardError: it is so.
+        GuardError: the content is not plausible.
     """
     if parsed.invalid > settings.max_invalid_lines:
         msg = (
-            f"{parsed.invalid} of {parsed.lines} lines of the export are malformed (no JSON object, no address, or no list of "
-            f"names), more than max_invalid_lines ({settings.max_invalid_lines}). Nothing was emitted. Look at the file, and raise "
-            "the setting if these contacts may be left out."
+            f"{parsed.invalid} of {parsed.lines} lines of the export are malformed (not a JSON object, no address, or no list of "
+            f"names), more than max_invalid_lines ({settings.max_invalid_lines}). Nothing was emitted. Inspect the file, and raise the "
+            "setting if these contacts may be skipped."
         )
         raise GuardError(msg)
     if parsed.contacts == 0 and not settings.allow_empty_export:
         msg = (
-            "The export holds no contact at all: read literally, everybody has left every segment. Nothing was emitted. Check the "
+            "The export contains no contacts, which would remove every contact from every segment. Nothing was emitted. Check the "
             "Segment Export in Nosto's admin (staging accounts have empty ones), or set allow_empty_export."
         )
         raise GuardError(msg)
 
 
-def require_choice(selection: Selection, contacts: int, counts: Mapping[str, int], names: Collection[str]) -> None:
-    """Refuse a selection that chooses no segment: every contact would be emitted as being in none.
+def require_chosen_segment(selection: Selection, contacts: int, counts: Mapping[str, int], known_names: Collection[str]) -> None:
+    """Reject a selection that chooses no segment: every contact would be emitted without segments.
 
-    A chosen segment may well be empty for a day, so the names of earlier snapshots and of Nosto's catalogue count too.
+    A chosen segment may be empty for a day, so the names in earlier snapshots and in Nosto's catalogue count as well.
 
     Args:
-        selection: which segments are synchronised.
-        contacts: contacts of the export.
-        counts: contacts of every segment that the export names.
-        names: every segment known to exist.
+        selection: the chosen segments.
+        contacts: number of contacts in the export.
+        counts: segment name -> number of contacts, for every segment in the export.
+        known_names: every segment known to exist.
 
     Raises:
-        GuardError: it chooses none.
+        GuardError: no segment is chosen.
     """
-    # an export that names no segment agrees with the wish for all of them
-    if contacts == 0 or selection.chosen(names) or (not counts and "*" in selection.include):
+    # "all segments" is a valid choice even if the export contains none
+    if contacts == 0 or selection.chosen(known_names) or (not counts and "*" in selection.include):
         return
-    if names:
-        known = enumerated([repr(name[:MAX_SHOWN_LENGTH]) for name in sorted(names)], MAX_LISTED_NAMES)
+    if known_names:
+        known = enumerated([repr(name[:MAX_SHOWN_CHARACTERS]) for name in sorted(known_names)], MAX_LISTED_SEGMENTS)
         problem = f"segments and exclude_segments choose none of Nosto's segments, which are: {known}"
     else:
-        problem = "segments chooses certain segments, but the export names none at all"
+        problem = "segments chooses specific segments, but the export contains none at all"
     msg = (
-        f"{problem}. Emitted like this, every contact would be in no segment, so nothing was emitted. Correct segments; its patterns "
-        "are case-sensitive. If the right segment is only empty today, set api_token, so that Nosto's catalogue can tell."
+        f"{problem}. Every contact would be emitted without segments, so nothing was emitted. Correct segments; its patterns are "
+        "case-sensitive. If the right segment is only empty today, set api_token, so that Nosto's catalogue shows that it exists."
     )
     raise GuardError(msg)
 
 
-def require_size(settings: Settings, parsed: Parsed, base: Manifest, renamed: Mapping[str, str], today: datetime.date) -> None:
-    """Refuse an export that is much smaller than the bookmark's, as a whole or in one chosen segment.
+def require_size(
+    settings: Settings, parsed: ParsedExport, base: Manifest, renamed: Mapping[str, str], today: datetime.date
+) -> None:
+    """Reject an export that is much smaller than the bookmark's, as a whole or in one chosen segment.
 
     Args:
         settings: the settings.
         parsed: the new export.
         base: the snapshot that the bookmark names.
-        renamed: old name -> new name of segments known to be renamed.
+        renamed: old name -> new name of renamed segments.
         today: the date in UTC.
 
     Raises:
-        GuardError: it shrank by more than `max_shrink_percent`.
+        GuardError: the export shrank by more than `max_shrink_percent`.
     """
-    if settings.shrink_released_on == today:
+    if settings.shrink_override_date == today:
         return
-    shrunken = []
+    selection = settings.selection
+    shrinkages = []
     if _shrank(base.contacts, parsed.contacts, settings.max_shrink_percent):
-        shrunken.append(f"contacts {base.contacts} -> {parsed.contacts}")
+        shrinkages.append(f"contacts {base.contacts} -> {parsed.contacts}")
     for name, before in sorted(base.counts.items()):
-        now_called = renamed.get(name, name)
-        was_chosen = settings.selection.chooses(name)
-        after = parsed.counts.get(now_called, 0) if settings.selection.chooses(now_called) else 0
-        if was_chosen and _shrank(before, after, settings.max_shrink_percent):
-            shrunken.append(f"segment {name!r} {before} -> {after}")
-    if shrunken:
-        more = f" and {len(shrunken) - 5} more" if len(shrunken) > 5 else ""  # noqa: PLR2004 - enough to see what it is
+        new_name = renamed.get(name, name)
+        after = parsed.counts.get(new_name, 0) if selection.chooses(new_name) else 0
+        if selection.chooses(name) and _shrank(before, after, settings.max_shrink_percent):
+            shrinkages.append(f"segment {name!r} {before} -> {after}")
+    if shrinkages:
+        hidden = len(shrinkages) - MAX_LISTED_SHRINKAGES
+        more = f" and {hidden} more" if hidden > 0 else ""
         msg = (
-            f"The export shrank by more than max_shrink_percent ({settings.max_shrink_percent}): {'; '.join(shrunken[:5])}{more}. "
-            "Nothing was emitted, because this looks like a broken export or a renamed segment. If it is meant, set "
-            f"shrink_released_on to {today.isoformat()} for today's run."
+            f"The export shrank by more than max_shrink_percent ({settings.max_shrink_percent}): "
+            f"{'; '.join(shrinkages[:MAX_LISTED_SHRINKAGES])}{more}. Nothing was emitted, because this looks like a broken export or a "
+            f"renamed segment. If it is intended, set shrink_override_date to {today.isoformat()} for today's run."
         )
         raise GuardError(msg)
 
 
 def require_newer(exported_at: datetime.datetime, newest: Manifest) -> None:
-    """Refuse an export that is older than what was already emitted.
+    """Reject an export that is older than the newest snapshot.
 
     Raises:
-        GuardError: it would be applied backwards.
+        GuardError: the export would undo newer changes.
     """
     if exported_at < newest.exported_at:
         msg = (
             f"The export was made at {exported_at.isoformat()}, before the one that was emitted last "
-            f"({newest.exported_at.isoformat()}): applied now, it would turn segments back. Nothing was emitted. Check export_url; "
-            "to apply it all the same, run with --full-refresh and an empty snapshot folder."
+            f"({newest.exported_at.isoformat()}): it would undo newer changes. Nothing was emitted. Check export_url; to emit it "
+            "anyway, run with --full-refresh and an empty snapshot folder."
         )
         raise GuardError(msg)
 
 
-def _shrank(before: int, after: int, most: int) -> bool:
-    return most < 100 and before >= SMALLEST_JUDGED and (before - after) * 100 > before * most  # noqa: PLR2004 - per cent
+def _shrank(before: int, after: int, max_percent: int) -> bool:
+    return max_percent < ALL_PERCENT and before >= MIN_COMPARED_CONTACTS and (before - after) * ALL_PERCENT > before * max_percent

@@ -1,134 +1,120 @@
-"""The settings as one typed value, checked against each other."""
+"""The settings as one typed value, with checks that span several settings."""
 
 from __future__ import annotations
 
-import datetime
+import datetime  # noqa: TC003 - msgspec reads the annotations
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from tap_nosto_segments.addresses import is_http, require_secure
+import msgspec
+
 from tap_nosto_segments.config import CONFIG
 from tap_nosto_segments.errors import SettingsError
+from tap_nosto_segments.nosto.urls import is_http, require_secure
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-# an explicit null means the default, too; the SDK fills in missing ones only
+# the SDK applies defaults to missing settings, but not to those that are null
 DEFAULTS = {name: schema["default"] for name, schema in CONFIG.to_dict()["properties"].items() if "default" in schema}
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which segments are synchronised: shell-style patterns, case-sensitive."""
+    """The chosen segments: shell-style patterns, case-sensitive."""
 
     include: tuple[str, ...]
     exclude: tuple[str, ...]
 
     def chooses(self, name: str) -> bool:
-        """Say whether a segment of this name is synchronised."""
+        """Return whether a segment of this name is chosen."""
         return any(fnmatchcase(name, pattern) for pattern in self.include) and not any(
             fnmatchcase(name, pattern) for pattern in self.exclude
         )
 
     def chosen(self, names: Iterable[str]) -> list[str]:
-        """Return those of the names that are synchronised, sorted."""
+        """Return the chosen ones of these names, sorted."""
         return sorted(name for name in names if self.chooses(name))
 
-    def unmatched(self, names: Collection[str]) -> list[str]:
-        """Return the patterns of `include` that match none of the names."""
+    def unmatched_patterns(self, names: Collection[str]) -> list[str]:
+        """Return the patterns of `include` that match none of these names."""
         return [pattern for pattern in self.include if not any(fnmatchcase(name, pattern) for name in names)]
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The settings, checked. Percentages are whole numbers, ages hours, time-outs seconds."""
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings. Percentages are whole numbers, ages are in hours, timeouts in seconds."""
 
     export_url: str
-    export_token: str | None
+    export_token: str | None = None
     export_auth: str
-    export_auth_name: str | None
-    export_link_pointer: str | None
-    segment_identifier: str | None
-    selection: Selection
-    api_token: str | None
+    export_auth_name: str | None = None
+    export_link_pointer: str | None = None
+    segment_identifier: str | None = None
+    segments: tuple[str, ...]
+    exclude_segments: tuple[str, ...]
+    api_token: str | None = None
     graphql_url: str
     snapshot_uri: str
     max_shrink_percent: int
-    shrink_released_on: datetime.date | None
+    shrink_override_date: datetime.date | None = None
     max_invalid_lines: int
     allow_empty_export: bool
     max_export_age_hours: int
     request_timeout: int
 
+    @property
+    def selection(self) -> Selection:
+        """The chosen segments."""
+        return Selection(self.segments, self.exclude_segments)
+
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Settings:
-        """Read the settings from a configuration that follows `CONFIG`.
+    def from_config(cls, config: Mapping[str, Any]) -> Settings:
+        """Return the settings of a configuration that follows `CONFIG`.
 
         Raises:
-            SettingsError: where single values are right, but do not go together.
+            SettingsError: a setting is invalid, or two settings contradict each other.
         """
-        config = {**DEFAULTS, **{name: value for name, value in config.items() if value is not None}}
-        auth = config["export_auth"]
-        url = config["export_url"]
-        if is_http(url):
-            require_secure(url, "export_url")
-            if auth != "none" and not config.get("export_token"):
-                msg = (
-                    "export_token is not set: without the integration token Nosto does not hand out the export. Set it, or set "
-                    "export_auth to none."
-                )
-                raise SettingsError(msg)
-            if auth in {"header", "query"} and not config.get("export_auth_name"):
-                msg = f"export_auth is {auth}, but export_auth_name is not set: set the name that carries the token."
-                raise SettingsError(msg)
-            _require_sendable(config)
-        if config.get("api_token"):
-            require_secure(config["graphql_url"], "graphql_url")
-        return cls(
-            export_url=url,
-            export_token=config.get("export_token"),
-            export_auth=auth,
-            export_auth_name=config.get("export_auth_name"),
-            export_link_pointer=config.get("export_link_pointer"),
-            segment_identifier=config.get("segment_identifier"),
-            selection=Selection(tuple(config["segments"]), tuple(config["exclude_segments"])),
-            api_token=config.get("api_token"),
-            graphql_url=config["graphql_url"],
-            snapshot_uri=config["snapshot_uri"],
-            max_shrink_percent=config["max_shrink_percent"],
-            shrink_released_on=_date(config.get("shrink_released_on")),
-            max_invalid_lines=config["max_invalid_lines"],
-            allow_empty_export=config["allow_empty_export"],
-            max_export_age_hours=config["max_export_age_hours"],
-            request_timeout=config["request_timeout"],
+        values = {**DEFAULTS, **{name: value for name, value in config.items() if value is not None}}
+        try:
+            # not strict: JSON Schema accepts 5.0 as an integer, too
+            settings = msgspec.convert(values, cls, strict=False)
+        except msgspec.ValidationError:
+            # JSON Schema has checked everything except whether the date exists
+            msg = f"shrink_override_date is {values.get('shrink_override_date')!r}, which is not a date: write it as YYYY-MM-DD."
+            raise SettingsError(msg) from None
+        if is_http(settings.export_url):
+            _require_usable_token(settings)
+        if settings.api_token:
+            require_secure(settings.graphql_url, "graphql_url")
+        return settings
+
+
+def _require_usable_token(settings: Settings) -> None:
+    """Reject a token that is missing, or that HTTP cannot carry as configured."""
+    require_secure(settings.export_url, "export_url")
+    token, auth, name = settings.export_token or "", settings.export_auth, settings.export_auth_name
+    if auth != "none" and not token:
+        msg = (
+            "export_token is not set: Nosto does not deliver the export without the integration token. Set it, or set export_auth to "
+            "none."
         )
-
-
-def _require_sendable(config: Mapping[str, Any]) -> None:
-    """Refuse a token, or a name of a header, that HTTP cannot carry."""
-    token = config.get("export_token") or ""
+        raise SettingsError(msg)
+    if auth in {"header", "query"} and not name:
+        msg = (
+            f"export_auth_name is not set, but export_auth is {auth}: set the name of the header or query parameter for the token."
+        )
+        raise SettingsError(msg)
     if not (token.isascii() and token.isprintable()):
         msg = (
-            "export_token holds a line break or another character that no token has, so nothing was sent. Copy it again from Nosto's "
-            "admin."
+            "export_token contains a line break or another character that is not allowed in a token, so nothing was sent. Copy it "
+            "again from Nosto's admin."
         )
         raise SettingsError(msg)
-    if config["export_auth"] == "header" and not HEADER_NAME.fullmatch(config["export_auth_name"]):
+    if auth == "header" and not HEADER_NAME.fullmatch(name or ""):
         msg = (
-            f"export_auth_name is {config['export_auth_name']!r}, which cannot be the name of a header, so nothing was sent. Letters, "
-            "digits and hyphens make up such a name."
+            f"export_auth_name is {name!r}, which is not a valid header name, so nothing was sent. Use letters, digits and hyphens."
         )
         raise SettingsError(msg)
-
-
-def _date(value: str | None) -> datetime.date | None:
-    if value is None:
-        return None
-    try:
-        return datetime.date.fromisoformat(value)
-    except ValueError:
-        msg = f"shrink_released_on is {value!r}, which is no date: write it as YYYY-MM-DD."
-        raise SettingsError(msg) from None

@@ -16,10 +16,10 @@ from typing_extensions import override
 
 from tap_nosto_segments.config import CONFIG
 from tap_nosto_segments.errors import SettingsError
-from tap_nosto_segments.extraction import Extraction
-from tap_nosto_segments.failures import reported, use_utf8
-from tap_nosto_segments.inputs import read_catalog, read_state, readable, require_mapped_streams
-from tap_nosto_segments.nosto import Nosto
+from tap_nosto_segments.extraction import Extraction, Extractor
+from tap_nosto_segments.failures import exit_on_failure, write_utf8
+from tap_nosto_segments.inputs import explain_file_errors, read_catalog, read_state, require_mapped_streams
+from tap_nosto_segments.nosto.client import NostoClient
 from tap_nosto_segments.settings import Settings
 from tap_nosto_segments.streams import STREAMS, ExportStream
 
@@ -35,7 +35,7 @@ REPLICATION_KEYS: dict[str, str | None] = {vars(stream)["name"]: vars(stream).ge
 
 
 class TapNostoSegments(Tap):
-    """Reads Nosto's Segment Export: which contact is in which segment, and what changed since the last run."""
+    """Extracts the segments of each contact, and what changed since the last run, from Nosto's Segment Export."""
 
     name = "tap-nosto-segments"
     config_jsonschema: ClassVar[dict[str, Any]] = CONFIG.to_dict()
@@ -52,53 +52,58 @@ class TapNostoSegments(Tap):
 
     @staticmethod
     def sleep(seconds: float) -> None:
-        """Wait between two tries. Injectable."""
+        """Pause between two attempts. Injectable."""
         time.sleep(seconds)
 
     @staticmethod
     def now() -> datetime.datetime:
-        """Return the time in UTC. Injectable clock."""
+        """Return the current time in UTC. Injectable clock."""
         return datetime.datetime.now(datetime.UTC)
 
     @override
     def discover_streams(self) -> Sequence[Stream]:
-        return [stream(self) for stream in STREAMS]
+        return [stream(self, lambda: self.extraction) for stream in STREAMS]
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings, checked.
+        """The validated settings.
 
         Raises:
-            SettingsError: they contradict each other.
+            SettingsError: a setting is invalid, or two settings contradict each other.
         """
-        return Settings.of(self.config)
+        return Settings.from_config(self.config)
 
     @cached_property
     def extraction(self) -> Extraction:
-        """The run's export. Fetches it when it is first asked for."""
-        bookmarks = [stream.bookmark for stream in self._selected() if stream.replication_method == "INCREMENTAL"]
-        return Extraction(self.settings, bookmarks, Nosto(self.settings.request_timeout, self.sleep), self.now)
-
-    def prepare(self) -> None:
-        """Do everything that can fail before the first message is written: fetch, check, store, compare.
+        """The extraction that all streams share. The export is fetched on first use.
 
         Raises:
-            TapError: the run cannot go on; nothing was written.
+            TapError: the run cannot continue; nothing was emitted.
+        """
+        bookmarks = [stream.bookmark for stream in self._selected_streams() if stream.replication_method == "INCREMENTAL"]
+        client = NostoClient(self.settings.request_timeout, self.sleep)
+        return Extractor(self.settings, client, self.now).extract(bookmarks)
+
+    def prepare_streams(self) -> None:
+        """Fetch, check, store and compare the export, so that errors occur before the first message.
+
+        Raises:
+            TapError: the run cannot continue; nothing was emitted.
         """
         require_mapped_streams(self.config.get("stream_maps") or {}, list(self.streams))
-        selected = self._selected()
+        selected = self._selected_streams()
         if not selected:
-            msg = "The catalog (--catalog) selects no stream, so there is nothing to do. Select contact_segments in it, or leave it out."
+            msg = "The catalog (--catalog) selects no stream, so there is nothing to do. Select contact_segments in it, or omit --catalog."
             raise SettingsError(msg)
         for stream in selected:
-            stream.prepare()
+            stream.prepare_changes()
 
-    def _selected(self) -> list[ExportStream]:
+    def _selected_streams(self) -> list[ExportStream]:
         return [stream for stream in self.streams.values() if isinstance(stream, ExportStream) and stream.selected]
 
     @classmethod
     @override
-    def invoke(  # type: ignore[override]  # as the SDK's own
+    def invoke(  # type: ignore[override]  # the SDK's own override has the same mismatch
         cls,
         *,
         about: bool = False,
@@ -110,8 +115,8 @@ class TapNostoSegments(Tap):
         if about:
             super().invoke(about=True, about_format=about_format)
         os.umask(0o077)
-        use_utf8()
-        with reported(cls.logger, SECRETS):
+        write_utf8()
+        with exit_on_failure(cls.logger, SECRETS):
             cls.print_version(print_fn=cls.logger.info)
             tap = cls(
                 config=config.config if config else {},
@@ -119,20 +124,20 @@ class TapNostoSegments(Tap):
                 catalog=None if catalog is None else read_catalog(catalog, REPLICATION_KEYS),
                 parse_env_config=config is not None and config.parse_env,
             )
-            # the SDK writes the starting STATE and each SCHEMA before it asks for records
-            tap.prepare()
+            # first, because the SDK writes the starting STATE and each SCHEMA before it requests records
+            tap.prepare_streams()
             tap.sync_all()
 
     @classmethod
     @override
     def cb_config(cls, ctx: Any, param: Any, value: tuple[str, ...]) -> _ConfigInput:
-        with reported(cls.logger):
+        with exit_on_failure(cls.logger):
             merged = super().cb_config(ctx, param, ())
             for path in value:
-                with readable(f"config file {path}", "--config", "Correct its path or its content."):
-                    one = super().cb_config(ctx, param, (path,))
-                merged.config |= one.config
-                merged.parse_env |= one.parse_env
+                with explain_file_errors(f"config file {path}", "--config", "Correct its path or its content."):
+                    added = super().cb_config(ctx, param, (path,))
+                merged.config |= added.config
+                merged.parse_env |= added.parse_env
             return merged
 
     @classmethod
@@ -140,8 +145,8 @@ class TapNostoSegments(Tap):
     def cb_test(cls, ctx: Any, param: Any, value: str) -> None:
         if value == CliTestOptionValue.Disabled.value:
             return
-        use_utf8()
-        with reported(cls.logger, SECRETS):
+        write_utf8()
+        with exit_on_failure(cls.logger, SECRETS):
             config = ctx.params["config"]
             tap = cls(config=config.config, parse_env_config=config.parse_env)
             if value == CliTestOptionValue.Schema.value:
@@ -149,11 +154,11 @@ class TapNostoSegments(Tap):
             else:
                 for stream in tap.streams.values():
                     stream.selected = True
-                tap.prepare()
+                tap.prepare_streams()
                 tap.run_connection_test()
         ctx.exit()
 
     @override
     def _handle_termination(self, signum: int, frame: FrameType | None) -> NoReturn:
-        # no STATE for what was only half emitted, and no success where there was none
+        # the SDK would emit a STATE for half an export, and exit with 0
         raise SystemExit(128 + signal.Signals(signum))

@@ -12,7 +12,7 @@ from email_validator import EmailNotValidError, validate_email
 _PLAIN = re.compile(
     r"[a-z0-9_'+-]{1,30}(?:\.[a-z0-9_'+-]{1,30})?@(?:[a-z0-9][a-z0-9-]{0,20}[a-z0-9]\.){1,4}(?:com|org|net|de|co\.uk|fi|fr|se)"
 )
-LONGEST = 256
+MAX_CHARACTERS = 256
 
 
 def normalise(address: str) -> str:
@@ -30,7 +30,7 @@ def is_address(address: str) -> bool:
 
 @lru_cache(maxsize=10_000)
 def _is_unusual_address(address: str) -> bool:
-    if len(address) > LONGEST:
+    if len(address) > MAX_CHARACTERS:
         return False
     try:
         validate_email(address, check_deliverability=False)

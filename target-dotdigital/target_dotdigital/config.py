@@ -174,17 +174,17 @@ CONFIG = th.PropertiesList(
         "max_change_percent",
     ),
     th.Property(
-        "brakes_released_on",
+        "brake_override_date",
         th.StringType(nullable=False, pattern=DATE),
         title="Day without brakes",
         description="Date (UTC, YYYY-MM-DD) on which the brakes do not stop the run.",
     ),
     _percent(
-        "Most refused contacts",
+        "Most rejected contacts",
         5,
-        "Fail if the contacts that are refused for the first time are more than this share of those that the account should hold, once at "
-        "least 10 are. Refused contacts never stop the next run.",
-        "max_refused_percent",
+        "Fail if the contacts that are rejected for the first time are more than this share of those that the account should hold, once at "
+        "least 10 are. Rejected contacts never stop the next run.",
+        "max_rejected_percent",
     ),
     th.Property(
         "max_contacts_per_run",
@@ -241,7 +241,7 @@ CONFIG = th.PropertiesList(
         TEXT,
         default=".target-dotdigital/reports",
         title="Report folder",
-        description="Where report.json, report.html and the file of refused contacts are written.",
+        description="Where report.json, report.html and the file of rejected contacts are written.",
     ),
     th.Property(
         "load_method",

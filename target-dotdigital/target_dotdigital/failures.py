@@ -22,8 +22,9 @@ from singer_sdk.singerlib.exceptions import InvalidInputLine
 
 from target_dotdigital.config import CONFIG
 from target_dotdigital.errors import NoInputError, SettingsError, TargetError
-from target_dotdigital.ledger import ledger_error
-from target_dotdigital.report import Outcome, Report, ReportFolder
+from target_dotdigital.ledger.database import ledger_error
+from target_dotdigital.reporting.folder import ReportFolder
+from target_dotdigital.reporting.report import Outcome, Report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
-class Lane:
+class FastPath:
     """The quick way for the records of one stream whose address and segments are all that counts.
 
     Args:
         stream: its name.
         email: property that holds the address.
         segments: property that holds the names.
-        take: takes stream, address, names and whether the contact vanished.
+        take: takes stream, address, names and whether the contact removed.
     """
 
     def __init__(self, stream: str, email: str, segments: str, take: Callable[[str, str, list[str] | str, bool], None]) -> None:
@@ -82,7 +82,7 @@ class Reader(GenericSingerReader[str]):
     def __init__(self) -> None:
         """Start without quick ways."""
         super().__init__()
-        self.lanes: dict[str, Lane] = {}
+        self.lanes: dict[str, FastPath] = {}
         self.line = 0
         self.empty_record: Callable[[str], None] = lambda _stream: None
         self.versioned_record: Callable[[str], None] = lambda _stream: None
@@ -94,7 +94,7 @@ class Reader(GenericSingerReader[str]):
         source = file_input or self.default_input
         lines: Any = getattr(source, "buffer", source)
         quick = 0
-        lane: Lane | None = None
+        lane: FastPath | None = None
         for number, line in enumerate(lines, 1):
             # the lane of the last record first: streams come one after another
             if lane is not None and lane.try_line(line):

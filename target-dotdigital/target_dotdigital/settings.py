@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 from target_dotdigital.config import CONFIG
 from target_dotdigital.errors import SettingsError
-from target_dotdigital.labels import LabelSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,10 +25,41 @@ RESERVED_FIELDS = frozenset(
         *("firstname", "lastname", "fullname", "gender", "postcode", "lastsubscribed"),
     },
 )
+MAX_FIELDS = 9
 FIELD_NAME = re.compile(r"[A-Za-z0-9_-]{1,20}")
 
 # an explicit null means the default, too; the SDK fills in missing ones only
 DEFAULTS = {name: schema["default"] for name, schema in CONFIG.to_dict()["properties"].items() if "default" in schema}
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSettings:
+    """How names become values.
+
+    Args:
+        field: the data field.
+        delimiter: between two names.
+        enclosed: the delimiter at both ends too.
+        length: most characters of a value.
+        overflow: drop, spill or fail.
+        priority: names that are kept first.
+        labels: pairs of name and what is written in its place.
+    """
+
+    field: str
+    delimiter: str = ";"
+    enclosed: bool = False
+    length: int = 1000
+    overflow: str = "drop"
+    priority: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Every data field that may be written: the field, and with `spill` those that follow it."""
+        if self.overflow != "spill":
+            return (self.field,)
+        return (self.field, *(f"{self.field}_{number}" for number in range(2, MAX_FIELDS + 1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +83,8 @@ class Settings:
     synced_at_field: str | None
     max_clear_percent: int
     max_change_percent: int
-    brakes_released_on: datetime.date | None
-    max_refused_percent: int
+    brake_override_date: datetime.date | None
+    max_rejected_percent: int
     max_contacts_per_run: int
     contacts_per_import: int
     max_active_imports: int
@@ -98,11 +128,11 @@ class Settings:
             labels=labels,
             poll_interval=config["poll_interval_ms"] / 1000,
             exclude_emails=tuple(pattern.strip().lower() for pattern in config["exclude_emails"]),
-            brakes_released_on=_date(config.get("brakes_released_on")),
+            brake_override_date=_date(config.get("brake_override_date")),
             **{  # type: ignore[arg-type]  # the schema has checked the types
                 name: config.get(name)
                 for name in cls.__dataclass_fields__
-                if name not in {"labels", "poll_interval", "exclude_emails", "brakes_released_on"}
+                if name not in {"labels", "poll_interval", "exclude_emails", "brake_override_date"}
             },
         )
 
@@ -151,5 +181,5 @@ def _date(value: str | None) -> datetime.date | None:
     try:
         return datetime.date.fromisoformat(value)
     except ValueError:
-        msg = f"brakes_released_on is {value!r}, which is no date: write it as YYYY-MM-DD."
+        msg = f"brake_override_date is {value!r}, which is no date: write it as YYYY-MM-DD."
         raise SettingsError(msg) from None

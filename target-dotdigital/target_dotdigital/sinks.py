@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from singer_sdk import BatchSink
 from singer_sdk.helpers.conform import DatetimeErrorTreatmentEnum
@@ -15,9 +15,24 @@ if TYPE_CHECKING:
 
     from singer_sdk import Target
 
-    from target_dotdigital.target import TargetDotdigital
+    from target_dotdigital.settings import Settings
+    from target_dotdigital.sync.run import SyncRun
 
 SHOWN = 20
+
+
+class ContactTarget(Protocol):
+    """What a sink needs of its target."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, checked."""
+        ...
+
+    @property
+    def session(self) -> SyncRun:
+        """The run, opened by the first stream."""
+        ...
 
 
 class ContactSink(BatchSink):
@@ -29,7 +44,7 @@ class ContactSink(BatchSink):
         Raises:
             StreamError: it lacks the address or the segments.
         """
-        self._target = cast("TargetDotdigital", target)
+        self._target = cast("ContactTarget", target)
         settings = self._target.settings
         self._email, self._segments = settings.email_property, settings.segments_property
         there = sorted(name for name in schema["properties"] if not name.startswith("_sdc_"))
@@ -46,7 +61,7 @@ class ContactSink(BatchSink):
 
     @property
     def include_sdc_metadata_properties(self) -> bool:
-        """Keep `_sdc_deleted_at`, which the SDK would take off the record: it says that the contact vanished."""
+        """Keep `_sdc_deleted_at`, which the SDK would take off the record: it says that the contact removed."""
         return True
 
     @property

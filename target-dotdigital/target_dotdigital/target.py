@@ -14,16 +14,17 @@ from singer_sdk.mapper import SameRecordTransform
 from singer_sdk.plugin_base import _ConfigInput
 from typing_extensions import override
 
-from target_dotdigital.commands import COMMANDS, options
+from target_dotdigital.clock import Clock
+from target_dotdigital.commands.registry import COMMANDS, options
 from target_dotdigital.config import CONFIG
 from target_dotdigital.errors import NoInputError, ReportError, StreamError
 from target_dotdigital.failures import drain, explain, report_failure, stdin_of, use_utf8
-from target_dotdigital.reader import Lane, Reader
-from target_dotdigital.report import Report, ReportFolder
-from target_dotdigital.retry import Clock
-from target_dotdigital.session import Session, States
+from target_dotdigital.reader import FastPath, Reader
+from target_dotdigital.reporting.folder import ReportFolder
+from target_dotdigital.reporting.report import Report
 from target_dotdigital.settings import Settings
 from target_dotdigital.sinks import ContactSink
+from target_dotdigital.sync.run import States, SyncRun
 
 # exit codes above this one say which signal ended the process
 SIGNALLED = 128
@@ -69,9 +70,9 @@ class TargetDotdigital(Target):
         return Report(started_at=self.clock().now())
 
     @cached_property
-    def session(self) -> Session:
+    def session(self) -> SyncRun:
         """The run, opened by the first stream: logs in, reads the account, opens the ledger."""
-        session = Session(self.settings, self.clock(), self.report, ReportFolder(self.settings.report_dir))
+        session = SyncRun(self.settings, self.clock(), self.report, ReportFolder(self.settings.report_dir))
         self._reader.empty_record = lambda stream: session.collector.add(stream, None, None, deleted=False)
         self._reader.versioned_record = self._expect_version
         return session
@@ -105,7 +106,7 @@ class TargetDotdigital(Target):
         settings = self.settings
         if [type(one) for one in maps] == [SameRecordTransform] and set(sink.key_properties or ()) <= {settings.email_property}:
             take = self.session.collector.take
-            lanes[stream_name] = Lane(stream_name, settings.email_property, settings.segments_property, take)
+            lanes[stream_name] = FastPath(stream_name, settings.email_property, settings.segments_property, take)
 
     def _close_lane(self, stream_name: str) -> None:
         lane = self._reader.lanes.pop(stream_name, None)
@@ -151,7 +152,7 @@ class TargetDotdigital(Target):
 
     @override
     def _write_state_message(self, state: dict[str, Any]) -> None:
-        # The barrier: STATE stands for rows that dotdigital has confirmed, or refused by name.
+        # The barrier: STATE stands for rows that dotdigital has confirmed, or rejected by name.
         if self.session.acknowledged:
             super()._write_state_message(state)
 

@@ -118,7 +118,7 @@ def target_settings(sandbox: Sandbox, folder: Path, **more: object) -> dict[str,
         **more,
     }
     asked = config(folder / "asked.json", settings)
-    schema = {"properties": {"email": {}, "segments": {}}}
+    schema: dict[str, object] = {"properties": {"email": {}, "segments": {}}}
     line = json.dumps({"type": "SCHEMA", "stream": "contact_segments", "schema": schema, "key_properties": ["email"]}) + "\n"
     subprocess.run([BIN / "target-dotdigital", "--config", asked], input=line.encode(), capture_output=True, check=False)
     return {**settings, "activation_code": json.loads((folder / "reports" / "report.json").read_text())["activation_code"]}

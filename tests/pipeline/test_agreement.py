@@ -13,7 +13,7 @@ from nosto_dotdigital_sandbox.faults import answer
 from support.oracle import FIELD, expected, folded
 from support.running import Outcome, Pipeline, run_target, singer
 from support.wire import contacts_sent
-from target_dotdigital.bookmarks import digest_of, normal_form
+from target_dotdigital.ledger.bookmarks import digest_of, normal_form
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -312,7 +312,7 @@ def test_restore_sends_only_what_it_puts_back_and_claims_no_more(pipeline: Pipel
     assert run_target(pipeline.target, "", pipeline.time, restore=True, run=run).code == 0
     assert len(contacts_sent(pipeline.sandbox)) == 2, "those that wait are not part of what is put back"
     with sqlite3.connect(pipeline.folder / "ledger.db") as ledger:
-        rows = ledger.execute("SELECT email FROM dotdigital_contacts WHERE listed").fetchall()
+        rows = ledger.execute("SELECT email FROM dotdigital_contacts WHERE in_address_book").fetchall()
     assert rows == [(person(1),)], "what a row confirms is what it said"
     pipeline.state = None
     assert pipeline.run().code == 0
@@ -470,7 +470,7 @@ def test_a_quiet_hour_of_an_sdk_tap_is_healthy(pipeline: Pipeline) -> None:
 
 def test_a_full_table_tap_of_the_sdk_is_healthy_every_day(pipeline: Pipeline) -> None:
     """Its state has no bookmark, and is only said once."""
-    empty = {"bookmarks": {"people": {}}}
+    empty: dict[str, Any] = {"bookmarks": {"people": {}}}
     assert pipeline.load(sdk_input(None, [ANN], empty)).code == 0
     for names in (["B"], ["C"]):
         assert pipeline.load(sdk_input(empty, [ANN | {"segments": names}], None)).code == 0
@@ -569,7 +569,7 @@ def test_bookmarks_are_equal_in_any_order() -> None:
 
 
 def test_each_write_of_a_day_is_known_before_its_state_goes_out(days: Days) -> None:
-    """Killed between delivery and STATE: the older bookmark is known, and what was delivered is repeated."""
+    """Killed between delivery and STATE: the older bookmark is known, and what was delivered is resent."""
     older = days.pipeline.state
     assert days.run({person(1): ["C"]}, leave=(0,)).code == 0
     days.pipeline.state = older

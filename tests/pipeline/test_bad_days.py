@@ -36,7 +36,7 @@ LARGE = singer(people(20_000, ["a segment with a name of some length"]))
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"api_password": "wrong"}, "dotdigital refused the API user"),
+        ({"api_password": "wrong"}, "dotdigital rejected the API user"),
         ({"data_feild": "X"}, "The settings are wrong, so nothing was done: "),
         ({"address_book": "Test"}, "keeps for itself"),
         ({"email_property": "mail"}, "The stream 'people' has no property 'mail'"),
@@ -70,7 +70,7 @@ def test_a_target_that_stops_early_reads_its_input_to_the_end_and_says_why_last(
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
-        ("TARGET_DOTDIGITAL_API_PASSWORD", "wrong", "dotdigital refused the API user"),
+        ("TARGET_DOTDIGITAL_API_PASSWORD", "wrong", "dotdigital rejected the API user"),
         ("TARGET_DOTDIGITAL_CONTACTS_PER_IMPORT", "0", "less than the minimum"),
         ("TAP_NOSTO_SEGMENTS_EXPORT_TOKEN", "wrong", "Nosto refused the export token"),
     ],
@@ -98,7 +98,7 @@ def test_meltano_shows_the_cause_and_no_traceback(sandbox: Sandbox, tmp_path: Pa
 @pytest.mark.parametrize(
     ("change", "text", "words"),
     [
-        ({"api_password": "wrong"}, singer([]), "refused the API user"),
+        ({"api_password": "wrong"}, singer([]), "rejected the API user"),
         ({"address_book": "Test"}, singer([]), "keeps for itself"),
         ({"overflow": "cut"}, singer([]), "The settings are wrong"),
         ({"api_password": 12345}, singer([]), "api_password is not a text"),
@@ -185,7 +185,7 @@ def test_a_few_rejections_do_not_block_the_next_days(pipeline: Pipeline, sandbox
     pipeline.time.seconds += 8 * 24 * 3600
     assert pipeline.load(singer([])).code == 0
     assert len(labels(sandbox)) == 3_011
-    assert pipeline.report["still_refused"] == 0
+    assert pipeline.report["still_rejected"] == 0
 
 
 def test_a_day_with_many_new_rejections_fails_once_and_names_the_codes(pipeline: Pipeline, sandbox: Sandbox) -> None:
@@ -193,12 +193,12 @@ def test_a_day_with_many_new_rejections_fails_once_and_names_the_codes(pipeline:
     outcome = pipeline.load(singer(people(300)))
     assert outcome.code == 1
     assert (
-        "24 of 300 contacts were newly refused, more than max_refused_percent (5): invalidDomain 14, tooBusy 10."
+        "24 of 300 contacts were newly rejected, more than max_rejected_percent (5): invalidDomain 14, tooBusy 10."
         in outcome.errors[-1]
     )
     assert pipeline.load(singer(people(300))).code == 0
-    assert pipeline.report["new_refusals"] == {}
-    assert pipeline.report["still_refused"] == 24
+    assert pipeline.report["new_rejections"] == {}
+    assert pipeline.report["still_rejected"] == 24
 
 
 def test_bad_addresses_of_a_quiet_day_are_judged_by_the_whole_account(pipeline: Pipeline) -> None:
@@ -210,7 +210,7 @@ def test_bad_addresses_of_a_quiet_day_are_judged_by_the_whole_account(pipeline: 
 def test_the_file_of_refused_contacts_keeps_its_content_over_quiet_runs(pipeline: Pipeline, sandbox: Sandbox) -> None:
     sandbox.account.refuse = lambda email: "invalidDomain" if email == "p0001@example.com" else None
     pipeline.load(singer(people(3)))
-    path = pipeline.folder / "reports" / "refused.singer.jsonl"
+    path = pipeline.folder / "reports" / "rejected.singer.jsonl"
     first = path.read_text()
     record = json.loads(first.splitlines()[1])["record"]
     assert record == {"email": "p0001@example.com", "segments": ["A"], "reason": "invalidDomain"}
@@ -288,9 +288,9 @@ def test_overflow_fail_holds_also_where_labels_are_made_anew(pipeline: Pipeline,
 
 def code_of(pipeline: Pipeline) -> str:
     """Return the activation code for settings with which no label can be made."""
-    from target_dotdigital import account as accounts  # noqa: PLC0415
-    from target_dotdigital.plan import activation_code  # noqa: PLC0415
+    from target_dotdigital.dotdigital import account as accounts  # noqa: PLC0415
     from target_dotdigital.settings import Settings  # noqa: PLC0415
+    from target_dotdigital.sync.plan import activation_code  # noqa: PLC0415
 
     settings = Settings.of(pipeline.target)
     client, info = accounts.connect(settings, pipeline.time.clock())
@@ -397,7 +397,7 @@ def test_a_terminal_without_accents_ends_nothing(pipeline: Pipeline, tmp_path: P
     path.write_text(json.dumps({**pipeline.target, "poll_interval_ms": 20}))
     environment = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "latin-1"}
     text = singer(people(2, ["Frühling ☃"]), state={"bookmark": "☃"})
-    command = [BIN / "target-dotdigital", "--config", path]
+    command = [str(BIN / "target-dotdigital"), "--config", str(path)]
     done = subprocess.run(command, input=text.encode(), capture_output=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"bookmark": "☃"}
@@ -413,7 +413,7 @@ def test_a_defect_is_logged_with_all_its_frames(pipeline: Pipeline, sandbox: San
     assert outcome.code == 1
     assert "Unexpected ZeroDivisionError at " in outcome.errors[-1]
     assert outcome.errors[-1].count(" > ") > 5
-    assert "retry.py:" in outcome.errors[-1]
+    assert "clock.py:" in outcome.errors[-1]
 
 
 def run_broken(pipeline: Pipeline) -> Any:

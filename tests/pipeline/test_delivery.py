@@ -99,7 +99,7 @@ def test_duplicates_of_another_tap_are_merged_and_counted(pipeline: Pipeline) ->
     text = singer([{"email": "A@example.com", "segments": ["old"]}, {"email": "a@example.com ", "segments": ["new"]}])
     assert pipeline.load(text).code == 0
     assert pipeline.sandbox.account.snapshot()["a@example.com"].data_fields == {FIELD: "new"}
-    assert (pipeline.report["read"], pipeline.report["distinct"], pipeline.report["doubled"]) == (2, 1, 1)
+    assert (pipeline.report["read"], pipeline.report["distinct"], pipeline.report["duplicates"]) == (2, 1, 1)
 
 
 @pytest.mark.parametrize("segments", [["VIP", "Sale"], "VIP;Sale", ";Sale; VIP ;"])
@@ -119,7 +119,7 @@ def test_what_is_no_address_is_reported_and_the_others_delivered(pipeline: Pipel
 
 def test_a_record_without_names_leaves_the_labels_alone(pipeline: Pipeline) -> None:
     pipeline.load(singer([{"email": "a@example.com", "segments": ["A"]}]))
-    records = [
+    records: list[dict[str, object]] = [
         {"email": "a@example.com", "segments": None},
         {"email": "a@example.com"},
         {"email": "a@example.com", "segments": [1]},

@@ -21,7 +21,7 @@ def drill(tmp_path: Path) -> Iterator[Drill]:
 
 def assert_holds(drill: Drill) -> None:
     assert drill.problems == []
-    assert {(line.lost, line.doubled, line.consent, line.early) for line in drill.table.values()} == {(0, 0, 0, 0)}
+    assert {(line.lost, line.duplicates, line.consent, line.early) for line in drill.table.values()} == {(0, 0, 0, 0)}
 
 
 def test_a_fault_of_every_kind(drill: Drill) -> None:

@@ -240,7 +240,7 @@ def test_a_disk_that_fills_up_while_the_target_works(pipeline: Pipeline, tmp_pat
 def limited(kilobytes: int, plugin: str, config: dict[str, Any], given: bytes, folder: Path) -> subprocess.CompletedProcess[bytes]:
     path = folder / f"{plugin}.json"
     path.write_text(json.dumps(config))
-    command = ["sh", "-c", f'ulimit -f {kilobytes * 2}; exec "$0" "$@"', BIN / plugin, "--config", path]
+    command = ["sh", "-c", f'ulimit -f {kilobytes * 2}; exec "$0" "$@"', str(BIN / plugin), "--config", str(path)]
     return subprocess.run(command, input=given, capture_output=True, check=False)
 
 

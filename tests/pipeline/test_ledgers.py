@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from nosto_dotdigital_sandbox import Fault
 from support.running import BIN, Pipeline, singer
-from target_dotdigital.ledger import Ledger
+from target_dotdigital.ledger.database import Ledger
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from support.days import FAULTS, MEMORIES, NAMES, ORPHAN, OTHER_BOOK, OTHER_FIELD, SHOPPERS, STRANGER, Days, Ending
 from support.oracle import BOOK, FIELD
-from target_dotdigital.commands import COMMANDS
+from target_dotdigital.commands.registry import COMMANDS
 
 EDITS = st.lists(st.tuples(st.sampled_from(SHOPPERS), st.sampled_from(("there", *NAMES))), max_size=2)
 SOME_MEMORIES = st.sets(st.sampled_from(MEMORIES), min_size=1)
@@ -125,7 +125,7 @@ class Machine(RuleBasedStateMachine):
 
     def _run(self, *, obedient: bool = True) -> None:
         """Run; an operator who is asked for a full refresh makes it, or puts it off."""
-        if self.days.run() is Ending.REFUSED and obedient:
+        if self.days.run() is Ending.REJECTED and obedient:
             self._refresh()
 
     def _refresh(self) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from nosto_dotdigital_sandbox import Fault, Sandbox
 from nosto_dotdigital_sandbox.faults import answer
-from target_dotdigital.commands import COMMANDS
+from target_dotdigital.commands.registry import COMMANDS
 
 from support.oracle import BOOK, FIELD, folded
 from support.running import FakeTime, Outcome, Pipeline, run_target
@@ -37,12 +37,12 @@ OTHER_FIELD, OTHER_BOOK = "OTHERFIELD", "Second list"
 MEMORIES = ("ledger", "snapshots", "state")
 FAULTS = (
     *("drop_before", "drop_after", "cut", "garble", "500 for good", "Failed", "RejectedByWatchdog", "half applied", "fewer rows"),
-    "refused",
+    "rejected",
 )
 # how many contacts of the first export the account knew before, and the first day
 FIRST_DAY = {"a": "A", "b": "AB", "c": "B", "d": "", "e": "C", "f": "A"}
 HEALTHY = frozenset({"delivered", "partly delivered", "nothing to do"})
-# longer than any pause before a refused row is tried again
+# longer than any pause before a rejected row is tried again
 LONG = 100 * 86_400.0
 
 Content = dict[str, list[str]]
@@ -52,7 +52,7 @@ class Ending(enum.Enum):
     """What the operator is told of a run."""
 
     HEALTHY = "healthy"
-    REFUSED = "refused: full refresh needed"
+    REJECTED = "rejected: full refresh needed"
     FAILED = "failed"
 
 
@@ -103,7 +103,7 @@ class Edit:
     Args:
         email: the contact.
         data_field: the field; None where the contact as a whole was touched.
-        told: what runs had said of the contact up to then: to hear that again is no news.
+        row_results: what runs had said of the contact up to then: to hear that again is no news.
         read_by: where `reconcile` has seen it since.
         known_to: where it counts no more: the whole account was read, or the source has changed the contact.
         forgotten: whether the target forgot the address, so that reading the account back cannot tell it that the source has it.
@@ -111,7 +111,7 @@ class Edit:
 
     email: str
     data_field: str | None
-    told: list[list[str] | None]
+    row_results: list[list[str] | None]
     read_by: set[Place] = field(default_factory=set)
     known_to: set[Place] = field(default_factory=set)
     forgotten: bool = False
@@ -145,7 +145,7 @@ class Days:
         self.days: list[Content] = []
         self.ever: set[str] = set()
         self.edits: list[Edit] = []
-        # refused for a reason that passes: right once they are tried again
+        # rejected for a reason that passes: right once they are tried again
         self.waiting: frozenset[str] = frozenset()
         self.attempted: list[Content] = []
         # snapshot -> what it holds
@@ -249,6 +249,7 @@ class Days:
         key = (self.place.field, self.place.book)
         target = self.pipeline.target
         if key not in self._codes:
+            self._calm()
             # to look at the review must leave no trace in the ledgers that the test is about
             kept = {name: target[name] for name in ("ledger_url", "report_dir")}
             target |= {"ledger_url": f"sqlite:///{self.folder / 'review.db'}", "report_dir": str(self.folder / "reports")}
@@ -281,10 +282,10 @@ class Days:
         self._note(fault)
         self._assert_untouched(before)
         match ending:
-            case Ending.REFUSED:
-                assert may_be_refused, f"refused although every memory is as the last run left it: {outcome.errors}"
+            case Ending.REJECTED:
+                assert may_be_refused, f"rejected although every memory is as the last run left it: {outcome.errors}"
                 written = [f"{call.method} {call.path}" for call in self.sandbox.journal.writes()]
-                assert not written, f"refused, but something was written before: {written}"
+                assert not written, f"rejected, but something was written before: {written}"
             case Ending.FAILED:
                 assert fault is not None or self.held.get(self.place), f"failed although nothing went wrong: {outcome.log}"
             case Ending.HEALTHY:
@@ -334,19 +335,19 @@ class Days:
                 account.outcomes, account.partial = ["Failed", "Failed"], 0.5
             case "fewer rows":
                 account.forget_rows = 1
-            case "refused":
+            case "rejected":
                 account.refuse = lambda email: "tooBusy" if email < "c" else None
             case _:
                 self.sandbox.faults.add(Fault(fault, service=None, nth=nth))  # type: ignore[arg-type]  # one of the kinds
 
     def _note(self, fault: str | None) -> None:
-        """Learn what a run has stored, sent and been refused, whatever became of it."""
+        """Learn what a run has stored, sent and been rejected, whatever became of it."""
         for snapshot in self._snapshots():
             self.contents.setdefault(snapshot, self.wanted())
         self.attempted.append(self.wanted())
         if self.sandbox.journal.imports():
             self.versions[self.ledger] = next(self._numbers)
-        if fault == "refused":
+        if fault == "rejected":
             self.waiting = frozenset(SHOPPERS[:2])
         if "release" in COMMANDS:
             self.held[self.place] = self.held.get(self.place, frozenset()) | self._rejected()
@@ -365,7 +366,7 @@ class Days:
         """Take a healthy run into account: from now on the memories have to agree."""
         place, wanted = self.place, self.wanted()
         for edit in self.edits:
-            if whole or place in edit.read_by or wanted.get(edit.email) not in edit.told:
+            if whole or place in edit.read_by or wanted.get(edit.email) not in edit.row_results:
                 edit.known_to.add(place)
         if fault is None:
             self.waiting = frozenset()
@@ -567,7 +568,7 @@ class Days:
 
     @property
     def exempt(self) -> set[str]:
-        """The contacts of which nobody on our side can know, or that have to wait, each for a reason that the model was told."""
+        """The contacts of which nobody on our side can know, or that have to wait, each for a reason that the model was row_results."""
         place = self.place
         edited = {edit.email for edit in self.edits if edit.data_field in {None, place.field} and place not in edit.known_to}
         return edited | self.waiting | self.held.get(place, frozenset())
@@ -627,7 +628,7 @@ def _ending(outcome: Outcome, report: dict[str, Any]) -> Ending:
         assert report.get("outcome") in HEALTHY, f"exit code 0 with the report {report.get('outcome')!r}: {outcome.log}"
         return Ending.HEALTHY
     if any("--full-refresh" in line for line in outcome.errors):
-        return Ending.REFUSED
+        return Ending.REJECTED
     return Ending.FAILED
 
 

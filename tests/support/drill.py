@@ -83,7 +83,7 @@ class Line:
     tried: int = 0
     failed: int = 0
     lost: int = 0
-    doubled: int = 0
+    duplicates: int = 0
     consent: int = 0
     early: int = 0
     extra: int = 0
@@ -207,7 +207,7 @@ class Drill:
         there = account.snapshot()
         addresses = [email.strip().lower() for email in there]
         line.lost += len(set(wanted) - set(addresses))
-        line.doubled += len(addresses) - len(set(addresses))
+        line.duplicates += len(addresses) - len(set(addresses))
         assert_account(self.sandbox, wanted, gone=[email for email in gone if email in addresses])
         if not back:
             line.extra = max(line.extra, self._sent() - self.changed)
@@ -220,10 +220,10 @@ class Drill:
         """Count the rows of all imports that dotdigital took up, heard of or not."""
         account = self.sandbox.account
         account.settle()
-        refused = sum(len(job.failures) for key, job in account.imports.items() if key not in self._account["imports"])
+        rejected = sum(len(job.failures) for key, job in account.imports.items() if key not in self._account["imports"])
         # a call without a status was cut off, before or after it was taken up
         taken = [call for call in self.sandbox.journal.imports() if call.status in {202, None}]
-        return sum(len(call.json()["contacts"]) for call in taken) - refused
+        return sum(len(call.json()["contacts"]) for call in taken) - rejected
 
     def _is_right(self, wanted: dict[str, list[str]]) -> bool:
         try:
@@ -257,7 +257,7 @@ class Drill:
 
                         yield f"import ends as {outcome}", prepare, back
         for back in (False, True):
-            yield "half of the rows refused", lambda: setattr(account, "refuse", lambda e: "tooBusy" if len(e) % 2 else None), back
+            yield "half of the rows rejected", lambda: setattr(account, "refuse", lambda e: "tooBusy" if len(e) % 2 else None), back
             yield "a report that names fewer rows", lambda: setattr(account, "forget_rows", 7), back
 
     def run(self, *, every: int = 1, report: Callable[[str], None] = lambda _text: None) -> None:
@@ -330,19 +330,19 @@ class Drill:
     def markdown(self) -> str:
         """Give the table."""
         rows = [
-            "| fault | tried | runs that ended in an error | contacts lost | doubled | consent fields sent | STATE too early | extra contacts sent, at most |",
+            "| fault | tried | runs that ended in an error | contacts lost | duplicates | consent fields sent | STATE too early | extra contacts sent, at most |",
             "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         ]
         rows += [
-            f"| {kind} | {x.tried} | {x.failed} | {x.lost} | {x.doubled} | {x.consent} | {x.early} | {max(0, x.extra)} |"
+            f"| {kind} | {x.tried} | {x.failed} | {x.lost} | {x.duplicates} | {x.consent} | {x.early} | {max(0, x.extra)} |"
             for kind, x in self.table.items()
         ]
         total = Counter[str]()
         for x in self.table.values():
-            total.update(tried=x.tried, failed=x.failed, lost=x.lost, doubled=x.doubled, consent=x.consent, early=x.early)
+            total.update(tried=x.tried, failed=x.failed, lost=x.lost, duplicates=x.duplicates, consent=x.consent, early=x.early)
         most = max((x.extra for x in self.table.values()), default=0)
         rows.append(
-            f"| **all** | **{total['tried']}** | {total['failed']} | **{total['lost']}** | **{total['doubled']}** | "
+            f"| **all** | **{total['tried']}** | {total['failed']} | **{total['lost']}** | **{total['duplicates']}** | "
             f"**{total['consent']}** | **{total['early']}** | {most} |"
         )
         return "\n".join(rows)

@@ -34,7 +34,7 @@ def other(name: str) -> Path:
     with FileLock(home.with_suffix(".lock")):
         if not ready.exists():
             subprocess.run([BIN / "uv", "venv", "-q", "--clear", "--python", BIN / "python", home], check=True)
-            install = [BIN / "uv", "pip", "install", "-q", "--python", home / "bin" / "python", *PACKAGES[name]]
+            install = [str(BIN / "uv"), "pip", "install", "-q", "--python", str(home / "bin" / "python"), *PACKAGES[name]]
             subprocess.run(install, check=True)
             ready.touch()
     return home / "bin" / name

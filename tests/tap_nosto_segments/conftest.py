@@ -1,4 +1,4 @@
-"""The tap as an operator starts it: its command, in a process of its own."""
+"""Fixtures that run the tap as an operator does: its command, in a separate process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BODY = b'{"email":"B@example.com","seg":["Loyal Customers","VIP"]}\n{"email":"a@
 
 @pytest.fixture
 def local(tmp_path: Path) -> dict[str, object]:
-    """The settings for an export in a local file."""
+    """Return the settings for an export in a local file."""
     path = tmp_path / "export.jsonl"
     path.write_bytes(BODY)
     return {"export_url": str(path), "snapshot_uri": str(tmp_path / "snapshots"), "max_export_age_hours": 0}
@@ -28,7 +28,7 @@ def local(tmp_path: Path) -> dict[str, object]:
 
 @pytest.fixture
 def command(tmp_path: Path) -> Callable[..., Outcome]:
-    """A function that runs the command with settings and further arguments."""
+    """Return a function that runs the command with settings and further arguments."""
 
     def run(
         config: dict[str, Any], *arguments: object, environment: dict[str, str] | None = None, kilobytes: int = 0, memory: str = ""
@@ -37,10 +37,15 @@ def command(tmp_path: Path) -> Callable[..., Outcome]:
         path.write_text(json.dumps(config))
         start: list[object] = [BIN / "tap-nosto-segments"]
         if memory:
-            code = f"from tap_nosto_segments import database, tap; database.MEMORY_LIMIT = {memory!r}; tap.TapNostoSegments.cli()"
+            code = f"""
+from tap_nosto_segments.snapshots import database
+from tap_nosto_segments.tap import TapNostoSegments
+database.MEMORY_LIMIT = {memory!r}
+TapNostoSegments.cli()
+"""
             start = [sys.executable, "-c", code]
         if kilobytes:
-            # no file may grow beyond a size, as on a disk that is full; sh counts in blocks of 512 bytes
+            # a limit on the size of files stands for a full disk; sh counts in blocks of 512 bytes
             start = ["sh", "-c", f'ulimit -f {kilobytes * 2}; exec "$0" "$@"', *start]
         done = subprocess.run(
             [str(argument) for argument in (*start, "--config", path, *arguments)],

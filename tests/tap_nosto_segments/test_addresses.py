@@ -1,4 +1,4 @@
-"""Addresses of contacts, which have one spelling; and web addresses, which must be what they seem."""
+"""E-mail addresses, which have one normal form, and URLs, which must be secure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from nosto_dotdigital_sandbox import ExportFile, Fault, Sandbox
 from nosto_dotdigital_sandbox.faults import answer
 from nosto_dotdigital_sandbox.web import Response
 from support.running import START, run_tap
-from tap_nosto_segments.addresses import require_secure
 from tap_nosto_segments.errors import SettingsError
+from tap_nosto_segments.nosto.urls import require_secure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,14 +44,14 @@ ODD = [
     "PLAIN2@example.com",
     " spaced@example.com",
     "q\u0307\u0323@example.com",
-    # only the small letter has a composed form
+    # only the lower-case letter has a composed form
     "J\u030can@example.com",
     "H\u0331\u030c@example.com",
 ]
 
 
-def spelled(email: str) -> str:
-    """The spelling that both plugins agree on."""
+def normalised(email: str) -> str:
+    """Return the normal form that both plugins use."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", email.strip()).lower())
 
 
@@ -65,22 +65,22 @@ def emitted(folder: Path, emails: list[str]) -> list[str]:
 
 def test_composed_and_decomposed_forms_are_one_contact(tmp_path: Path) -> None:
     pairs = [("caf\u00e9@example.com", "CAFE\u0301@example.com"), ("\u00c5sa@example.com", "a\u030asa@EXAMPLE.com ")]
-    assert emitted(tmp_path, [email for pair in pairs for email in pair]) == sorted(spelled(first) for first, _ in pairs)
+    assert emitted(tmp_path, [email for pair in pairs for email in pair]) == sorted(normalised(first) for first, _ in pairs)
 
 
-def test_the_spelling_is_that_of_python(tmp_path: Path) -> None:
-    assert emitted(tmp_path, ODD) == sorted({spelled(email) for email in ODD})
+def test_addresses_are_normalised_as_by_python(tmp_path: Path) -> None:
+    assert emitted(tmp_path, ODD) == sorted({normalised(email) for email in ODD})
 
 
-# a dot, an apostrophe and an accent do not end a word, and so decide how a sigma before them is spelled
-TRICKY = "aAσςΣΟİIıéE\u0301\u0307\u0323.'- @\u00a0\u00adªʰǅ漢"  # noqa: RUF001 - looking alike is the point
+# a dot, an apostrophe and an accent do not end a word, which matters for a sigma before them
+TRICKY = "aAσςΣΟİIıéE\u0301\u0307\u0323.'- @\u00a0\u00adªʰǅ漢"  # noqa: RUF001 - similar letters are the point
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.text(TRICKY, min_size=1, max_size=9), min_size=1, max_size=20))
-def test_any_text_is_spelled_as_by_python(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
+def test_any_text_is_normalised_as_by_python(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
     emails = [f"{name}@example.com" for name in names]
-    assert emitted(tmp_path_factory.mktemp("spelling"), emails) == sorted({spelled(email) for email in emails})
+    assert emitted(tmp_path_factory.mktemp("spelling"), emails) == sorted({normalised(email) for email in emails})
 
 
 BAD_HOSTS = [
@@ -100,7 +100,7 @@ BAD_HOSTS = [
 
 
 @pytest.mark.parametrize("host", BAD_HOSTS)
-def test_a_host_that_is_none_is_refused(sandbox: Sandbox, tmp_path: Path, host: str) -> None:
+def test_invalid_hosts_are_rejected(sandbox: Sandbox, tmp_path: Path, host: str) -> None:
     """In the settings, in a redirect, and in the link to the file."""
     config: dict[str, object] = {"export_url": f"https://{host}/export", "export_token": "t", "snapshot_uri": str(tmp_path / "s")}
     outcomes = [run_tap(config)]
@@ -129,7 +129,7 @@ def test_a_host_that_is_none_is_refused(sandbox: Sandbox, tmp_path: Path, host: 
         "http://localhost:1/",
     ],
 )
-def test_addresses_that_are_used(url: str) -> None:
+def test_secure_urls_are_accepted(url: str) -> None:
     require_secure(url, "export_url")
 
 
@@ -144,12 +144,12 @@ def test_addresses_that_are_used(url: str) -> None:
         "nosto.com",
     ],
 )
-def test_addresses_that_are_not_secure(url: str) -> None:
+def test_insecure_urls_are_rejected(url: str) -> None:
     with pytest.raises(SettingsError, match="is not an https address"):
         require_secure(url, "export_url")
 
 
-def test_nothing_of_a_header_reaches_the_terminal_as_an_escape_sequence(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_escape_sequences_in_headers_do_not_reach_the_terminal(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.nosto.export = ExportFile(b"{}", START)
     sandbox.faults.add(
         Fault(

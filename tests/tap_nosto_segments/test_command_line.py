@@ -1,4 +1,4 @@
-"""The operator's mistakes on the command line and in its files: one line that names what to correct, and no output."""
+"""Mistakes on the command line and in its files: one line that says what to correct, and no output."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def assert_explained(outcome: Outcome, *words: str) -> None:
         ('{"singer_state": {"bookmarks": {}}}', "it has no bookmarks"),
     ],
 )
-def test_a_state_that_is_none(
+def test_an_invalid_state_is_explained(
     command: Callable[..., Outcome], local: dict[str, object], tmp_path: Path, text: str, problem: str
 ) -> None:
     path = tmp_path / "state.json"
@@ -81,15 +81,15 @@ def changed(**entry: object) -> str:
         ('{"streams": []}', "selects no stream"),
         (changed(schema=5), "`$.streams[0].schema`"),
         (changed(schema={"properties": {"email": {"anyOf": 5}}}), "anyOf"),
-        (changed(schema={"properties": {"segments": {"items": 5}}}), "its form is not the right one"),
+        (changed(schema={"properties": {"segments": {"items": 5}}}), "it does not have the expected form"),
         (changed(metadata=5), "`$.streams[0].metadata`"),
         (changed(tap_stream_id="x\x1b[31m"), "this tap has no stream 'x'"),
-        (changed(stream="people"), "gives the stream contact_segments the name 'people'"),
+        (changed(stream="people"), "it renames the stream contact_segments to 'people'"),
         (changed(replication_key="email"), "no replication key 'email'"),
-        (changed(replication_method="LOG_BASED"), "cannot be replicated by the method 'LOG_BASED'"),
+        (changed(replication_method="LOG_BASED"), "cannot be replicated with the method 'LOG_BASED'"),
     ],
 )
-def test_a_catalog_that_is_none(
+def test_an_invalid_catalog_is_explained(
     command: Callable[..., Outcome], local: dict[str, object], tmp_path: Path, text: str, problem: str
 ) -> None:
     path = tmp_path / "catalog.json"
@@ -97,7 +97,7 @@ def test_a_catalog_that_is_none(
     assert_explained(command(local, "--catalog", path), "--catalog", problem)
 
 
-def test_a_catalog_may_leave_out_the_replication_key(local: dict[str, object]) -> None:
+def test_a_catalog_may_omit_the_replication_key(local: dict[str, object]) -> None:
     entry = {**CATALOG["streams"][0], "replication_key": None, "metadata": [{"breadcrumb": [], "metadata": {"selected": True}}]}
     state = run_tap(local, None, {"streams": [entry]}).bookmark
     assert state == run_tap(local).bookmark
@@ -116,19 +116,19 @@ def test_a_catalog_may_leave_out_the_replication_key(local: dict[str, object]) -
         ({"contact_segments": {"x": 5}}, "config['stream_maps']['contact_segments']"),
         ({"contact_segments": {"email": None}}, "Removing key property 'email'"),
         ({"contact_segments": {"__filter__": "segmnts"}}, "segmnts (NameNotDefined)"),
-        ({"contact_segments": {"__else__": "x"}}, "form is not the one that the SDK documents"),
+        ({"contact_segments": {"__else__": "x"}}, "it does not have the form that the SDK documents"),
         ({"contact_segment": {"email": "md5(email)"}}, "the stream 'contact_segment'"),
         ({"people": {"__source__": "contacts", "email": "md5(email)"}}, "the stream 'contacts'"),
         ("drop", "config['stream_maps']"),
     ],
 )
-def test_a_stream_map_that_cannot_be_applied(local: dict[str, object], rules: object, problem: str) -> None:
+def test_an_invalid_stream_map_is_explained(local: dict[str, object], rules: object, problem: str) -> None:
     outcome = run_tap({**local, "stream_maps": rules})
     assert_explained(outcome, "stream_maps", problem)
     assert "@example.com" not in outcome.log
 
 
-def test_a_stream_map_of_a_property_that_is_left_out(local: dict[str, object]) -> None:
+def test_a_stream_map_of_a_deselected_property_is_explained(local: dict[str, object]) -> None:
     catalog = copy.deepcopy(CATALOG)
     next(one for one in catalog["streams"][0]["metadata"] if "segments" in one["breadcrumb"])["metadata"]["selected"] = False
     outcome = run_tap({**local, "stream_maps": {"contact_segments": {"x": "str(segments)"}}}, None, catalog)
@@ -146,7 +146,7 @@ def test_a_stream_map_that_fails_later_is_explained_too(local: dict[str, object]
     assert "snapshot" not in str([line for line in outcome.lines if line["type"] == "STATE"])
 
 
-def test_stream_maps_that_are_right(local: dict[str, object]) -> None:
+def test_valid_stream_maps_are_applied(local: dict[str, object]) -> None:
     rules = {"contact_*": {"hash": "md5(email)", "segments": None}, "names": {"__source__": "segments", "name": "name"}}
     outcome = run_tap({**local, "stream_maps": rules})
     assert outcome.code == 0, outcome.log
@@ -159,10 +159,12 @@ def test_stream_maps_that_are_right(local: dict[str, object]) -> None:
         (None, "cannot be read (FileNotFoundError)"),
         ("", "it is not JSON"),
         ('{"export', "it is not JSON"),
-        ("5", "not the right one"),
+        ("5", "does not have the expected form"),
     ],
 )
-def test_a_config_file_that_cannot_be_read(command: Callable[..., Outcome], tmp_path: Path, text: str | None, problem: str) -> None:
+def test_an_unreadable_config_file_is_explained(
+    command: Callable[..., Outcome], tmp_path: Path, text: str | None, problem: str
+) -> None:
     path = tmp_path / "second.json"
     if text is not None:
         path.write_text(text)
@@ -176,7 +178,7 @@ def test_several_config_files_are_merged(command: Callable[..., Outcome], local:
     assert [record["segments"] for record in command(local, "--config", path).records() if record["segments"]] == [["VIP"]]
 
 
-def test_wrong_settings_are_one_line_and_show_no_secret(command: Callable[..., Outcome]) -> None:
+def test_invalid_settings_are_explained_without_secrets(command: Callable[..., Outcome]) -> None:
     outcome = command({"export_url": "x", "segmets": ["A"], "export_token": 123456789, "max_shrink_percent": 200})
     assert_explained(outcome, "'segmets' was unexpected", "export_token is not valid", "200 is greater than the maximum")
     assert "123456789" not in outcome.log
@@ -186,17 +188,19 @@ def test_wrong_settings_are_one_line_and_show_no_secret(command: Callable[..., O
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"export_token": "secret\n"}, "export_token holds a line break"),
+        ({"export_token": "secret\n"}, "export_token contains a line break"),
         ({"export_auth": "header", "export_auth_name": "X Token"}, "export_auth_name is 'X Token'"),
     ],
 )
-def test_what_http_cannot_carry(local: dict[str, object], change: dict[str, object], words: str) -> None:
+def test_tokens_and_headers_that_http_cannot_carry_are_rejected(
+    local: dict[str, object], change: dict[str, object], words: str
+) -> None:
     outcome = run_tap({**local, "export_url": "https://nosto.example.com/export", "export_token": "t", **change})
     assert_explained(outcome, words)
     assert "secret" not in outcome.log
 
 
-def test_a_defect_names_every_place_it_went_through_and_no_value(local: dict[str, object]) -> None:
+def test_a_defect_is_reported_with_its_trace_and_without_data(local: dict[str, object]) -> None:
     class Broken(TapNostoSegments):
         """A tap with a defect: its clock fails."""
 
@@ -237,7 +241,7 @@ def test_output_is_utf8_whatever_the_locale(
     outcome = command({**local, "segments": ["*", "Ünknown"]}, environment=environment)
     assert outcome.code == 0, outcome.log
     assert [(record["email"], record["segments"]) for record in outcome.records()] == [("ä@example.com", ["Café 漢字", "Loyal"])]
-    # and the log line with the pattern does not end the run either
+    # nor does the log line with the pattern end the run
     assert "nknown' in segments matches no segment" in outcome.log
     assert "Logging error" not in outcome.log
     path = tmp_path / "catalog.json"

@@ -1,4 +1,4 @@
-"""Nothing is written before all that can fail has been done: a failed tap must not look like one with nothing to say."""
+"""Errors occur before the first message: a failed run must not look like one in which nothing changed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def smaller(body: bytes) -> bytes:
     ("day", "change", "settings", "words"),
     [
         (2, lambda _: None, {}, "no export file yet"),
-        (2, lambda _: b"", {}, "no contact at all"),
+        (2, lambda _: b"", {}, "contains no contacts"),
         (2, smaller, {}, "The export shrank"),
         (2, lambda body: body + b"{}\n", {}, "max_invalid_lines"),
         (2, lambda body: body[:-9], {}, "middle of a line"),
@@ -79,7 +79,7 @@ def test_a_failed_run_writes_nothing_even_with_a_bookmark(
     assert_silent(run_tap({**config, **settings}, state), words)
 
 
-def test_a_server_out_of_order_and_a_damaged_snapshot_write_nothing(sandbox: Sandbox, config: dict[str, object]) -> None:
+def test_an_unavailable_server_and_a_damaged_snapshot_write_nothing(sandbox: Sandbox, config: dict[str, object]) -> None:
     assert run_tap(config).code == 0
     next(Path(str(config["snapshot_uri"])).glob("*.parquet")).write_bytes(b"PAR1")
     assert_silent(run_tap(config), "The newest snapshot is damaged")
@@ -87,14 +87,14 @@ def test_a_server_out_of_order_and_a_damaged_snapshot_write_nothing(sandbox: San
     assert_silent(run_tap(config), "Fetching the Segment Export failed")
 
 
-def test_a_catalogue_that_is_asked_for_fails_before_the_first_message(sandbox: Sandbox, config: dict[str, object]) -> None:
+def test_a_requested_catalogue_fails_before_the_first_message(sandbox: Sandbox, config: dict[str, object]) -> None:
     config |= {"api_token": "wrong", "graphql_url": sandbox.graphql_url}
     assert run_tap(config).code == 0
     shutil.rmtree(str(config["snapshot_uri"]))
     assert_silent(run_tap(config, catalog=selecting("contact_segments", "segments")), "GraphQL API answered with status 401")
 
 
-def test_the_starting_state_comes_first_and_only_if_there_is_one(config: dict[str, object], sandbox: Sandbox) -> None:
+def test_the_starting_state_is_the_first_message_if_there_is_one(config: dict[str, object], sandbox: Sandbox) -> None:
     first = run_tap(config)
     assert [line["type"] for line in first.lines] == ["SCHEMA", "RECORD", "RECORD", "ACTIVATE_VERSION", "STATE"]
     sandbox.nosto.export = ExportFile(BODY.replace(b"VIP", b"Prospects"), START.replace(day=2))
@@ -109,7 +109,7 @@ def test_two_streams_with_two_bases_are_compared_before_the_first_message(sandbo
     sandbox.nosto.export = ExportFile(BODY.replace(b"VIP", b"Y"), START.replace(day=2))
     second = run_tap(config, {"bookmarks": first}, both).bookmark["bookmarks"]
     sandbox.nosto.export = ExportFile(BODY.replace(b"VIP", b"Z"), START.replace(day=3))
-    # the history's STATE was lost on the second day
+    # the STATE of segment_changes was lost on the second day
     state = {"bookmarks": {**second, "segment_changes": first["segment_changes"]}}
     outcome = run_tap(config, state, both)
     assert [record["segments"] for record in outcome.records()] == [["Loyal Customers", "Z"]]
@@ -117,7 +117,7 @@ def test_two_streams_with_two_bases_are_compared_before_the_first_message(sandbo
     assert moved == {("VIP", "left"), ("Z", "entered")}
 
 
-def test_about_discover_and_test_go_on_working(command: Callable[..., Outcome], local: dict[str, object]) -> None:
+def test_about_discover_and_test_work(command: Callable[..., Outcome], local: dict[str, object]) -> None:
     assert json.loads(command({}, "--about", "--format=json").output)["name"] == "tap-nosto-segments"
     assert len(json.loads(command({}, "--discover").output)["streams"]) == 3
     tested = command(local, "--test")
@@ -132,5 +132,5 @@ def test_about_discover_and_test_go_on_working(command: Callable[..., Outcome], 
     assert_silent(command({**local, "export_url": "nothing"}, "--test"), "export_url names no readable file")
 
 
-def test_a_catalog_that_selects_nothing_is_no_success(config: dict[str, object]) -> None:
+def test_a_catalog_that_selects_nothing_fails(config: dict[str, object]) -> None:
     assert_silent(run_tap(config, catalog=selecting()), "selects no stream")

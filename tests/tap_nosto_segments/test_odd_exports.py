@@ -1,4 +1,4 @@
-"""Numbers, depths and dates beyond what parsers bear: they cost at most the line that they are in."""
+"""Numbers, nesting and dates that parsers cannot handle: at most their own line is lost."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def assert_explained(outcome: Outcome, words: str) -> None:
 
 @pytest.mark.parametrize("end", ["\n", ""])
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 5_000, DEEP, '{"a":' * 9_999 + "1" + "}" * 9_999])
-def test_what_nobody_needs_may_be_anything(local: dict[str, object], value: str, end: str) -> None:
+def test_unused_values_may_be_anything(local: dict[str, object], value: str, end: str) -> None:
     for values in ((value, "1"), ("1", value)):
         body = "\n".join(f'{{"x":{one},"email":"{number}@example.com","seg":["A"]}}' for number, one in enumerate(values))
         Path(str(local["export_url"])).write_text(body + end)
@@ -53,13 +53,13 @@ def test_what_nobody_needs_may_be_anything(local: dict[str, object], value: str,
 
 
 @pytest.mark.parametrize("value", ["NaN", "9" * 5_000])
-def test_a_column_of_such_numbers_does_not_hide_the_key_of_the_names(local: dict[str, object], value: str) -> None:
+def test_unparsable_numbers_do_not_hide_the_identifier(local: dict[str, object], value: str) -> None:
     Path(str(local["export_url"])).write_text(f'{{"email":"a@example.com","seg":["A"],"x":{value}}}\n' * 3)
     assert [record["segments"] for record in run_tap(local).records()] == [["A"]]
 
 
 @pytest.mark.parametrize("names", [DEEP, "[NaN]", "[1e999]", '["\\ud800"]', "[" * 100_000])
-def test_names_that_are_none_are_one_malformed_line(local: dict[str, object], names: str) -> None:
+def test_invalid_names_make_one_malformed_line(local: dict[str, object], names: str) -> None:
     lines = [f'{{"email":"{number}@example.com","seg":{one}}}\n' for number, one in enumerate(('["A"]', names, '["A"]'))]
     Path(str(local["export_url"])).write_text("".join(lines))
     assert_explained(run_tap(local), "1 of 3 lines of the export are malformed")
@@ -67,12 +67,12 @@ def test_names_that_are_none_are_one_malformed_line(local: dict[str, object], na
     assert [record["email"] for record in outcome.records()] == ["0@example.com", "2@example.com"]
 
 
-def test_a_key_that_is_no_text(local: dict[str, object]) -> None:
+def test_a_key_that_is_not_valid_unicode_makes_one_malformed_line(local: dict[str, object]) -> None:
     Path(str(local["export_url"])).write_text('{"email":"a@example.com","\\ud800":["A"]}\n{"email":"b@example.com","seg":["A"]}\n')
     assert [record["email"] for record in run_tap({**local, "max_invalid_lines": 1}).records()] == ["b@example.com"]
 
 
-def test_keys_are_shown_without_control_characters_and_addresses(local: dict[str, object]) -> None:
+def test_keys_in_messages_contain_no_control_characters_and_addresses(local: dict[str, object]) -> None:
     Path(str(local["export_url"])).write_text(
         json.dumps({"a\x1b[31mb\u202e": ["A"], "secret@example.com": ["B"], "k" * 500: 1}) + "\n"
     )
@@ -83,7 +83,7 @@ def test_keys_are_shown_without_control_characters_and_addresses(local: dict[str
     assert len(outcome.errors[0]) < 400
 
 
-def test_the_last_line_cut_in_its_depth(local: dict[str, object]) -> None:
+def test_a_deeply_nested_last_line_that_is_incomplete_is_rejected(local: dict[str, object]) -> None:
     Path(str(local["export_url"])).write_text(f'{{"email":"a@example.com","seg":["A"],"x":{DEEP[:-9]}}}')
     assert_explained(run_tap(local), "middle of a line")
 
@@ -102,7 +102,7 @@ def test_the_last_line_cut_in_its_depth(local: dict[str, object]) -> None:
         "",
     ],
 )
-def test_a_date_that_no_clock_shows_is_an_unknown_one(sandbox: Sandbox, config: dict[str, object], date: str) -> None:
+def test_an_absurd_date_counts_as_unknown(sandbox: Sandbox, config: dict[str, object], date: str) -> None:
     headers = {"Last-Modified": date, "ETag": '"one"'}
     for names in ('["A"]', '["B"]'):
         body = f'{{"email":"a@example.com","seg":{names}}}\n'.encode()
@@ -127,8 +127,8 @@ def test_a_date_without_a_time_zone_is_utc(sandbox: Sandbox, config: dict[str, o
         time.tzset()
 
 
-def test_a_file_of_the_far_future(local: dict[str, object]) -> None:
-    # other file systems cut such times short
+def test_an_absurd_modification_time_counts_as_unknown(local: dict[str, object]) -> None:
+    # other file systems cannot store such times
     with tempfile.NamedTemporaryFile(dir="/dev/shm", suffix=".jsonl") as file:
         file.write(Path(str(local["export_url"])).read_bytes())
         file.flush()
@@ -139,10 +139,10 @@ def test_a_file_of_the_far_future(local: dict[str, object]) -> None:
             assert "made at an unknown time" in outcome.log
 
 
-def test_answers_that_are_nested_too_deeply(sandbox: Sandbox, config: dict[str, object]) -> None:
+def test_deeply_nested_responses_are_explained(sandbox: Sandbox, config: dict[str, object]) -> None:
     sandbox.faults.add(Fault("answer", service="nosto", response=Response(200, DEEP.encode())))
     assert_explained(
-        run_tap({**config, "export_link_pointer": "/url"}), "has no link to the export at '/url': the answer is no JSON"
+        run_tap({**config, "export_link_pointer": "/url"}), "has no link to the export at '/url': the response is not JSON"
     )
     for number, body in enumerate(
         (DEEP, f'{{"data":{{"segments":{{"segments":{DEEP}}}}}}}', f'{{"errors":{DEEP}}}', f'{{"x":{DEEP}}}')
@@ -154,13 +154,13 @@ def test_answers_that_are_nested_too_deeply(sandbox: Sandbox, config: dict[str, 
         assert "the catalogue was not read" in outcome.log
 
 
-def test_a_link_in_a_body_that_is_not_what_it_is_said_to_be(sandbox: Sandbox, config: dict[str, object]) -> None:
+def test_a_link_in_a_response_with_a_wrong_content_encoding_is_explained(sandbox: Sandbox, config: dict[str, object]) -> None:
     broken = Response(200, b"no gzip", {"Content-Encoding": "gzip"})
     sandbox.faults.add(Fault("answer", service="nosto", times=9, response=broken))
     assert_explained(run_tap({**config, "export_link_pointer": "/url"}), "Fetching the Segment Export failed")
 
 
-def test_another_status_with_a_control_character(sandbox: Sandbox, config: dict[str, object]) -> None:
+def test_control_characters_in_a_request_id_are_removed(sandbox: Sandbox, config: dict[str, object]) -> None:
     sandbox.faults.add(Fault("answer", service="nosto", times=9, response=answer(503, headers={"X-Request-Id": "r\x1b[2J7"})))
     outcome = run_tap(config)
     assert_explained(outcome, "last with status 503 (request r7)")

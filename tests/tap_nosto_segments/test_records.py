@@ -1,4 +1,4 @@
-"""Two ways to write RECORD lines, DuckDB's and the SDK's, that must not differ; and what the streams say of themselves."""
+"""RECORD messages: written in bulk or one by one, they are the same; and the properties of the streams."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write(config: dict[str, object], names: list[list[str]], host: str = "exampl
 
 
 def comparable(outcome: Outcome) -> list[tuple[list[str], str]]:
-    """Each line with its keys in order, and its content apart from the times of the run."""
+    """Return each line as its keys, in order, and its content without the times of the run."""
     found = []
     for line in outcome.lines:
         keys = list(line)
@@ -51,7 +51,7 @@ def comparable(outcome: Outcome) -> list[tuple[list[str], str]]:
 
 @pytest.mark.parametrize("full", [True, False])
 @pytest.mark.parametrize("stream", ["contact_segments", "segment_changes"])
-def test_both_ways_write_the_same_lines(local: dict[str, object], tmp_path: Path, stream: str, full: bool) -> None:  # noqa: FBT001
+def test_bulk_and_single_records_are_the_same(local: dict[str, object], tmp_path: Path, stream: str, full: bool) -> None:  # noqa: FBT001
     long_way: dict[str, object] = {"stream_maps": {stream: {}}}
     outcomes = []
     for name, change in (("quick", {}), ("long", long_way)):
@@ -72,8 +72,8 @@ def test_both_ways_write_the_same_lines(local: dict[str, object], tmp_path: Path
     assert [keys for keys, _ in outcomes[0]] == [keys for keys, _ in outcomes[1]]
 
 
-def test_the_quick_way_is_the_usual_one(local: dict[str, object]) -> None:
-    """The catalog that Meltano passes is the discovered one; the SDK's own way would escape the letter."""
+def test_records_are_written_in_bulk_by_default(local: dict[str, object]) -> None:
+    """Also with the discovered catalog, which Meltano passes. The SDK itself would escape the letter."""
     write(local, ODD)
     assert "é" in run_tap(local, None, catalog("contact_segments")).output
     assert "é" in run_tap(local).output
@@ -82,7 +82,7 @@ def test_the_quick_way_is_the_usual_one(local: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("removed", ["segments", "_sdc_deleted_at", "exported_at"])
 @pytest.mark.parametrize("how", ["schema", "selection"])
-def test_a_property_that_is_left_out_is_not_emitted(local: dict[str, object], removed: str, how: str) -> None:
+def test_a_deselected_property_is_not_emitted(local: dict[str, object], removed: str, how: str) -> None:
     chosen = copy.deepcopy(catalog("contact_segments"))
     entry = next(one for one in chosen["streams"] if one["tap_stream_id"] == "contact_segments")
     if how == "schema":
@@ -100,7 +100,7 @@ def test_a_property_that_is_left_out_is_not_emitted(local: dict[str, object], re
     assert (removed in outcome.lines[0]["schema"]["properties"]) == stays
 
 
-def test_a_full_refresh_of_the_history_says_that_it_repeats(local: dict[str, object]) -> None:
+def test_a_full_refresh_of_the_changes_logs_that_it_repeats_them(local: dict[str, object]) -> None:
     first = run_tap(local, None, catalog("segment_changes"))
     again = run_tap(local, None, catalog("segment_changes"))
     assert first.records("segment_changes") == again.records("segment_changes") != []
@@ -115,7 +115,7 @@ def test_a_new_snapshot_folder_stays_out_of_version_control(local: dict[str, obj
     folder = Path(str(local["snapshot_uri"]))
     assert (folder / ".gitignore").read_text() == "*\n"
     assert run_tap(local, outcome.bookmark).bookmark == outcome.bookmark
-    # a folder that was there is the operator's
+    # a folder that existed already belongs to the operator
     mine = tmp_path / "mine"
     mine.mkdir()
     assert run_tap({**local, "snapshot_uri": str(mine)}).code == 0

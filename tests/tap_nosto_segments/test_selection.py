@@ -1,4 +1,4 @@
-"""Patterns that choose nothing stop the run; segments that are only empty today do not."""
+"""Patterns that match no segment stop the run; segments that are only empty today do not."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def config(sandbox: Sandbox, tmp_path: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("patterns", [{"segments": ["vip", "Loyal"]}, {"segments": []}, {"exclude_segments": ["*"]}])
-def test_a_selection_of_nothing_stops_and_lists_what_exists(config: dict[str, object], patterns: dict[str, object]) -> None:
+def test_a_selection_of_nothing_stops_and_lists_the_segments(config: dict[str, object], patterns: dict[str, object]) -> None:
     outcome = run_tap(config | patterns)
     assert (outcome.code, outcome.output, len(outcome.errors)) == (1, "", 1)
     assert "which are: 'Loyal Customers', 'VIP'." in outcome.errors[0]
@@ -58,7 +58,7 @@ def test_a_segment_of_an_earlier_snapshot_may_become_empty(sandbox: Sandbox, con
         sandbox.nosto.export = ExportFile(lines(names, names), day(number))
         outcome = run_tap(config, state)
         assert outcome.code == 0, outcome.log
-        # also when the same export is read a second time
+        # also if the same export is read again
         assert run_tap(config, outcome.bookmark).code == 0
         state = outcome.bookmark
     assert run_tap(config | {"segments": ["V*P", "Loyal"]}, state).code == 0
@@ -73,7 +73,7 @@ def test_a_segment_of_the_catalogue_may_be_empty(sandbox: Sandbox, config: dict[
     catalogue = {"api_token": sandbox.nosto.api_token, "graphql_url": sandbox.graphql_url}
     outcome = run_tap(config | catalogue)
     assert (outcome.code, [record["segments"] for record in outcome.records()]) == (0, [[], []])
-    # once known to exist, also without the catalogue
+    # a segment that was once in the catalogue is known from the snapshot
     sandbox.nosto.export = ExportFile(lines(["VIP"]), day(2))
     assert run_tap(config, outcome.bookmark).code == 0
 
@@ -83,7 +83,7 @@ def test_an_export_without_any_segment(sandbox: Sandbox, config: dict[str, objec
     config["segment_identifier"] = "seg"
     outcome = run_tap(config | {"segments": ["VIP"]})
     assert (outcome.code, outcome.output) == (1, "")
-    assert "the export names none at all" in outcome.errors[0]
+    assert "the export contains none at all" in outcome.errors[0]
     everything = run_tap(config)
     assert everything.code == 0
     assert "WARNING" not in everything.log

@@ -1,4 +1,4 @@
-"""The SDK's own test suite for taps, what is in the catalogue, and what a plugin's command line must do."""
+"""The SDK's test suite for taps, the discovered catalog, and the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tap_nosto_segments.tap import TapNostoSegments
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# the SDK's factory asks for the settings when this file is imported
+# the SDK's factory needs the settings when this file is imported
 FOLDER = Path(tempfile.gettempdir()) / "tap-nosto-segments-standard"
 CONFIG = {"export_url": str(FOLDER / "export.jsonl"), "snapshot_uri": str(FOLDER / "snapshots"), "max_export_age_hours": 0}
 CATALOG = TapNostoSegments(config=dict(CONFIG), validate_config=False, setup_mapper=False).catalog_dict
@@ -32,13 +32,13 @@ Standard = get_tap_test_class(
 )
 
 
-class TestStandard(Standard):  # type: ignore[misc, valid-type]  # the factory makes its class when it runs
+class TestStandard(Standard):  # type: ignore[misc, valid-type]  # the factory creates the class at run time
     """The standard suite on a local file."""
 
     @pytest.fixture(scope="class", autouse=True)
     @classmethod
     def export(cls) -> Iterator[None]:
-        """An export to read."""
+        """Write the export, and delete it afterwards."""
         FOLDER.mkdir(exist_ok=True)
         Shop(100).write(FOLDER / "export.jsonl", 0)
         yield
@@ -62,7 +62,7 @@ def test_discovery_needs_no_settings_and_offers_three_streams() -> None:
     }
 
 
-def test_about_marks_secrets_and_refuses_unknown_settings() -> None:
+def test_about_marks_secrets_and_rejects_unknown_settings() -> None:
     about: dict[str, Any] = json.loads(run("--about", "--format=json"))
     secrets = {name for name, facts in about["settings"]["properties"].items() if facts.get("secret")}
     assert secrets == {"export_token", "api_token"}

@@ -19,10 +19,11 @@ from nosto_dotdigital_sandbox.web import Response
 from support.oracle import FIELD
 from support.running import FakeTime, Outcome, Pipeline, run_target, singer
 from support.wire import contacts_sent
-from target_dotdigital.client import Client, usable_id
-from target_dotdigital.directory import payload_of
+from target_dotdigital.dotdigital.answers import own_address, trouble_of, without_user
+from target_dotdigital.dotdigital.client import Client, usable_id
+from target_dotdigital.dotdigital.contacts import payload_of
 from target_dotdigital.errors import ApiError
-from target_dotdigital.texts import own_address, shown, trouble_of, without_user
+from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -558,9 +559,9 @@ def free_port() -> int:
     ("address", "words"),
     [
         ("https://no-such-host.invalid", "cannot reach https://no-such-host.invalid: the name does not resolve"),
-        ("http://127.0.0.1:{free}", "cannot reach http://127.0.0.1:{free}: the connection was refused"),
+        ("http://127.0.0.1:{free}", "cannot reach http://127.0.0.1:{free}: the connection was rejected"),
         ("https://127.0.0.1:{sandbox}", "cannot reach https://127.0.0.1:{sandbox}: no TLS connection can be made"),
-        ("https://user:secret@127.0.0.1:{free}", "cannot reach https://127.0.0.1:{free}: the connection was refused"),
+        ("https://user:secret@127.0.0.1:{free}", "cannot reach https://127.0.0.1:{free}: the connection was rejected"),
         ("https://a..b", "cannot reach https://a..b: that is not an address"),
     ],
 )
@@ -606,7 +607,7 @@ def test_a_connection_that_cannot_be_made(
             "data fields failed after 1 try: status 400, code ERROR_PARAMETER_INVALID, request r-9. Look the code up",
         ),
     ],
-    ids=["dropped", "cut", "not JSON", "other JSON", "broken server", "refused"],
+    ids=["dropped", "cut", "not JSON", "other JSON", "broken server", "rejected"],
 )
 def test_why_a_call_failed(pipeline: Pipeline, sandbox: Sandbox, fault: Fault, words: str) -> None:
     sandbox.faults.add(fault)

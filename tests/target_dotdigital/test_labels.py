@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from target_dotdigital.labels import Labels, LabelSettings, look_alikes
+from target_dotdigital.settings import LabelSettings
+from target_dotdigital.sync.labels import Labels, ambiguous_names
 
 NAMES = st.lists(st.text(min_size=1, max_size=30).filter(lambda name: name.strip() == name and ";" not in name), max_size=12)
 SETTINGS = st.builds(
@@ -55,4 +56,7 @@ def test_values(settings: dict[str, object], names: list[str], values: dict[str,
 
 
 def test_names_that_a_rule_may_confuse_are_told() -> None:
-    assert look_alikes(["VIP", "vip lapsed", "a;b"], ";") == ["'VIP' is part of 'vip lapsed'", "'a;b' contains the delimiter ';'"]
+    assert ambiguous_names(["VIP", "vip lapsed", "a;b"], ";") == [
+        "'VIP' is part of 'vip lapsed'",
+        "'a;b' contains the delimiter ';'",
+    ]

@@ -29,7 +29,7 @@ def assert_refused(pipeline: Pipeline, outcome: Outcome, *words: str) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"api_password": "wrong-secret"}, ["refused the API user", "api_password"]),
+        ({"api_password": "wrong-secret"}, ["rejected the API user", "api_password"]),
         ({"api_url": "http://r1-api.dotdigital.com"}, ["api_url", "https"]),
         ({"address_book": "Test"}, ["address_book", "keeps for itself"]),
         ({"address_book_id": 99}, ["no address book with the id 99"]),
@@ -37,7 +37,7 @@ def assert_refused(pipeline: Pipeline, outcome: Outcome, *words: str) -> None:
         ({"data_field": "EMAIL"}, ["belongs to dotdigital itself"]),
         ({"data_field": "NOSTOSEGMENTNAMES12", "overflow": "spill"}, ["more than 20 characters"]),
         ({"synced_at_field": "nostosegment"}, ["same field"]),
-        ({"brakes_released_on": "2026-02-30"}, ["brakes_released_on", "no date"]),
+        ({"brake_override_date": "2026-02-30"}, ["brake_override_date", "no date"]),
         ({"ledger_url": "sqlite://"}, ["ledger_url names no file"]),
         ({"ledger_url": "sqlite:////proc/nothing/ledger.db"}, ["The ledger cannot be used"]),
         ({"ledger_url": "no address at all"}, ["The ledger cannot be used"]),
@@ -103,8 +103,8 @@ def test_an_account_that_holds_all_the_fields_it_may(pipeline: Pipeline) -> None
 
 @pytest.mark.parametrize("code", ["ERROR_ADDRESSBOOK_LIMITEXCEEDED", "ERROR_ADDRESSBOOK_INVALID"])
 def test_an_address_book_that_is_not_made(pipeline: Pipeline, code: str) -> None:
-    refusal = answer(400, json.dumps({"message": f"Error: {code}"}).encode())
-    pipeline.sandbox.faults.add(Fault("answer", method="POST", path="address-books", response=refusal))
+    rejection = answer(400, json.dumps({"message": f"Error: {code}"}).encode())
+    pipeline.sandbox.faults.add(Fault("answer", method="POST", path="address-books", response=rejection))
     assert_refused(pipeline, pipeline.load(ONE), "address book")
 
 
@@ -154,7 +154,7 @@ def test_overflow_fail_stops_before_anything(pipeline: Pipeline) -> None:
 
 
 def test_two_runs_at_once(pipeline: Pipeline, sandbox: Sandbox) -> None:
-    from target_dotdigital.ledger import Ledger  # noqa: PLC0415
+    from target_dotdigital.ledger.database import Ledger  # noqa: PLC0415
 
     ledger = Ledger(pipeline.target["ledger_url"])
     with ledger.locked(sandbox.account.id):

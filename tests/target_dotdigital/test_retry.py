@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from nosto_dotdigital_sandbox import Fault, Sandbox
 from nosto_dotdigital_sandbox.faults import answer
 from support.running import FakeTime, Pipeline, singer
-from target_dotdigital import retry
-from target_dotdigital.retry import Failure
+from target_dotdigital.dotdigital import retries as retry
+from target_dotdigital.dotdigital.retries import Failure
 
 MANY = singer([{"email": f"a{number}@example.com", "segments": ["A"]} for number in range(100)])
 
@@ -75,7 +75,7 @@ def test_no_header_makes_the_policy_fail_or_wait_longer_than_its_bounds(
 ) -> None:
     seconds = retry.pause(Failure(status, None, {"retry-after": after, "x-ratelimit-reset": reset}), tries, FakeTime().clock())
     assert seconds is not None
-    assert 0 <= seconds <= retry.CAPPED_PAUSE
+    assert 0 <= seconds <= retry.CAPPED_PAUSE_SECONDS
 
 
 @pytest.mark.parametrize("reset_as", ["epoch", "seconds"])

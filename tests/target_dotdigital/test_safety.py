@@ -12,7 +12,7 @@ from nosto_dotdigital_sandbox import Fault, Shop
 from support.oracle import FIELD, expected, folded
 from support.running import Pipeline, run_target, singer
 from support.wire import contacts_sent
-from target_dotdigital.tables import METADATA
+from target_dotdigital.ledger.tables import METADATA
 
 if TYPE_CHECKING:
     from nosto_dotdigital_sandbox import Sandbox
@@ -177,7 +177,7 @@ def test_brakes_stop_before_any_write_and_let_one_day_through(
     outcome = pipeline.load(singer(records, state={"day": 2}))
     assert (outcome.code, outcome.output) == (1, "")
     assert words in outcome.errors[-1]
-    assert "brakes_released_on" in outcome.errors[-1]
+    assert "brake_override_date" in outcome.errors[-1]
     assert pipeline.sandbox.journal.writes() == []
     assert pipeline.sandbox.account.snapshot() == before
     assert pipeline.report["outcome"] == "braked"
@@ -186,9 +186,9 @@ def test_brakes_stop_before_any_write_and_let_one_day_through(
     assert pipeline.load(singer([])).code == 0
     assert pipeline.sandbox.journal.writes() == []
 
-    pipeline.target["brakes_released_on"] = "2020-01-01"
+    pipeline.target["brake_override_date"] = "2020-01-01"
     assert pipeline.load(singer(records)).code == 1
-    pipeline.target["brakes_released_on"] = pipeline.time.clock().today().isoformat()
+    pipeline.target["brake_override_date"] = pipeline.time.clock().today().isoformat()
     assert pipeline.load(singer(records)).code == 0
 
 
@@ -255,7 +255,7 @@ def test_without_uploads_nobody_is_created(pipeline: Pipeline, sandbox: Sandbox)
     assert pipeline.report["unknown_to_dotdigital"] == 31
     account.remove_contact("p0002@example.com")
     assert pipeline.load(singer([{"email": "p0002@example.com", "segments": ["C"]}])).code == 0
-    assert pipeline.report["refusals"] == {"invalidContactId": 1}
+    assert pipeline.report["rejections"] == {"invalidContactId": 1}
     assert set(values(sandbox)) == {f"p{number:04d}@example.com" for number in range(4, 60, 2)}
 
     # made by somebody else since: found by its new id
@@ -511,8 +511,8 @@ def test_metrics_say_what_was_on_the_wire(pipeline: Pipeline, sandbox: Sandbox) 
         "contacts_sent": 9,
         "contacts_created": 8,
         "contacts_updated": 0,
-        "contacts_refused": 1,
-        "contacts_unaccounted": 0,
+        "contacts_rejected": 1,
+        "contacts_unconfirmed": 0,
         "contacts_waiting": 0,
         "contacts_held": 0,
         "records_left_out": 1,
@@ -529,9 +529,9 @@ def test_refusals_are_told_kept_and_not_sent_again(pipeline: Pipeline, sandbox: 
     codes = {"p0001@example.com": "globallySuppressed", "p0002@example.com": "tooBusy"}
     sandbox.account.refuse = codes.get
     assert pipeline.load(singer(people(9))).code == 0
-    assert pipeline.report["refusals"] == {"globallySuppressed": 1, "tooBusy": 1}
-    refused = (pipeline.folder / "reports" / "refused.singer.jsonl").read_text()
-    assert [json.loads(line)["record"]["email"] for line in refused.splitlines()[1:]] == sorted(codes)
+    assert pipeline.report["rejections"] == {"globallySuppressed": 1, "tooBusy": 1}
+    rejected = (pipeline.folder / "reports" / "rejected.singer.jsonl").read_text()
+    assert [json.loads(line)["record"]["email"] for line in rejected.splitlines()[1:]] == sorted(codes)
     sandbox.journal.clear()
 
     # the permanent one waits for a change, the other comes with the next run
@@ -540,7 +540,7 @@ def test_refusals_are_told_kept_and_not_sent_again(pipeline: Pipeline, sandbox: 
     # then after a pause, also where the source goes on naming it
     sandbox.journal.clear()
     sandbox.account.refuse = lambda _email: None
-    assert pipeline.load(refused).code == 0
+    assert pipeline.load(rejected).code == 0
     assert contacts_sent(sandbox) == []
     pipeline.time.seconds += 20 * 3600
     assert pipeline.load(singer([])).code == 0
@@ -553,7 +553,7 @@ def test_too_many_refusals_fail_the_run(pipeline: Pipeline, sandbox: Sandbox) ->
     sandbox.account.refuse = lambda email: "invalidDomain" if email < "p0012" else None
     outcome = pipeline.load(singer(people(100)))
     assert (outcome.code, outcome.output) == (1, "")
-    assert "12 of 100 contacts were newly refused, more than max_refused_percent (5): invalidDomain 12." in outcome.errors[-1]
+    assert "12 of 100 contacts were newly rejected, more than max_rejected_percent (5): invalidDomain 12." in outcome.errors[-1]
     assert len(values(sandbox)) == 88
 
 
@@ -564,7 +564,7 @@ def test_rows_that_the_report_does_not_name_fail_the_run_and_come_again(pipeline
     pipeline.target["max_change_percent"] = 100
     assert (outcome.code, outcome.output) == (1, "")
     assert "3 of 50 contacts were sent, but dotdigital did not confirm them" in outcome.errors[-1]
-    assert pipeline.report["unaccounted"] == 3
+    assert pipeline.report["unconfirmed"] == 3
     sandbox.account.forget_rows = 0
     sandbox.journal.clear()
     assert pipeline.load(singer([])).code == 0
@@ -585,7 +585,7 @@ def test_the_report_is_for_people_and_holds_no_address(pipeline: Pipeline, sandb
     assert "http" not in page.replace(sandbox.home_url, "")
     facts = pipeline.report
     assert facts["segments"]["A"] == {"contacts": 5, "change": 5}
-    assert (facts["sent"], facts["created"], facts["refused"], facts["unaccounted"]) == (6, 5, 1, 0)
+    assert (facts["sent"], facts["created"], facts["rejected"], facts["unconfirmed"]) == (6, 5, 1, 0)
     pipeline.load(singer(people(2, [])))
     assert pipeline.report["segments"]["A"] == {"contacts": 3, "change": -2}
     for path in (pipeline.folder / "reports").iterdir():

@@ -1,0 +1,1 @@
+"""Nosto over HTTP: the Segment Export and the catalogue of segments."""

@@ -1,0 +1,187 @@
+"""HTTP client for Nosto: identifies itself, retries transient failures, and follows redirects without leaking the token."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urljoin
+
+import requests
+import tenacity
+import urllib3.exceptions
+from typing_extensions import override
+
+from tap_nosto_segments.errors import ExportUnavailableError
+from tap_nosto_segments.nosto.urls import require_secure
+from tap_nosto_segments.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tap_nosto_segments.nosto.credential import Credential
+
+Result = TypeVar("Result")
+MAX_REDIRECTS = 5
+MAX_ATTEMPTS = 4
+MAX_RETRY_WAIT_SECONDS = 20
+CONNECT_TIMEOUT_SECONDS = 30
+REDIRECT_STATUSES = frozenset(
+    {
+        HTTPStatus.MOVED_PERMANENTLY,
+        HTTPStatus.FOUND,
+        HTTPStatus.SEE_OTHER,
+        HTTPStatus.TEMPORARY_REDIRECT,
+        HTTPStatus.PERMANENT_REDIRECT,
+    },
+)
+TRANSIENT_STATUSES = frozenset(
+    {
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+    },
+)
+TRANSPORT_ERRORS = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    # requests does not wrap errors that occur while the raw body is read
+    urllib3.exceptions.HTTPError,
+)
+
+
+class TransientStatusError(Exception):
+    """Nosto answered with a status that is worth a retry. The response body is not kept."""
+
+    def __init__(self, status: int, request_id: str | None) -> None:
+        """Keep the status, and the request ID for Nosto's support."""
+        super().__init__(f"status {status}" + (f" (request {request_id})" if request_id else ""))
+        self.status = status
+
+
+class NostoClient:
+    """A client for Nosto.
+
+    Args:
+        timeout: seconds to wait for a response, or for the next part of its body.
+        sleep: injectable pause between two attempts, in seconds.
+    """
+
+    def __init__(self, timeout: int, sleep: Callable[[float], None] = tenacity.nap.sleep) -> None:
+        self._timeout = (CONNECT_TIMEOUT_SECONDS, timeout)
+        self._sleep = sleep
+        self._session = _Session()
+        self._session.headers.update(
+            {
+                # an empty agent, or one that contains "bot", may be blocked by bot detection (contracts/nosto.md 3)
+                "User-Agent": f"tap-nosto-segments/{version('tap-nosto-segments')}",
+                # excludes the call from the shop's own statistics (contracts/nosto.md 3)
+                "X-Nosto-Ignore": "True",
+            },
+        )
+        # a .netrc entry must not replace the configured token
+        self._session.auth = _no_auth
+
+    def with_retries(self, action: str, call: Callable[[], Result]) -> Result:
+        """Run a call, and repeat it after transient failures, up to `MAX_ATTEMPTS` times in total.
+
+        Args:
+            action: what the call does, as the subject of a sentence: "Fetching the Segment Export".
+            call: the call.
+
+        Raises:
+            ExportUnavailableError: the last attempt failed too, or the address cannot be used.
+        """
+        try:
+            return tenacity.Retrying(
+                stop=tenacity.stop_after_attempt(MAX_ATTEMPTS),
+                wait=tenacity.wait_exponential_jitter(multiplier=0.5, max=MAX_RETRY_WAIT_SECONDS),
+                retry=tenacity.retry_if_exception_type((*TRANSPORT_ERRORS, TransientStatusError)),
+                sleep=self._sleep,
+                reraise=True,
+            )(call)
+        except TransientStatusError as error:
+            msg = f"{action} failed {MAX_ATTEMPTS} times, last with {error}: Nosto is temporarily unavailable. Run again later."
+            raise ExportUnavailableError(msg) from None
+        except TRANSPORT_ERRORS as error:
+            msg = (
+                f"{action} failed {MAX_ATTEMPTS} times, last with {type(error).__name__}: the connection could not be established, "
+                "or was interrupted. Check the address and the network, and run again."
+            )
+            raise ExportUnavailableError(msg) from None
+        except requests.RequestException as error:
+            msg = f"{action} failed with {type(error).__name__}: the address cannot be used. Check it in the settings."
+            raise ExportUnavailableError(msg) from None
+
+    def get(self, url: str, credential: Credential, headers: Mapping[str, str]) -> requests.Response:
+        """Send a GET request and follow redirects; the body is not read yet.
+
+        Raises:
+            ExportUnavailableError: too many redirects.
+            SettingsError: a redirect leads to an address that is not secure.
+            TransientStatusError: a retry may succeed.
+        """
+        for _ in range(MAX_REDIRECTS + 1):
+            response = self._session.get(
+                url,
+                headers={**headers, **credential.headers(url)},
+                params=credential.params(url),
+                timeout=self._timeout,
+                stream=True,
+                allow_redirects=False,
+            )
+            if response.status_code in TRANSIENT_STATUSES:
+                response.close()
+                raise TransientStatusError(response.status_code, request_id(response))
+            if response.status_code not in REDIRECT_STATUSES or "Location" not in response.headers:
+                return response
+            url = _redirect_target(url, response.headers["Location"])
+            response.close()
+            require_secure(url, "The address that Nosto redirects to")
+        msg = f"Nosto redirects more than {MAX_REDIRECTS} times, so the export was not reached. Check export_url."
+        raise ExportUnavailableError(msg)
+
+    def post_json(self, url: str, credential: Credential, body: bytes) -> requests.Response:
+        """Send a POST request with a JSON body.
+
+        Raises:
+            TransientStatusError: a retry may succeed.
+        """
+        response = self._session.post(
+            url,
+            data=body,
+            headers={"Content-Type": "application/json", **credential.headers(url)},
+            timeout=self._timeout,
+            allow_redirects=False,
+        )
+        if response.status_code in TRANSIENT_STATUSES:
+            raise TransientStatusError(response.status_code, request_id(response))
+        return response
+
+
+class _Session(requests.Session):
+    """A session that never looks at redirects, because requests would parse their target before it is checked."""
+
+    @override
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
+def request_id(response: requests.Response) -> str | None:
+    """Return the ID that Nosto gave to a request, which its support asks for (contracts/nosto.md 3)."""
+    return printable(response.headers.get("X-Request-Id", "")) or None
+
+
+def _redirect_target(url: str, location: str) -> str:
+    """Return the absolute target of a redirect. An invalid one is returned unchanged, to be rejected by the caller."""
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return location
+
+
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request

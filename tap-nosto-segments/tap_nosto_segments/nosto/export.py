@@ -1,0 +1,186 @@
+"""Fetch the Segment Export, from Nosto or from a file, into a local file."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import fsspec
+import msgspec
+
+from tap_nosto_segments.errors import ExportDamagedError, ExportUnavailableError, TapError
+from tap_nosto_segments.nosto.client import NostoClient, request_id
+from tap_nosto_segments.nosto.spool import CHUNK_BYTES, spool
+from tap_nosto_segments.nosto.urls import is_http, require_secure
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import requests
+
+    from tap_nosto_segments.nosto.credential import Credential
+
+NOT_READY_STATUSES = frozenset({HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND, HTTPStatus.TOO_EARLY})
+REJECTED_TOKEN_STATUSES = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+MAX_LINK_RESPONSE_BYTES = 1 << 20
+MIN_PLAUSIBLE_YEAR, MAX_PLAUSIBLE_YEAR = 1970, 8999
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSource:
+    """Where the export is, and how to get it.
+
+    Args:
+        url: URL of the export, or of a file in any fsspec file system.
+        credential: the token for it.
+        link_pointer: JSON pointer to the link, if the URL answers with JSON that links to the file.
+    """
+
+    url: str
+    credential: Credential
+    link_pointer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Validators:
+    """The response headers that identify a version of the file, for conditional requests."""
+
+    etag: str | None = None
+    last_modified: str | None = None
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of a conditional request."""
+        headers = {"If-None-Match": self.etag, "If-Modified-Since": self.last_modified}
+        return {name: value for name, value in headers.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """An export on disk, decompressed.
+
+    Args:
+        path: the file.
+        digest: SHA-256 of its content, hexadecimal.
+        size: its size in bytes.
+        made_at: when Nosto made it; None if unknown.
+        validators: validators for the next conditional request.
+    """
+
+    path: Path
+    digest: str
+    size: int
+    made_at: datetime.datetime | None
+    validators: Validators
+
+
+def fetch_export(client: NostoClient, source: ExportSource, folder: Path, known: Validators) -> Export | None:
+    """Fetch the export into a folder; return None if it is still the known one.
+
+    Raises:
+        ExportUnavailableError: the export cannot be fetched.
+        ExportDamagedError: the export arrived incomplete.
+        SettingsError: an address is not secure.
+    """
+    path = folder / "export.jsonl"
+    if is_http(source.url):
+        return client.with_retries("Fetching the Segment Export", lambda: _download(client, source, path, known))
+    return _copy(source.url, path)
+
+
+def _download(client: NostoClient, source: ExportSource, path: Path, known: Validators) -> Export | None:
+    url = source.url
+    if source.link_pointer is not None:
+        with client.get(url, source.credential, {}) as response:
+            _require_file(response)
+            url = _read_link(response, source.link_pointer)
+        require_secure(url, "The link to the export that Nosto returns")
+    with client.get(url, source.credential, {"Accept-Encoding": "gzip", **known.headers()}) as response:
+        if response.status_code == HTTPStatus.NOT_MODIFIED:
+            return None
+        _require_file(response)
+        validators = Validators(response.headers.get("ETag"), response.headers.get("Last-Modified"))
+        # undecoded, so that urllib3 compares the bytes received with Content-Length
+        digest, size = spool(response.raw.stream(CHUNK_BYTES, decode_content=False), path)
+    return Export(path, digest, size, _parse_http_date(validators.last_modified), validators)
+
+
+def _copy(url: str, path: Path) -> Export:
+    try:
+        file_system, location = fsspec.core.url_to_fs(url)
+        made_at = _modified_at(file_system, location)
+        with file_system.open(location, "rb") as file:
+            digest, size = spool(iter(lambda: file.read(CHUNK_BYTES), b""), path)
+    except TapError:
+        raise
+    except Exception as error:  # noqa: BLE001 - each file system raises its own
+        msg = (
+            f"The export file cannot be read ({type(error).__name__}): export_url names no readable file. Check the path, its "
+            "permissions and, for object storage, that the matching extra of this package is installed."
+        )
+        raise ExportUnavailableError(msg) from None
+    return Export(path, digest, size, made_at, Validators())
+
+
+def _require_file(response: requests.Response) -> None:
+    status = response.status_code
+    if status == HTTPStatus.OK:
+        return
+    if status in REJECTED_TOKEN_STATUSES:
+        msg = (
+            f"Nosto refused the export token (status {status}): nothing was fetched. Compare export_token and export_auth with "
+            "what Nosto's admin shows under Settings, Integrations, Segment Export."
+        )
+    elif status in NOT_READY_STATUSES:
+        msg = (
+            f"There is no export file yet (status {status}): Nosto makes the first one within a day after the Segment Export was "
+            "enabled. Run again later; if it was enabled longer ago, check export_url."
+        )
+    else:
+        identifier = request_id(response)
+        msg = (
+            f"Nosto answered with status {status}{f' (request {identifier})' if identifier else ''} instead of the export: nothing "
+            "was fetched. Check export_url."
+        )
+    raise ExportUnavailableError(msg)
+
+
+def _read_link(response: requests.Response, pointer: str) -> str:
+    """Return the link that a JSON pointer (RFC 6901) finds in a response."""
+    problem = "the response is not JSON"
+    try:
+        value = msgspec.json.decode(response.raw.read(MAX_LINK_RESPONSE_BYTES, decode_content=True))
+        problem = "the pointer leads nowhere"
+        for part in pointer.split("/")[1:]:
+            key = part.replace("~1", "/").replace("~0", "~")
+            value = value[int(key)] if isinstance(value, list) else value[key]
+        if isinstance(value, str) and is_http(value):
+            return value
+        problem = "the value there is not an http or https address"
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError, ValueError):
+        pass
+    msg = f"Nosto's response has no link to the export at {pointer!r}: {problem}. Check export_link_pointer."
+    raise ExportDamagedError(msg)
+
+
+def _modified_at(files: fsspec.AbstractFileSystem, location: str) -> datetime.datetime | None:
+    try:
+        return _plausible(files.modified(location).astimezone(datetime.UTC))
+    except (NotImplementedError, OverflowError, ValueError):
+        return None
+
+
+def _parse_http_date(value: str | None) -> datetime.datetime | None:
+    try:
+        time = parsedate_to_datetime(value or "")
+        # without an offset the date is in UTC (RFC 9110 5.6.7), not in this machine's time zone
+        return _plausible(time.astimezone(datetime.UTC) if time.tzinfo else time.replace(tzinfo=datetime.UTC))
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _plausible(time: datetime.datetime) -> datetime.datetime | None:
+    """Return a time, or None if it is absurd: the age of the export is then unknown."""
+    return time if MIN_PLAUSIBLE_YEAR <= time.year <= MAX_PLAUSIBLE_YEAR else None

@@ -1,0 +1,175 @@
+"""Compare the current snapshot with earlier ones, and read the changes."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from tap_nosto_segments.errors import SnapshotError
+from tap_nosto_segments.snapshots import queries
+from tap_nosto_segments.snapshots.database import explain_out_of_space
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import duckdb
+
+    from tap_nosto_segments.snapshots.manifest import Manifest
+    from tap_nosto_segments.snapshots.store import SnapshotStore
+
+LOGGER = logging.getLogger("tap-nosto-segments")
+BATCH_ROWS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What differs between the current snapshot and a bookmark's.
+
+    Args:
+        query: the query for the records; None if nothing changed.
+        is_full: whether the query returns everything, because there is no base to compare with.
+    """
+
+    query: str | None = None
+    is_full: bool = False
+
+
+class SnapshotDiff:
+    """The comparison of the current snapshot with earlier ones.
+
+    Args:
+        store: the snapshots.
+        database: the database that compares them.
+        folder: working folder for their Parquet files.
+        current: the current snapshot.
+        current_path: its Parquet file, if this run has made it.
+    """
+
+    def __init__(
+        self,
+        store: SnapshotStore,
+        database: duckdb.DuckDBPyConnection,
+        folder: Path,
+        current: Manifest,
+        current_path: Path | None,
+    ) -> None:
+        self._store = store
+        self._database = database
+        self._folder = folder
+        self._current = current
+        self._paths: dict[str, Path | None] = {} if current_path is None else {current.id: current_path}
+        self._changed_tables: dict[tuple[Path, ...], str] = {}
+
+    def compare_contacts(self, bookmark: str | None) -> Changes:
+        """Compare the contacts with those of the bookmark's snapshot.
+
+        The snapshots stored after the bookmark's are bases, too: their changes may have been delivered by a run that failed later,
+        or whose STATE was lost.
+
+        Raises:
+            SnapshotError: a snapshot cannot be read, or there is no space to compare.
+        """
+        base = self._store.get(bookmark)
+        later = [] if base is None else [other for other in self._store.newer_than(base) if other.id != self._current.id]
+        if base is not None and base.id == self._current.id and not later:
+            return Changes()
+        new = self._require_current_path()
+        bases = [self._fetch(manifest) for manifest in (*([base] if base else []), *later)]
+        readable = [path for path in bases if path is not None]
+        if base is None or len(readable) < len(bases):
+            if bookmark is not None:
+                LOGGER.warning(
+                    "The snapshot that the bookmark names is missing or damaged: the changes since then are unknown, so every contact "
+                    "is emitted. Nothing is lost; keep the snapshot folder from one run to the next."
+                )
+            return Changes(queries.all_contacts(new, self._current.timestamp), is_full=True)
+        changed = self._create_changed_table(new, readable)
+        return Changes(queries.changed_contacts(new, self._current.timestamp, changed))
+
+    def compare_memberships(self, bookmark: str | None) -> Changes:
+        """Compare the memberships with those of the bookmark's snapshot.
+
+        Raises:
+            SnapshotError: a snapshot cannot be read, or there is no space to compare.
+        """
+        base = self._store.get(bookmark)
+        if base is not None and base.id == self._current.id:
+            return Changes()
+        new = self._require_current_path()
+        old = self._fetch(base) if base else None
+        if old is not None:
+            changed = self._create_changed_table(new, [old])
+            return Changes(queries.changed_memberships(new, old, self._current.timestamp, changed))
+        if bookmark is not None:
+            LOGGER.warning(
+                "The snapshot that the bookmark names is missing or damaged: the history since then is unknown, so every membership is "
+                "emitted as entered."
+            )
+        else:
+            LOGGER.info(
+                "segment_changes starts without a bookmark (first run or full refresh): every membership is emitted as entered, "
+                "including those that an earlier run has emitted."
+            )
+        return Changes(queries.all_memberships(new, self._current.timestamp), is_full=True)
+
+    def read_records(self, changes: Changes) -> Iterator[dict[str, object]]:
+        """Read the changes as records.
+
+        Raises:
+            SnapshotError: there is no space to read them.
+        """
+        if changes.query is None:
+            return
+        for rows in self._read_batches(changes.query):
+            columns = [column[0] for column in self._database.description or []]
+            for row in rows:
+                yield dict(zip(columns, row, strict=True))
+
+    def read_json(self, changes: Changes) -> Iterator[list[str]]:
+        """Read the changes as records in JSON, in batches.
+
+        Raises:
+            SnapshotError: there is no space to read them.
+        """
+        if changes.query is None:
+            return
+        for rows in self._read_batches(queries.as_json(changes.query)):
+            yield [cast("str", row[0]) for row in rows]
+
+    def _read_batches(self, query: str) -> Iterator[list[tuple[object, ...]]]:
+        with explain_out_of_space("read back", emitted=True):
+            reader = self._database.execute(query)
+            rows = reader.fetchmany(BATCH_ROWS)
+        while rows:
+            yield rows
+            with explain_out_of_space("read back", emitted=True):
+                rows = reader.fetchmany(BATCH_ROWS)
+
+    def _create_changed_table(self, new: Path, bases: Sequence[Path]) -> str:
+        """Return the table of the addresses that differ from any base; streams with the same bases share it."""
+        if (table := self._changed_tables.get(tuple(bases))) is None:
+            table = f"changed_{len(self._changed_tables)}"
+            with explain_out_of_space("compared"):
+                self._database.execute(f"CREATE TABLE {table} (email VARCHAR)")
+                for base in bases:
+                    self._database.execute(f"INSERT INTO {table} {queries.changed_addresses(new, base)}")
+            self._changed_tables[tuple(bases)] = table
+        return table
+
+    def _fetch(self, manifest: Manifest) -> Path | None:
+        if manifest.id not in self._paths:
+            with explain_out_of_space("compared"):
+                self._paths[manifest.id] = self._store.fetch(manifest, self._folder)
+        return self._paths[manifest.id]
+
+    def _require_current_path(self) -> Path:
+        path = self._fetch(self._current)
+        if path is None:
+            msg = (
+                "The newest snapshot is damaged, and Nosto's export has not changed since it was made, so the changes are unknown. "
+                "Nothing was emitted. Delete the newest pair of files in the snapshot folder and run again."
+            )
+            raise SnapshotError(msg)
+        return path

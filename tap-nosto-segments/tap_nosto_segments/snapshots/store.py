@@ -1,0 +1,187 @@
+"""The folder of snapshots: what each export contained, as Parquet sorted by address.
+
+A snapshot is two files, `SEQUENCE-TOKEN.parquet` and `SEQUENCE-TOKEN.json`. The manifest is written last: without it a
+snapshot does not exist. The sequence number only grows within a folder, so the order never depends on a clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import fsspec
+import msgspec
+from fsspec.implementations.local import LocalFileSystem
+
+from tap_nosto_segments.errors import OUT_OF_SPACE_ERRNOS, SnapshotError, out_of_space_error
+from tap_nosto_segments.snapshots.manifest import Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+CHUNK_BYTES = 1 << 20
+
+
+class SnapshotStore:
+    """A folder of snapshots, in any fsspec file system. `open_store` opens one.
+
+    Args:
+        files: the file system.
+        root: the folder.
+        manifests: the snapshots in the folder.
+    """
+
+    def __init__(self, files: fsspec.AbstractFileSystem, root: str, manifests: Iterable[Manifest]) -> None:
+        self._files = files
+        self._root = root
+        self._manifests = {manifest.id: manifest for manifest in manifests}
+
+    def newest(self) -> Manifest | None:
+        """Return the snapshot that was written last."""
+        return max(self._manifests.values(), key=lambda manifest: manifest.sequence, default=None)
+
+    def get(self, snapshot_id: str | None) -> Manifest | None:
+        """Return a snapshot by its ID; None if there is no such snapshot."""
+        return self._manifests.get(snapshot_id) if snapshot_id is not None else None
+
+    def newer_than(self, manifest: Manifest) -> list[Manifest]:
+        """Return the snapshots written after another one, oldest first."""
+        later = [other for other in self._manifests.values() if other.sequence > manifest.sequence]
+        return sorted(later, key=lambda other: other.sequence)
+
+    def add(self, parquet: Path, describe: Callable[[str, int, str], Manifest]) -> Manifest:
+        """Store a Parquet file as a new snapshot.
+
+        Args:
+            parquet: the file.
+            describe: returns the manifest for an ID, a sequence number and the file's SHA-256.
+
+        Raises:
+            SnapshotError: the snapshot cannot be written; it then does not exist.
+        """
+        newest = self.newest()
+        sequence = newest.sequence + 1 if newest else 1
+        # The token makes an ID unique even if the folder is lost and the sequence starts again: a bookmark must never name
+        # another snapshot than the one that was emitted.
+        manifest = describe(f"{sequence:06d}-{secrets.token_hex(8)}", sequence, file_digest(parquet))
+        try:
+            self._upload(parquet, f"{manifest.id}.parquet")
+            description = parquet.with_suffix(".json")
+            description.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+            self._upload(description, f"{manifest.id}.json")
+        except Exception as error:  # noqa: BLE001 - each file system raises its own
+            _fail("cannot be written", error)
+        self._manifests[manifest.id] = manifest
+        return manifest
+
+    def fetch(self, manifest: Manifest, folder: Path) -> Path | None:
+        """Copy a snapshot's Parquet file into a working folder; return None if it is missing or damaged.
+
+        Raises:
+            SnapshotError: the file cannot be read, or the working folder has no space for it.
+        """
+        local = folder / f"{manifest.id}.parquet"
+        try:
+            self._files.get_file(self._path(local.name), str(local))
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # noqa: BLE001 - each file system raises its own
+            if isinstance(error, OSError) and error.errno in OUT_OF_SPACE_ERRNOS:
+                raise out_of_space_error(error, action="compared") from None
+            _fail("cannot be read", error)
+        return local if file_digest(local) == manifest.parquet_digest else None
+
+    def prune(self, kept: Iterable[Manifest]) -> int:
+        """Delete the snapshots that are older than all kept ones; return how many."""
+        oldest = min((manifest.sequence for manifest in kept), default=0)
+        outdated = [manifest for manifest in self._manifests.values() if manifest.sequence < oldest]
+        for manifest in outdated:
+            try:
+                # the manifest first: a file without one does not exist
+                self._files.rm_file(self._path(f"{manifest.id}.json"))
+                self._files.rm_file(self._path(f"{manifest.id}.parquet"))
+            except FileNotFoundError:
+                pass
+            except Exception as error:  # noqa: BLE001 - each file system raises its own
+                _fail("cannot be cleaned up", error)
+            del self._manifests[manifest.id]
+        return len(outdated)
+
+    def _upload(self, local: Path, name: str) -> None:
+        if isinstance(self._files, LocalFileSystem):
+            part = Path(self._path(f".{name}.part"))
+            with local.open("rb") as source, open(part, "wb", opener=_open_private) as target:
+                while chunk := source.read(CHUNK_BYTES):
+                    target.write(chunk)
+                target.flush()
+                os.fsync(target.fileno())
+            part.replace(self._path(name))
+        else:
+            self._files.put_file(str(local), self._path(name))
+
+    def _path(self, name: str) -> str:
+        return posixpath.join(self._root, name)
+
+
+def open_store(uri: str) -> SnapshotStore:
+    """Open a folder of snapshots, and create it if it is missing.
+
+    Args:
+        uri: the folder, as a path or any fsspec URL.
+
+    Raises:
+        SnapshotError: the folder cannot be used.
+    """
+    try:
+        files, root = fsspec.core.url_to_fs(uri)
+        is_new = not files.exists(root)
+        files.makedirs(root, exist_ok=True)
+        if isinstance(files, LocalFileSystem):
+            Path(root).chmod(0o700)
+            if is_new:
+                # the folder is often inside a project, and addresses must not get into its repository
+                Path(root, ".gitignore").write_text("*\n")
+        names = _list_names(files, root)
+    except Exception as error:  # noqa: BLE001 - each file system raises its own
+        _fail("cannot be opened", error)
+    manifests = [_read_manifest(files, posixpath.join(root, name)) for name in names if name.endswith(".json")]
+    return SnapshotStore(files, root, [manifest for manifest in manifests if manifest is not None])
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _list_names(files: fsspec.AbstractFileSystem, root: str) -> list[str]:
+    try:
+        return [posixpath.basename(path) for path in files.ls(root, detail=False, refresh=True)]
+    except FileNotFoundError:
+        return []  # object stores have no empty folders
+
+
+def _read_manifest(files: fsspec.AbstractFileSystem, path: str) -> Manifest | None:
+    """Read a manifest; return None if it is missing or damaged: the snapshot then does not exist."""
+    try:
+        return msgspec.json.decode(files.cat_file(path), type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, FileNotFoundError):
+        return None
+    except Exception as error:  # noqa: BLE001 - each file system raises its own
+        _fail("cannot be read", error)
+
+
+def _fail(problem: str, error: Exception) -> NoReturn:
+    msg = (
+        f"The snapshot folder (snapshot_uri) {problem} ({type(error).__name__}): without it the tap cannot determine what changed, so "
+        "nothing was emitted. Check that it exists, its permissions and its free space."
+    )
+    raise SnapshotError(msg) from None
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,45 @@
+"""The clock that everything waits by."""
+
+from __future__ import annotations
+
+import datetime
+import random
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(slots=True)
+class Clock:
+    """Time, as everything that waits sees it; tests hand in their own.
+
+    Args:
+        monotonic: seconds that only grow.
+        wall: seconds since 1970.
+        sleep: waits for a number of seconds.
+        jitter: a random share between 0 and 1.
+        waited: seconds slept so far.
+    """
+
+    monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    jitter: Callable[[], float] = random.random
+    waited: float = field(default=0.0)
+
+    def wait(self, seconds: float) -> None:
+        """Wait, and keep account of it."""
+        if seconds > 0:
+            self.waited += seconds
+            self.sleep(seconds)
+
+    def today(self) -> datetime.date:
+        """The date in UTC."""
+        return self.now().date()
+
+    def now(self) -> datetime.datetime:
+        """The time in UTC."""
+        return datetime.datetime.fromtimestamp(self.wall(), datetime.UTC)

@@ -1,0 +1,1 @@
+"""The commands beside the sync, one module each."""

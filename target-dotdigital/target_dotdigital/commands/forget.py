@@ -1,0 +1,51 @@
+"""Removes everything that this target keeps of one address."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import sqlalchemy as sa
+
+from target_dotdigital.addresses import normalise
+from target_dotdigital.ledger.database import Ledger
+from target_dotdigital.ledger.tables import contacts, deliveries, scopes
+
+if TYPE_CHECKING:
+    from target_dotdigital.settings import Settings
+
+
+def forget(settings: Settings, address: str) -> int:
+    """Remove an address from the ledger, the before-images and the file of rejected contacts; return how many places held it.
+
+    Raises:
+        LedgerError: the ledger cannot be used, or a run is using it.
+    """
+    email = normalise(address)
+    ledger = Ledger(settings.ledger_url)
+    with ExitStack() as stack:
+        stack.callback(ledger.close)
+        with ledger.engine.connect() as connection:
+            accounts = list(connection.scalars(sa.select(scopes.c.account_id).distinct()))
+        for account in accounts:
+            stack.enter_context(ledger.locked(account))
+        with ledger.engine.begin() as connection:
+            places = sum(
+                connection.execute(sa.delete(table).where(table.c.email == email)).rowcount for table in (contacts, deliveries)
+            )
+            # the ledger no longer knows every contact of the source, so it cannot tell whose labels are orphaned
+            connection.execute(sa.update(scopes).values(segments=None, whole=False))
+        ledger.shred()
+    return places + _strike(Path(settings.report_dir) / "rejected.singer.jsonl", email, settings.email_property)
+
+
+def _strike(path: Path, email: str, name: str) -> int:
+    if not path.exists():
+        return 0
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if normalise(str(msgspec.json.decode(line).get("record", {}).get(name, ""))) != email]
+    if len(kept) < len(lines):
+        path.write_bytes(b"".join(kept))
+    return len(lines) - len(kept)

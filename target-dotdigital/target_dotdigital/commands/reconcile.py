@@ -1,0 +1,42 @@
+"""Holds the ledger against what dotdigital really has, and shows the drift."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from target_dotdigital.dotdigital.contacts import ContactReader
+from target_dotdigital.ledger.contacts import ContactLedger, open_scope
+from target_dotdigital.ledger.runs import begin_run, end_run
+from target_dotdigital.ledger.tables import contacts
+from target_dotdigital.payloads import EMPTY
+from target_dotdigital.sync.locked_account import LockedAccount
+from target_dotdigital.sync.reading import AccountReading, Drift
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from target_dotdigital.clock import Clock
+    from target_dotdigital.settings import Settings
+
+
+def reconcile(settings: Settings, clock: Clock) -> tuple[int, Counter[Drift], int]:
+    """Read the whole account back into the ledger; return contacts read, drift by kind, and contacts that now wait.
+
+    Labels of contacts that the source does not have are cleared by the next run if the source has once named all of its
+    contacts to this ledger; else they are left as they are until it does.
+
+    Raises:
+        TargetError: account or ledger cannot be read.
+    """
+    with LockedAccount(settings, clock) as place, place.ledger.engine.begin() as connection:
+        scope = open_scope(connection, place.scope_key, place.account.id)
+        run = begin_run(connection, scope.id, clock.now().isoformat())
+        ledger = ContactLedger(connection, scope.id, uploads=settings.upload_emails, run=run)
+        reading = AccountReading(ledger, uploads=settings.upload_emails, is_excluded=settings.is_excluded)
+        total = reading.read(ContactReader(place.client, place.account).pages())
+        if scope.whole and settings.on_removed == "clear":
+            ledger.clear(contacts.c.stream.is_(None), contacts.c.removed, contacts.c.desired != EMPTY)
+        ledger.settle_unknown(removed_only=settings.upload_emails)
+        left = ledger.count(contacts.c.pending)
+        end_run(connection, run, "reconciled")
+    return total, +reading.drift, left

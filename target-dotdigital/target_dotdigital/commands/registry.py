@@ -1,0 +1,119 @@
+"""The commands beside the sync: each logs in, does one thing and says what it did."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from target_dotdigital.commands.forget import forget
+from target_dotdigital.commands.reconcile import reconcile
+from target_dotdigital.commands.release import release
+from target_dotdigital.dotdigital import account as accounts
+from target_dotdigital.errors import SettingsError
+from target_dotdigital.reporting.folder import ReportFolder
+from target_dotdigital.reporting.report import Report
+from target_dotdigital.sync.reading import Drift
+from target_dotdigital.sync.run import States, SyncRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from target_dotdigital.clock import Clock
+    from target_dotdigital.settings import Settings
+
+
+def check(settings: Settings, clock: Clock, _value: Any) -> None:
+    """Log in and read what the settings name; write nothing."""
+    client, info = accounts.connect(settings, clock)
+    account = accounts.read_account(settings, client, info)
+    programs = accounts.active_programs(client)
+    book = f"{account.book.name} (id {account.book.id}, {account.book.contacts:,} contacts)" if account.book else "to be created"
+    click.echo(f"Account:      {account.name} (id {account.id})")
+    click.echo(f"Region:       {account.endpoint}")
+    click.echo(f"Address book: {book if settings.upload_emails else 'none (upload_emails is false)'}")
+    click.echo(f"Data field:   {account.fields.get(settings.data_field, settings.data_field + ', to be created')}")
+    click.echo(f"Programs:     {'not visible to this API user' if programs is None else f'{len(programs)} active'}")
+    click.echo("OK: login, region and permissions verified. Nothing was written.")
+
+
+def show_review(settings: Settings, clock: Clock, _value: Any) -> None:
+    """Show the review of what waits in the ledger."""
+    click.echo(_session(settings, clock).review())
+
+
+def run_reconcile(settings: Settings, clock: Clock, _value: Any) -> None:
+    """Read dotdigital back, and show what differs from the ledger."""
+    total, drift, waiting = reconcile(settings, clock)
+    click.echo(f"{total:>12,}  contacts read back from dotdigital")
+    for kind in Drift:
+        click.echo(f"{drift[kind]:>12,}  {kind.value}")
+    click.echo(f"{waiting:>12,}  contacts wait for the next run, which puts them right within the brakes")
+    click.echo("Nothing was written to dotdigital.")
+
+
+def run_restore(settings: Settings, clock: Clock, run: Any) -> None:
+    """Put back what a run replaced."""
+    if run is None:
+        msg = "Which run is to be put back? Give its number with --run; nothing was done."
+        raise SettingsError(msg)
+    session = _session(settings, clock)
+    session.restore(int(run))
+    session.finish(States())
+    click.echo(session.report.summary())
+    click.echo(
+        "Fix the cause, then run once with --full-refresh. Until then ordinary runs stop: the tap assumes that the restored contacts "
+        "are current."
+    )
+
+
+def run_forget(settings: Settings, _clock: Clock, address: Any) -> None:
+    """Remove an address from everything that the target keeps."""
+    places = forget(settings, str(address))
+    if not places:
+        msg = "This target keeps nothing of that address: nothing was removed. Check the spelling."
+        raise SettingsError(msg)
+    click.echo(f"Removed from {places} places. Reports hold no addresses; snapshots follow Nosto's own export.")
+
+
+def run_release(settings: Settings, clock: Clock, _value: Any) -> None:
+    """Let contacts be sent again that dotdigital's Data Watchdog rejected."""
+    count = release(settings, clock)
+    click.echo(f"{count:,} contacts are no longer held: the next run sends those whose labels are not confirmed yet.")
+
+
+def _session(settings: Settings, clock: Clock) -> SyncRun:
+    return SyncRun(settings, clock, Report(started_at=clock.now()), ReportFolder(settings.report_dir))
+
+
+COMMANDS: dict[str, Callable[[Settings, Clock, Any], None]] = {
+    "check": check,
+    "review": show_review,
+    "reconcile": run_reconcile,
+    "restore": run_restore,
+    "forget": run_forget,
+    "release": run_release,
+}
+
+
+def options() -> list[click.Option]:
+    """Give the command line's options."""
+    return [
+        click.Option(["--check"], is_flag=True, help="Log in and read the account; write nothing."),
+        click.Option(
+            ["--review"], is_flag=True, help="Show what waits in the ledger, the active programs and the activation code."
+        ),
+        click.Option(["--reconcile"], is_flag=True, help="Read dotdigital back into the ledger, and show drift."),
+        click.Option(
+            ["--release"],
+            is_flag=True,
+            help="Let contacts be sent again that were held after dotdigital's Data Watchdog rejected them.",
+        ),
+        click.Option(["--restore"], is_flag=True, help="Put back what the run given by --run replaced, within the brakes."),
+        click.Option(
+            ["--run"], type=click.IntRange(min=1), help="The run to put back; reports and the summary line give its number."
+        ),
+        click.Option(
+            ["--forget"], metavar="EMAIL", help="Remove an address from ledger, before-images and the file of rejected contacts."
+        ),
+    ]

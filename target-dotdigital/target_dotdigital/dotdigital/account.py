@@ -1,0 +1,299 @@
+"""The account at the other end: its region, the address book, the data fields, the programs. Reads first, creates late."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from target_dotdigital.dotdigital import retries as retry
+from target_dotdigital.dotdigital.answers import own_address
+from target_dotdigital.dotdigital.client import Client, Identified
+from target_dotdigital.errors import AccountError, ApiError, EndlessListError
+from target_dotdigital.texts import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from target_dotdigital.clock import Clock
+    from target_dotdigital.settings import Settings
+
+PAGE = 1000
+MAX_PAGES = 1000  # a million address books or programs: no account has as many
+
+
+class Property(msgspec.Struct):
+    """One property of the account; values are texts, whatever their type."""
+
+    name: str
+    value: Any = None
+
+
+class AccountInfo(Identified):
+    """The answer of account-info."""
+
+    properties: list[Property]
+
+
+class Field(msgspec.Struct):
+    """A contact data field."""
+
+    name: str
+    type: str
+
+
+class Program(Identified):
+    """An automation program."""
+
+    name: str
+    status: str
+
+
+class ListedBook(Identified):
+    """An address book, as it is on the wire."""
+
+    name: str
+    contacts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AddressBook:
+    """An address book (list); its name is fit to be shown."""
+
+    id: int
+    name: str
+    contacts: int = 0
+
+
+Item = TypeVar("Item", bound=Identified)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The account as a run finds it.
+
+    Args:
+        id: dotdigital's id of the account.
+        name: its name.
+        endpoint: the address of its region.
+        book: the address book; None if it is to be created, or none is used.
+        fields: name as configured -> name as the account spells it; those that are to be created are absent.
+        calls_left: calls left in this hour under the old flat limit; None under the tiered one.
+        stamps: the fields that hold a time rather than labels.
+    """
+
+    id: int
+    name: str
+    endpoint: str
+    book: AddressBook | None
+    fields: dict[str, str]
+    calls_left: int | None
+    stamps: frozenset[str] = frozenset()
+
+    def spelled(self, field: str) -> str:
+        """Give a field's name as the account spells it."""
+        return self.fields.get(field, field)
+
+
+def connect(settings: Settings, clock: Clock) -> tuple[Client, AccountInfo]:
+    """Log in and find the account's region.
+
+    Raises:
+        AccountError: credentials or region are wrong.
+        ApiError: dotdigital does not answer.
+    """
+    first = Client(settings.api_url.rstrip("/"), settings.api_user, settings.api_password, settings.request_timeout, clock)
+    try:
+        info = first.get("account", "/v2/account-info", AccountInfo)
+    except ApiError as error:
+        if error.status != 403:  # noqa: PLR2004 - Forbidden
+            raise
+        msg = "dotdigital denied access (status 403): the account is in another region than api_url. Remove api_url: it is found then."
+        raise AccountError(msg) from None
+    endpoint = _property(info, "ApiEndpoint")
+    if endpoint in (None, "", first.base_url, f"{first.base_url}/"):
+        return first, info
+    address = own_address(endpoint, first.base_url)
+    if address is None:
+        msg = (
+            "dotdigital names an API address for this account that is not its own (https, dotdigital.com): the password was not "
+            "sent there. Report this to dotdigital."
+        )
+        raise AccountError(msg)
+    client = Client(address, settings.api_user, settings.api_password, settings.request_timeout, clock)
+    client.calls.update(first.calls)
+    return client, info
+
+
+def read_account(settings: Settings, client: Client, info: AccountInfo) -> Account:
+    """Read what the settings name; nothing is created.
+
+    Raises:
+        AccountError: the address book is missing by its id, or a data field has the wrong type.
+        ApiError: dotdigital does not answer.
+    """
+    if info.id is None:
+        msg = "dotdigital gives this account an id that cannot be one. Nothing was written. Report this to dotdigital."
+        raise AccountError(msg)
+    left = retry.number(str(_property(info, "ApiCallsRemaining")))
+    return Account(
+        id=info.id,
+        name=shown(str(_property(info, "Name") or "")) or str(info.id),
+        endpoint=client.base_url,
+        book=_find_book(settings, client) if settings.upload_emails else None,
+        fields=_find_fields(settings, client),
+        calls_left=None if left is None else int(left),
+        stamps=frozenset({settings.synced_at_field} if settings.synced_at_field else ()),
+    )
+
+
+def ensure_book_and_fields(settings: Settings, client: Client, account: Account, needed: tuple[str, ...]) -> Account:
+    """Create the address book and those of the needed data fields that are missing.
+
+    Raises:
+        AccountError: dotdigital does not allow it.
+        ApiError: dotdigital does not answer.
+    """
+    book = account.book
+    if book is None and settings.upload_emails:
+        book = _create_book(settings, client)
+    fields = dict(account.fields)
+    for name in needed:
+        if name not in fields:
+            fields[name] = _create_field(name, "Date" if name == settings.synced_at_field else "String", client)
+    return replace(account, book=book, fields=fields)
+
+
+def active_programs(client: Client) -> list[str] | None:
+    """Return the names of the active programs, fit to be shown, or None if the user may not see them.
+
+    Raises:
+        ApiError: dotdigital does not give them.
+    """
+    try:
+        pages = _pages(client, "programs", "/v2/programs", list[Program])
+        return [shown(program.name) for page in pages for program in page if program.status == "Active" and program.name]
+    except ApiError as error:
+        if error.status == 403:  # noqa: PLR2004 - Forbidden
+            return None
+        raise
+
+
+def _pages(client: Client, kind: str, path: str, page_type: type[list[Item]]) -> Iterator[list[Item]]:
+    """Yield the pages of a list of version 2, until one is not full.
+
+    Raises:
+        ApiError: dotdigital does not give them.
+        EndlessListError: it gives the same ones again and again.
+    """
+    seen: set[int] = set()
+    for number in range(MAX_PAGES):
+        page = client.get(kind, path, page_type, select=PAGE, skip=number * PAGE)
+        new = {item.id for item in page if item.id is not None} - seen
+        # a list that ignores `skip` would be read for ever
+        if page and number and not new:
+            break
+        yield page
+        if len(page) < PAGE:
+            return
+        seen |= new
+    raise EndlessListError(kind)
+
+
+def _find_book(settings: Settings, client: Client) -> AddressBook | None:
+    if settings.address_book_id is not None:
+        try:
+            book = client.get("address books", f"/v2/address-books/{settings.address_book_id}", ListedBook)
+        except ApiError as error:
+            if error.status == 404 or error.code == "ERROR_ADDRESSBOOK_NOT_FOUND":  # noqa: PLR2004 - Not Found
+                msg = f"There is no address book with the id {settings.address_book_id} in this account. Check address_book_id."
+                raise AccountError(msg) from None
+            raise
+        return AddressBook(settings.address_book_id, shown(book.name), book.contacts)
+    wanted = settings.address_book.strip().lower()
+    for page in _pages(client, "address books", "/v2/address-books", list[ListedBook]):
+        if found := next((book for book in page if book.name.strip().lower() == wanted), None):
+            return _usable(found)
+    return None
+
+
+def _usable(book: ListedBook) -> AddressBook:
+    if book.id is None:
+        msg = (
+            f"dotdigital gives the address book {shown(book.name)!r} an id that cannot be one. No contact was written. Report this."
+        )
+        raise AccountError(msg)
+    return AddressBook(book.id, shown(book.name), book.contacts)
+
+
+def _create_book(settings: Settings, client: Client) -> AddressBook:
+    try:
+        body = {"name": settings.address_book.strip(), "visibility": "Private"}
+        return _usable(client.post("address books", "/v2/address-books", body, ListedBook))
+    except ApiError as error:
+        if error.code == "ERROR_ADDRESSBOOK_DUPLICATE":
+            # an answer that was lost may have created it
+            if found := _find_book(settings, client):
+                return found
+            msg = (
+                f"The name {settings.address_book!r} is taken in dotdigital, but not by an address book: by a segment, by a name that "
+                "dotdigital reserves, or by something in the recycle bin. Nothing was written. Choose another name for address_book."
+            )
+        elif error.code == "ERROR_ADDRESSBOOK_LIMITEXCEEDED":
+            msg = "The account holds as many address books as it may. Nothing was written. Remove one, or name an existing one."
+        elif error.code in {"ERROR_ADDRESSBOOK_INVALID", "ERROR_ADDRESSBOOK_NOTWRITABLE"}:
+            msg = f"dotdigital does not accept {settings.address_book!r} as the name of an address book. Choose another name."
+        else:
+            raise
+        raise AccountError(msg) from None
+
+
+def _find_fields(settings: Settings, client: Client) -> dict[str, str]:
+    there = {field.name.upper(): field for field in client.get("data fields", "/v2/data-fields", list[Field])}
+    found: dict[str, str] = {}
+    wanted = dict.fromkeys(settings.labels.fields, "String")
+    if settings.synced_at_field:
+        wanted[settings.synced_at_field] = "Date"
+    for name, kind in wanted.items():
+        if field := there.get(name.upper()):
+            if field.type != kind:
+                raise AccountError(_wrong_type(name, shown(field.type), kind))
+            found[name] = field.name
+    return found
+
+
+def _create_field(name: str, kind: str, client: Client) -> str:
+    try:
+        # no default value: personalisation would show it for a contact whose labels were cleared (contracts/dotdigital.md 3)
+        made = client.post("data fields", "/v2/data-fields", {"name": name, "type": kind, "visibility": "Private"}, Field).name
+    except ApiError as error:
+        if error.code == "ERROR_NON_UNIQUE_DATAFIELD":
+            fields = client.get("data fields", "/v2/data-fields", list[Field])
+            field = next((one for one in fields if one.name.upper() == name.upper()), None)
+            if field is not None and field.type == kind:
+                return field.name
+            msg = _wrong_type(name, shown(field.type) if field else "unknown", kind)
+        elif error.code == "ERROR_DATAFIELD_LIMITEXCEEDED":
+            msg = f"The account holds as many data fields as it may, so {name} was not created. Remove one in dotdigital."
+        elif error.code == "ERROR_DATAFIELD_INVALID":
+            msg = f"dotdigital does not accept {name!r} as the name of a data field. Choose another name."
+        else:
+            raise
+        raise AccountError(msg) from None
+    if made.upper() != name.upper():
+        # labels that went there would overwrite what belongs to others
+        msg = f"dotdigital answered with another data field than {name}, which was to be created. No contact was written. Report this."
+        raise AccountError(msg)
+    return made
+
+
+def _wrong_type(name: str, there: str, wanted: str) -> str:
+    return (
+        f"The data field {name} exists in dotdigital with the type {there}, but has to be {wanted}. Nothing was written. Name "
+        "another field in the settings, or change the one in dotdigital."
+    )
+
+
+def _property(info: AccountInfo, name: str) -> Any:
+    return next((item.value for item in info.properties if item.name.lower() == name.lower()), None)

@@ -1,0 +1,144 @@
+"""What comes from outside, before it is used or shown: names, error codes, addresses, and why a call got no answer."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import requests
+import urllib3.exceptions
+
+from target_dotdigital.settings import is_loopback
+from target_dotdigital.texts import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_ERROR_BYTES = 1 << 16
+MAX_PORT = 65535
+DOMAIN = ".dotdigital.com"
+# msgspec counts how deep an answer is nested, and says with RecursionError that it is too deep
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_V2_CODE = re.compile(r"ERROR_[A-Z_]{1,60}")
+_V3_CODE = re.compile(r"[A-Za-z]{1,30}:[A-Za-z]{1,60}")
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_ADDRESS = re.compile(rf"(https?)://({_LABEL}(?:\.{_LABEL})*|\[::1\])(?::([0-9]{{1,5}}))?/?", re.IGNORECASE | re.ASCII)
+
+
+class Trouble(NamedTuple):
+    """Why a call got no usable answer.
+
+    Args:
+        text: the reason, as the end of a sentence; it holds nothing that came over the wire.
+        reached: whether the other end was reached at all.
+    """
+
+    text: str
+    reached: bool
+
+
+_BROKEN_OFF = Trouble("the connection was broken off", reached=True)
+
+# The first that is found counts, so what is specific comes before what is general.
+_TROUBLES: tuple[tuple[tuple[type[BaseException], ...], Trouble], ...] = (
+    (
+        (msgspec.ValidationError, RecursionError),
+        Trouble("the answer is not as dotdigital documents it", reached=True),
+    ),
+    ((msgspec.DecodeError, UnicodeDecodeError), Trouble("the answer is not JSON", reached=True)),
+    ((urllib3.exceptions.ProxyError, requests.exceptions.ProxyError), Trouble("the proxy cannot be used", reached=False)),
+    ((socket.gaierror, urllib3.exceptions.NameResolutionError), Trouble("the name does not resolve", reached=False)),
+    ((ssl.SSLCertVerificationError,), Trouble("the certificate is not trusted", reached=False)),
+    (
+        (ssl.SSLError, urllib3.exceptions.SSLError, requests.exceptions.SSLError),
+        Trouble("no TLS connection can be made", reached=False),
+    ),
+    ((ConnectionRefusedError,), Trouble("the connection was rejected", reached=False)),
+    ((urllib3.exceptions.NewConnectionError,), Trouble("no connection can be made", reached=False)),
+    (
+        (requests.exceptions.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError),
+        Trouble("connecting timed out", reached=False),
+    ),
+    (
+        (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError),
+        Trouble("the answer timed out", reached=True),
+    ),
+    (
+        (
+            requests.exceptions.InvalidURL,
+            requests.exceptions.InvalidSchema,
+            requests.exceptions.MissingSchema,
+            urllib3.exceptions.LocationParseError,
+        ),
+        Trouble("that is not an address", reached=False),
+    ),
+)
+
+
+def error_code(content: bytes) -> tuple[str | None, bool]:
+    """Read dotdigital's code out of an error of either version, and whether the body is one of its errors at all."""
+    try:
+        body: Any = msgspec.json.decode(content[:MAX_ERROR_BYTES])
+    except UNREADABLE:
+        return None, False
+    if not isinstance(body, dict):
+        return None, False
+    if isinstance(body.get("errorCode"), str) and _V3_CODE.fullmatch(body["errorCode"]):
+        return body["errorCode"], True
+    message = body.get("message")
+    if not isinstance(message, str):
+        return None, False
+    found = _V2_CODE.search(message)
+    return (found[0] if found else None), True
+
+
+def own_address(endpoint: object, first: str) -> str | None:
+    """Return the address of dotdigital's API that account-info names, or None if it is not one of dotdigital's.
+
+    It is built anew from the parts that were checked. The text itself goes no further, because another parser than the one
+    that checked it may read another host out of it.
+
+    Args:
+        endpoint: what account-info names.
+        first: the address that was asked; only one on this machine may name another one on this machine.
+    """
+    found = _ADDRESS.fullmatch(endpoint) if isinstance(endpoint, str) else None
+    if found is None:
+        return None
+    scheme, host, port = found[1].lower(), found[2].lower(), found[3]
+    if scheme == "https" and host.endswith(DOMAIN) and port in {None, "443"}:
+        return f"https://{host}"
+    asked = _ADDRESS.fullmatch(first)
+    local = asked is not None and is_loopback(asked[2].lower().strip("[]")) and is_loopback(host.strip("[]"))
+    if scheme == "http" and local and int(port or 80) <= MAX_PORT:
+        return f"http://{host}:{port or 80}"
+    return None
+
+
+def without_user(url: str) -> str:
+    """Return an address as it may be shown: without a user and a password."""
+    return shown(re.sub(r"//.*@", "//", url, flags=re.DOTALL))
+
+
+def trouble_of(error: BaseException) -> Trouble:
+    """Find out why a call got no usable answer, from the types of its exceptions alone: their texts may quote addresses."""
+    found = list(_chain(error))
+    for types, trouble in _TROUBLES:
+        if any(isinstance(one, types) for one in found):
+            return trouble
+    return _BROKEN_OFF
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and those that it wraps, as requests and urllib3 wrap them."""
+    waiting, seen = [error], {id(error)}
+    while waiting:
+        one = waiting.pop()
+        yield one
+        for inner in (one.__cause__, getattr(one, "reason", None), *one.args):
+            if isinstance(inner, BaseException) and id(inner) not in seen:
+                seen.add(id(inner))
+                waiting.append(inner)

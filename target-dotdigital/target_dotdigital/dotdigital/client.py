@@ -1,0 +1,304 @@
+"""HTTP and dotdigital: calls, errors, retries and rate limits. Knows nothing of Singer."""
+
+from __future__ import annotations
+
+import collections
+import logging
+import re
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated, TypeVar
+from urllib.parse import quote
+
+import msgspec
+import requests
+import urllib3.exceptions
+
+from target_dotdigital.dotdigital import retries as retry
+from target_dotdigital.dotdigital.answers import UNREADABLE, Trouble, error_code, trouble_of, without_user
+from target_dotdigital.errors import AccountError, ApiError, TooManyImportsError
+from target_dotdigital.texts import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from target_dotdigital.clock import Clock
+
+LOGGER = logging.getLogger("target-dotdigital")
+CONNECT_TIMEOUT = 30
+MAX_ID = (1 << 63) - 1
+MAX_ID_DIGITS = 19
+NO_ANSWER = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+IMPORT_ID = r"\A[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\Z"
+# what a call that failed means, by its method
+CONSEQUENCES = {
+    "GET": "Nothing was written by this call. Run again later.",
+    "POST": "Run again later; if it was created all the same, the next run finds it.",
+    "PUT": "Run again later; what was not confirmed is sent again then.",
+}
+NULL = msgspec.Raw(b"null")
+Answer = TypeVar("Answer")
+
+
+def usable_id(raw: msgspec.Raw) -> int | None:
+    """Return the id that a JSON value is: a whole number from 1 to 2^63-1, as the ledger can hold it. Anything else is none."""
+    text = bytes(raw)
+    # the length first: an id comes with every row, and a text of thousands of digits is none
+    if len(text) > MAX_ID_DIGITS or not text.isdigit() or text.startswith(b"0"):
+        return None
+    number = int(text)
+    return number if number <= MAX_ID else None
+
+
+class Identified(msgspec.Struct, kw_only=True):
+    """What dotdigital names by an id. One that cannot be an id does not make the rest unreadable."""
+
+    raw_id: msgspec.Raw = msgspec.field(name="id", default=NULL)
+
+    @property
+    def id(self) -> int | None:
+        """The id, where it is a usable one."""
+        return usable_id(self.raw_id)
+
+
+class ImportStatus(msgspec.Struct, rename="camel"):
+    """The state of an import; only id and state are always there (contracts/dotdigital.md 4)."""
+
+    import_id: str
+    status: str = ""
+    created: list[ContactReference] | None = None
+    updated: list[ContactReference] | None = None
+    failures: list[RowFailure] | None = None
+
+
+class Identifiers(msgspec.Struct, rename="camel"):
+    """What a contact is known by."""
+
+    email: str | None = None
+
+
+class ContactReference(msgspec.Struct, rename="camel", kw_only=True):
+    """A contact as dotdigital names it. An id that cannot be one does not make the rest unreadable."""
+
+    raw_contact_id: msgspec.Raw = msgspec.field(name="contactId", default=NULL)
+    identifiers: Identifiers = msgspec.field(default_factory=Identifiers)
+
+    @property
+    def contact_id(self) -> int | None:
+        """The contact's id, where it has a usable one."""
+        return usable_id(self.raw_contact_id)
+
+
+class FailureReason(msgspec.Struct, rename="camel"):
+    """Why a row failed. The description may quote the address and is not read."""
+
+    failure_code: str = "Unknown"
+
+    def __post_init__(self) -> None:
+        """Make the code fit to be stored and shown."""
+        self.failure_code = shown(self.failure_code) or "Unknown"
+
+
+class RowFailure(ContactReference, kw_only=True):
+    """A row that was not imported, or only in part."""
+
+    failures: list[FailureReason]
+
+
+class _ImportAccepted(msgspec.Struct, rename="camel"):
+    import_id: Annotated[str, msgspec.Meta(pattern=IMPORT_ID)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What came of one try; the status is None where there was no usable answer."""
+
+    status: int | None
+    headers: Mapping[str, str]
+    content: bytes = b""
+    trouble: Trouble | None = None
+
+
+@dataclass(slots=True)
+class _Window:
+    remaining: int
+    ends_at: float
+
+
+class Client:
+    """Calls to one account.
+
+    Args:
+        base_url: the region's address, without a slash at its end.
+        user: the API user.
+        password: its password.
+        timeout: seconds that a call may take.
+        clock: what waiting is measured by.
+
+    Attributes:
+        calls: how many calls were made, by kind.
+    """
+
+    def __init__(self, base_url: str, user: str, password: str, timeout: int, clock: Clock) -> None:
+        """Open a session."""
+        self.base_url = base_url
+        self.calls: collections.Counter[str] = collections.Counter()
+        self._clock = clock
+        self._timeout = (min(CONNECT_TIMEOUT, timeout), timeout)
+        self._session = requests.Session()
+        # as bytes: requests encodes texts as Latin-1, and fails where they have other characters
+        self._session.auth = requests.auth.HTTPBasicAuth(user.encode(), password.encode())
+        self._session.headers["User-Agent"] = f"target-dotdigital/{version('target-dotdigital')}"
+        self._scopes: dict[str, str] = {}
+        self._windows: dict[str, _Window] = {}
+        self.limits: dict[str, int] = {}
+
+    def get(self, kind: str, path: str, answer: type[Answer], **params: str | int) -> Answer:
+        """Read.
+
+        Args:
+            kind: what the call is counted as; calls of one kind share a rate limit.
+            path: from the root, encoded.
+            answer: the type of the answer.
+            params: the query.
+
+        Raises:
+            ApiError: dotdigital did not give it.
+        """
+        return self._call(kind, "GET", path, answer, params=params)
+
+    def post(self, kind: str, path: str, body: Mapping[str, str], answer: type[Answer]) -> Answer:
+        """Create an address book or a data field.
+
+        Raises:
+            ApiError: dotdigital did not do it.
+        """
+        return self._call(kind, "POST", path, answer, body=msgspec.json.encode(body))
+
+    def start_import(self, body: bytes) -> str:
+        """Hand in an import, and return its id.
+
+        Raises:
+            TooManyImportsError: no slot is free.
+            ApiError: dotdigital did not take it.
+        """
+        return self._call("import", "PUT", "/contacts/v3/import", _ImportAccepted, body=body).import_id
+
+    def import_status(self, import_id: str) -> ImportStatus:
+        """Ask for the state of an import, once: the caller decides when to ask again.
+
+        Raises:
+            ApiError: dotdigital did not say, or the id cannot be one of dotdigital's.
+        """
+        if not re.search(IMPORT_ID, import_id):
+            # stored by an earlier version, which took ids as they came: such a text has no place in an address
+            msg = "The ledger holds an import id that is not one of dotdigital's: dotdigital was not asked for that import."
+            raise ApiError(msg, code="contacts:invalidId")
+        path = f"/contacts/v3/import/{quote(import_id, safe='')}"
+        return self._call("import status", "GET", path, ImportStatus, repeat=False)
+
+    def _call(
+        self,
+        kind: str,
+        method: str,
+        path: str,
+        answer: type[Answer],
+        *,
+        params: Mapping[str, str | int] | None = None,
+        body: bytes | None = None,
+        repeat: bool = True,
+    ) -> Answer:
+        tries = 0
+        while True:
+            tries += 1
+            self._keep_pace(kind)
+            self.calls[kind] += 1
+            reply = self._once(method, path, params, body)
+            self._learn(kind, reply.headers)
+            if reply.status is not None and 200 <= reply.status < 300:  # noqa: PLR2004 - success
+                try:
+                    return msgspec.json.decode(reply.content, type=answer)
+                except UNREADABLE as error:
+                    # an answer that cannot be read is as good as none
+                    reply = _Reply(None, reply.headers, trouble=trouble_of(error))
+            code, known = error_code(reply.content)
+            failure = retry.Failure(reply.status, code, reply.headers, is_import=method == "PUT")
+            limited = reply.status == 429  # noqa: PLR2004 - Too Many Requests
+            seconds = retry.pause(failure, tries, self._clock) if repeat or limited else None
+            reason = self._reason(reply)
+            if seconds is None:
+                raise _error(kind, method, failure, reason, known=known, tries=tries)
+            LOGGER.info("dotdigital: %s: %s; trying again in %.0f s", kind, reason, seconds)
+            self._clock.wait(seconds)
+
+    def _once(self, method: str, path: str, params: Mapping[str, str | int] | None, body: bytes | None) -> _Reply:
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        try:
+            response = self._session.request(
+                method,
+                self.base_url + path,
+                params=params,
+                data=body,
+                headers=headers,
+                timeout=self._timeout,
+                allow_redirects=False,
+            )
+        except NO_ANSWER as error:
+            return _Reply(None, {}, trouble=trouble_of(error))
+        return _Reply(response.status_code, {name.lower(): value for name, value in response.headers.items()}, response.content)
+
+    def _reason(self, reply: _Reply) -> str:
+        """Say why a call failed, as the end of a sentence."""
+        if reply.trouble is None:
+            return f"status {reply.status}"
+        if reply.trouble.reached:
+            return reply.trouble.text
+        return f"cannot reach {without_user(self.base_url)}: {reply.trouble.text}. Check api_url and the network"
+
+    def _keep_pace(self, kind: str) -> None:
+        """Wait for the next window where the last answer said that this one is used up."""
+        window = self._windows.get(self._scopes.get(kind, ""))
+        if window is not None and window.remaining <= 0:
+            left = window.ends_at - self._clock.monotonic()
+            if left > 0:
+                LOGGER.info("dotdigital: the rate limit for %s is used up; waiting %.0f s", kind, left)
+            self._clock.wait(left)
+            window.remaining = 1
+
+    def _learn(self, kind: str, headers: Mapping[str, str]) -> None:
+        scope = shown(headers.get("x-ratelimit-scope", ""))
+        remaining, limit = (retry.number(headers.get(f"x-ratelimit-{name}", "")) for name in ("remaining", "limit"))
+        if not scope or remaining is None:
+            return
+        self._scopes[kind] = scope
+        self._windows[scope] = _Window(int(remaining), self._clock.monotonic() + retry.reset_in(headers, self._clock))
+        if limit is not None:
+            self.limits[scope] = int(limit)
+
+
+def _error(kind: str, method: str, failure: retry.Failure, reason: str, *, known: bool, tries: int) -> Exception:
+    status, code = failure.status, failure.code
+    number = shown(failure.headers.get("x-request-id", "")) or None
+    if status == 401:  # noqa: PLR2004 - Unauthorized
+        msg = (
+            "dotdigital rejected the API user or its password (status 401): nothing was written by this call. Check api_user and "
+            "api_password, and that the user is enabled (Settings, Access, API users)."
+        )
+        return AccountError(msg)
+    if status == 403:  # noqa: PLR2004 - Forbidden
+        msg = (
+            f"dotdigital denied access to {kind!r} (status 403): the account lives in another region, or the API user lacks a "
+            "permission. Take api_url out of the settings to have the region found, and check the user's permissions."
+        )
+        return ApiError(msg, status=status, code=code, request_id=number)
+    if status == 429 and code == "contacts:tooManyActiveImports":  # noqa: PLR2004 - Too Many Requests
+        msg = "All of the account's slots for imports are taken by other integrations. Run again later."
+        return TooManyImportsError(msg, status=status, code=code, request_id=number)
+    details = "".join(f", {name} {value}" for name, value in {"code": code, "request": number}.items() if value)
+    again = (
+        CONSEQUENCES[method]
+        if status is None or status in retry.TROUBLE or not known
+        else "Look the code up in dotdigital's documents, and check the settings."
+    )
+    msg = f"dotdigital: {kind} failed after {tries} {'try' if tries == 1 else 'tries'}: {reason}{details}. {again}"
+    return ApiError(msg, status=status, code=code, request_id=number)

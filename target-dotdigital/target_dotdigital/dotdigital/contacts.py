@@ -1,0 +1,166 @@
+"""Reads back what dotdigital holds of contacts: the one way in which the ledger learns of what it did not deliver itself."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, quote, urlsplit
+
+import msgspec
+
+from target_dotdigital.addresses import normalise
+from target_dotdigital.dotdigital.client import ContactReference, Identified
+from target_dotdigital.errors import ApiError, EndlessListError
+from target_dotdigital.payloads import to_payload
+from target_dotdigital.records import Observed
+from target_dotdigital.texts import is_clean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from target_dotdigital.dotdigital.account import Account
+    from target_dotdigital.dotdigital.client import Client
+
+LOGGER = logging.getLogger("target-dotdigital")
+PAGE = 5_000
+PROGRESS = 20
+
+
+class _Contact(ContactReference, rename="camel"):
+    # values are kept as they are on the wire: dotdigital may hold anything in a field that this target does not own
+    data_fields: dict[str, msgspec.Raw] | None = None
+    lists: list[Identified] | None = None
+
+
+class _Marker(msgspec.Struct):
+    marker: str = ""
+    link: str = ""
+
+
+class _Links(msgspec.Struct):
+    next: _Marker | None = None
+
+
+class _Page(msgspec.Struct):
+    items: list[_Contact] = msgspec.field(name="_items")
+    links: _Links = msgspec.field(name="_links", default_factory=_Links)
+
+
+@dataclass(frozen=True, slots=True)
+class ContactReader:
+    """The contacts of an account, as far as this target is concerned with them.
+
+    Args:
+        client: the account.
+        account: its address book and the spelling of its data fields.
+    """
+
+    client: Client
+    account: Account
+
+    def pages(self) -> Iterator[list[Observed]]:
+        """Yield every contact of the account that has an address, 5,000 at a time.
+
+        The listing is in ascending order (contracts/dotdigital.md 4), so a page that is followed by another one must end higher
+        than all before it; pages that repeat would be followed for ever.
+
+        Raises:
+            ApiError: dotdigital does not give them.
+            EndlessListError: it gives the same ones again and again.
+        """
+        params: dict[str, str | int] = {"limit": PAGE}
+        if self.account.fields:
+            params["data-fields"] = "|".join(self.account.fields.values())
+        if self.account.book is not None:
+            params["include"] = "lists"
+        read, highest, left_out, marker = 0, 0, 0, ""
+        while True:
+            page = self.client.get("contacts", "/contacts/v3", _Page, **params, **({"marker": marker} if marker else {}))
+            marker = _marker_of(page.links.next)
+            last = max((contact.contact_id or 0 for contact in page.items), default=0)
+            if marker and page.items and last <= highest:
+                raise EndlessListError("contacts")  # noqa: EM101 - the kind, not the message
+            highest = last
+            usable = [contact for contact in page.items if _is_usable(contact)]
+            left_out += len(page.items) - len(usable)
+            yield self._observed(usable)
+            read += 1
+            if read % PROGRESS == 0:
+                LOGGER.info("Reading dotdigital back: %d contacts so far", read * PAGE)
+            if not marker or not page.items:
+                break
+        _warn(left_out)
+
+    def look_up(self, emails: Sequence[str]) -> list[Observed]:
+        """Return those of the addresses that dotdigital holds, one call each.
+
+        Raises:
+            ApiError: dotdigital does not say.
+        """
+        found: list[_Contact] = []
+        for email in emails:
+            try:
+                # whatever the address holds, it stays one segment of the path
+                path = f"/contacts/v3/email/{quote(email, safe='')}"
+                found.append(self.client.get("contact", path, _Contact))
+            except ApiError as error:
+                if error.status != 404:  # noqa: PLR2004 - Not Found
+                    raise
+        usable = [contact for contact in found if _is_usable(contact)]
+        _warn(len(found) - len(usable))
+        return self._observed(usable)
+
+    def _observed(self, contacts: Sequence[_Contact]) -> list[Observed]:
+        book = self.account.book
+        names = {spelled.upper(): name for name, spelled in self.account.fields.items() if name in self.label_fields}
+        return [
+            Observed(
+                normalise(contact.identifiers.email),
+                contact.contact_id,
+                payload_of(
+                    {names[key.upper()]: value for key, value in (contact.data_fields or {}).items() if key.upper() in names}
+                ),
+                book is not None and any(one.id == book.id for one in contact.lists or ()),
+            )
+            for contact in contacts
+            if contact.identifiers.email
+        ]
+
+    @property
+    def label_fields(self) -> set[str]:
+        """The data fields that hold labels."""
+        return {name for name in self.account.fields if name not in self.account.stamps}
+
+
+def payload_of(values: Mapping[str, msgspec.Raw]) -> str:
+    """Return the ledger's form of data-field values; what is empty is absent, and what is not a text is as it is on the wire."""
+    return to_payload({name: text for name, value in values.items() if (text := _text_of(value))})
+
+
+def _text_of(value: msgspec.Raw) -> str:
+    text = bytes(value).decode(errors="replace")
+    if text.startswith('"'):
+        return msgspec.json.decode(text, type=str)
+    return "" if text == "null" else text
+
+
+def _is_usable(contact: _Contact) -> bool:
+    """Say whether the ledger can hold a contact; one without an address is none of this target's, and no reason to warn."""
+    email = contact.identifiers.email
+    return not email or is_clean(email)
+
+
+def _warn(left_out: int) -> None:
+    if left_out:
+        LOGGER.warning("dotdigital: %d contacts read back without a usable address were left out", left_out)
+
+
+def _marker_of(link: _Marker | None) -> str:
+    if link is None:
+        return ""
+    try:
+        return link.marker or parse_qs(urlsplit(link.link).query).get("marker", [""])[0]
+    except ValueError:
+        # not an address at all
+        return ""

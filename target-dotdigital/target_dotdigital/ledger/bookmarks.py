@@ -1,0 +1,89 @@
+"""Bookmarks that this part of the ledger has acknowledged: what the tap may build on.
+
+The tap remembers what it has emitted, the ledger what was delivered. An incremental input says only what changed since a
+bookmark, so it can be applied only where exactly that bookmark was acknowledged before (design: two memories that agree).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from target_dotdigital.ledger.tables import bookmarks, scopes
+
+if TYPE_CHECKING:
+    import datetime
+
+# what SDK taps note in a state beside the bookmark, and what older taps note while they work
+_NOTES = frozenset({"progress_markers", "starting_replication_value", "replication_key_signpost", "currently_syncing"})
+# days or hours of runs that Meltano's STATE may lag behind
+MAX_BOOKMARKS = 1_000
+
+
+def normal_form(state: object) -> Any:
+    """Return a state without notes on progress and without empty parts; None if it holds no bookmark at all."""
+    if isinstance(state, dict):
+        parts = {name: normal_form(value) for name, value in state.items() if name not in _NOTES}
+        return {name: value for name, value in parts.items() if value is not None} or None
+    if isinstance(state, list):
+        return [part for part in map(normal_form, state) if part is not None] or None
+    return None if state == "" else state
+
+
+def digest_of(state: object) -> str | None:
+    """Return the digest by which bookmarks are compared; None if the state holds none."""
+    form = normal_form(state)
+    if form is None:
+        return None
+    return hashlib.sha256(json.dumps(form, sort_keys=True).encode()).hexdigest()
+
+
+class Bookmarks:
+    """The acknowledged bookmarks of one part of the ledger, within one transaction.
+
+    Args:
+        connection: the transaction.
+        scope: the part's number.
+    """
+
+    def __init__(self, connection: sa.Connection, scope: int) -> None:
+        """Store both."""
+        self._connection = connection
+        self._mine = bookmarks.c.scope == scope
+        self._scope = scope
+
+    def run_of(self, digest: str) -> int | None:
+        """Return the run that acknowledged a bookmark; None if none did."""
+        found: int | None = self._connection.scalar(sa.select(bookmarks.c.run).where(self._mine, bookmarks.c.digest == digest))
+        return found
+
+    def latest(self) -> str | None:
+        """Return when the last bookmark was acknowledged (ISO 8601, UTC); None if there is none."""
+        found: str | None = self._connection.scalar(sa.select(sa.func.max(bookmarks.c.acknowledged_at)).where(self._mine))
+        return found
+
+    def acknowledge(self, digest: str, run: int, now: datetime.datetime) -> None:
+        """Note that everything up to a bookmark is in the ledger, as of a run."""
+        self._connection.execute(sa.delete(bookmarks).where(self._mine, bookmarks.c.digest == digest))
+        values = {"scope": self._scope, "digest": digest, "run": run, "acknowledged_at": now.isoformat()}
+        self._connection.execute(sa.insert(bookmarks).values(values))
+        kept = sa.select(bookmarks.c.run).where(self._mine).order_by(bookmarks.c.run.desc()).offset(MAX_BOOKMARKS).limit(1)
+        oldest: int | None = self._connection.scalar(kept)
+        if oldest is not None:
+            self._connection.execute(sa.delete(bookmarks).where(self._mine, bookmarks.c.run <= oldest))
+
+    def withdraw(self) -> None:
+        """Withdraw every acknowledgement: what the tap has emitted no longer stands for what is desired."""
+        self._connection.execute(sa.delete(bookmarks).where(self._mine))
+
+    def withdraw_others(self, account_id: int, data_field: str) -> None:
+        """Withdraw what other parts of the ledger acknowledged for the data field that this one is about to write to."""
+        others = sa.select(scopes.c.id).where(
+            scopes.c.account_id == account_id,
+            scopes.c.key.endswith(f"|{data_field.upper()}", autoescape=True),
+            scopes.c.id != self._scope,
+        )
+        self._connection.execute(sa.delete(bookmarks).where(bookmarks.c.scope.in_(others)))

@@ -1,0 +1,137 @@
+"""The ledger's database, SQLite or PostgreSQL, and the lock that lets one run work on an account at a time."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from filelock import FileLock, Timeout
+
+from target_dotdigital.errors import LedgerError
+from target_dotdigital.ledger.tables import METADATA
+from target_dotdigital.private import make_private_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Ledger:
+    """The ledger's database.
+
+    Args:
+        url: SQLAlchemy address.
+
+    Raises:
+        LedgerError: it cannot be opened.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Open the database, and make it if it is missing."""
+        try:
+            parsed = sa.make_url(url)
+            self._path = _private_file(parsed) if parsed.get_backend_name() == "sqlite" else None
+            self.engine = sa.create_engine(parsed, hide_parameters=True)
+        except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
+            raise ledger_error(error) from None
+        if self._path is not None:
+            sa.event.listen(self.engine, "connect", _configure_sqlite)
+        try:
+            METADATA.create_all(self.engine)
+            self._check_layout()
+        except sa.exc.SQLAlchemyError as error:
+            self.close()
+            raise ledger_error(error) from None
+        except LedgerError:
+            self.close()
+            raise
+
+    @contextmanager
+    def locked(self, account_id: int) -> Iterator[None]:
+        """Hold the ledger for one account; whoever dies lets go of it.
+
+        Raises:
+            LedgerError: another run holds it.
+        """
+        msg = (
+            "Another run is working on this account: two at once would overwrite each other. Nothing was done. Wait until it has "
+            "ended; if none runs, look for a process that hangs."
+        )
+        if self._path is not None:
+            lock = FileLock(f"{self._path}.{account_id}.lock", timeout=0, mode=0o600)
+            try:
+                lock.acquire()
+            except Timeout:
+                raise LedgerError(msg) from None
+            try:
+                yield
+            finally:
+                lock.release()
+            return
+        with self.engine.connect() as connection:
+            if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(0x646F7464, account_id))):
+                raise LedgerError(msg)
+            connection.commit()
+            yield
+
+    def _check_layout(self) -> None:
+        """Refuse a ledger of another version: its columns mean other things.
+
+        Raises:
+            LedgerError: a table lacks a column, or has one that is unknown.
+        """
+        inspector = sa.inspect(self.engine)
+        if any(
+            {one["name"] for one in inspector.get_columns(table.name)} != set(table.c.keys()) for table in METADATA.sorted_tables
+        ):
+            msg = (
+                "The ledger was made by another version of this target, and nothing was done. Move it away (ledger_url) and run once "
+                "with --full-refresh: a new one is made, what dotdigital holds is read back, and only what differs is sent. The upgrade "
+                "notes in the README say more."
+            )
+            raise LedgerError(msg)
+
+    def shred(self) -> None:
+        """Overwrite what was deleted; a SQLite file would keep it in its free pages."""
+        if self._path is not None:
+            with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.execute(sa.text("VACUUM"))
+                connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.engine.dispose()
+
+
+def ledger_error(error: Exception) -> LedgerError:
+    """Return the error for a ledger that cannot be used."""
+    msg = (
+        f"The ledger cannot be used ({type(error).__name__}): without it the target cannot tell what dotdigital has confirmed, so "
+        "nothing more was done. Check ledger_url, the folder's rights and the free space; a ledger that is damaged can be moved away "
+        "and is made anew by a run with --full-refresh."
+    )
+    return LedgerError(msg)
+
+
+def _private_file(url: sa.URL) -> Path:
+    if not url.database or url.database == ":memory:":
+        msg = "ledger_url names no file: the ledger has to outlast the run. Name one, such as sqlite:///ledger.db."
+        raise LedgerError(msg)
+    path = Path(url.database)
+    make_private_folder(path.parent)
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    path.chmod(0o600)
+    return path
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    # readers never wait for the writer, and a commit survives a crash of the process
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.execute("PRAGMA cache_size = -65536")
+    # pages: a run writes the same ones again and again
+    cursor.execute("PRAGMA wal_autocheckpoint = 10000")
+    cursor.close()

@@ -1,0 +1,30 @@
+"""The ledger's record of runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from target_dotdigital.ledger.tables import runs
+
+
+def latest_segments(connection: sa.Connection, scope: int) -> str | None:
+    """Give the contacts per label of the last run that was delivered, as JSON."""
+    query = (
+        sa.select(runs.c.segments).where(runs.c.scope == scope, runs.c.segments.is_not(None)).order_by(runs.c.id.desc()).limit(1)
+    )
+    found: str | None = connection.scalar(query)
+    return found
+
+
+def begin_run(connection: sa.Connection, scope: int, started_at: str) -> int:
+    """Open a run; give its number."""
+    result: sa.CursorResult[Any] = connection.execute(sa.insert(runs).values(scope=scope, started_at=started_at))
+    (key,) = result.inserted_primary_key or (0,)
+    return int(key)
+
+
+def end_run(connection: sa.Connection, run: int, outcome: str) -> None:
+    """Note how a run ended that delivered nothing."""
+    connection.execute(sa.update(runs).where(runs.c.id == run).values(outcome=outcome))

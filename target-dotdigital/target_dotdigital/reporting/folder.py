@@ -1,0 +1,102 @@
+"""The folder that a run's report is written to."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from target_dotdigital.errors import SettingsError
+from target_dotdigital.private import make_private_folder
+from target_dotdigital.reporting.metrics import emit
+from target_dotdigital.reporting.page import page
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from target_dotdigital.reporting.report import Report
+    from target_dotdigital.settings import Settings
+
+LOGGER = logging.getLogger("target-dotdigital")
+# as much as a report takes: a full disk has room for an empty file
+PROBE = " " * 65_536
+
+
+class ReportFolder:
+    """Where reports are written; nobody else may read them.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        SettingsError: it cannot be written to.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Make the folder if it is missing, and try it."""
+        self.path = Path(path)
+        try:
+            make_private_folder(self.path)
+            self.write_text(".probe", PROBE)
+            (self.path / ".probe").unlink()
+        except OSError as error:
+            msg = (
+                f"The report folder (report_dir) cannot be written to ({type(error).__name__}): nobody would learn what the run did, so "
+                "nothing was done. Check its rights and the free space."
+            )
+            raise SettingsError(msg) from None
+
+    def publish(self, report: Report) -> None:
+        """Write the report and its metrics; a folder that cannot be written to is noted in the report."""
+        try:
+            self.write(report)
+        except OSError as error:
+            report.unwritten = (
+                f"The report could not be written ({type(error).__name__}: {error.strerror}): the disk of report_dir is perhaps full, and "
+                f"report.json is still that of an earlier run. {report.summary()} Free some space, and run again."
+            )
+            LOGGER.error("%s", report.unwritten)  # noqa: TRY400 - one line
+        emit(report)
+
+    def write(self, report: Report) -> None:
+        """Write report.json and report.html.
+
+        Raises:
+            OSError: the disk is full, or the folder was taken away.
+        """
+        facts = report.to_dict()
+        self.write_text("report.json", msgspec.json.format(msgspec.json.encode(facts), indent=2).decode() + "\n")
+        self.write_text("report.html", page(facts, report.summary()))
+
+    def write_rejected(self, rows: Iterable[tuple[str, str, str]], settings: Settings) -> None:
+        """Write the rejected contacts as Singer input for this target: address, JSON array of names, dotdigital's code."""
+        stream = "rejected_contacts"
+        email, segments = settings.email_property, settings.segments_property
+        schema = {
+            "type": "object",
+            "properties": {
+                email: {"type": "string"},
+                segments: {"type": "array", "items": {"type": "string"}},
+                "reason": {"type": "string"},
+            },
+        }
+        lines = [{"type": "SCHEMA", "stream": stream, "schema": schema, "key_properties": [email]}]
+        with self._open(".rejected.singer.jsonl.part") as file:
+            for count, (address, names, reason) in enumerate(rows):
+                if not count:
+                    file.write(msgspec.json.encode(lines[0]) + b"\n")
+                record = {"reason": reason, email: address, segments: msgspec.Raw(names.encode())}
+                file.write(msgspec.json.encode({"type": "RECORD", "stream": stream, "record": record}) + b"\n")
+        (self.path / ".rejected.singer.jsonl.part").replace(self.path / "rejected.singer.jsonl")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file, whole or not at all."""
+        with self._open(f".{name}.part") as file:
+            file.write(text.encode())
+        (self.path / f".{name}.part").replace(self.path / name)
+
+    def _open(self, name: str) -> Any:
+        return open(self.path / name, "wb", opener=lambda path, flags: os.open(path, flags, 0o600))

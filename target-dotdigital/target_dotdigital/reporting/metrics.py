@@ -1,0 +1,69 @@
+"""What a run did, as Singer metrics in the log, for whoever watches over many runs."""
+
+from __future__ import annotations
+
+import enum
+import logging
+from typing import TYPE_CHECKING, cast
+
+from singer_sdk import metrics
+
+from target_dotdigital.records import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from target_dotdigital.reporting.report import Report
+
+# the SDK's own logger, so that one rule in a log configuration is for all metrics
+LOGGER = logging.getLogger(metrics.METRICS_LOGGER_NAME)
+
+
+class Metric(enum.StrEnum):
+    """The names, beside the SDK's own `record_count`."""
+
+    SENT = "contacts_sent"
+    CREATED = "contacts_created"
+    UPDATED = "contacts_updated"
+    REJECTED = "contacts_rejected"
+    LEFT_OUT = "records_left_out"
+    UNCONFIRMED = "contacts_unconfirmed"
+    WAITING = "contacts_waiting"
+    HELD = "contacts_held"
+    CALLS = "http_request_count"
+    WAITED = "wait_seconds"
+    SECONDS = "run_seconds"
+
+
+def emit(report: Report) -> None:
+    """Write a run's metrics into the log."""
+    for point in _points(report):
+        metrics.log(LOGGER, point)
+
+
+def _points(report: Report) -> Iterator[metrics.Point[float]]:
+    tally = report.tally
+    status = {"status": report.outcome.value}
+    counted = {
+        Metric.SENT: tally.sent,
+        Metric.CREATED: tally.verdicts[Verdict.CREATED],
+        Metric.UPDATED: tally.verdicts[Verdict.UPDATED],
+        Metric.REJECTED: tally.verdicts[Verdict.REJECTED],
+        Metric.LEFT_OUT: sum(report.intake.invalid.values()),
+        Metric.UNCONFIRMED: tally.unconfirmed,
+        Metric.WAITING: report.left,
+        Metric.HELD: report.held,
+    }
+    for metric, count in counted.items():
+        yield _point("counter", metric, count, status)
+    # imports are the calls of this kind
+    for kind, calls in report.calls.items():
+        yield _point("counter", Metric.CALLS, calls, {**status, "endpoint": kind})
+    yield _point("timer", Metric.WAITED, round(report.waited, 3), status)
+    if report.finished_at is not None:
+        yield _point("timer", Metric.SECONDS, (report.finished_at - report.started_at).total_seconds(), status)
+
+
+def _point(kind: str, metric: Metric, value: float, tags: dict[str, str]) -> metrics.Point[float]:
+    # the SDK knows names of its own only, and reads no more of one than its value
+    return metrics.Point(kind, cast("metrics.Metric", metric), value, dict(tags))

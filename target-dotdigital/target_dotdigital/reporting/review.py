@@ -1,0 +1,158 @@
+"""The review: what a run would do, for the operator to agree to. Pure: facts in, text out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from target_dotdigital.dotdigital.account import Account
+    from target_dotdigital.reporting.report import Report
+    from target_dotdigital.settings import Settings
+
+SHOWN = 12
+SHOWN_SEGMENTS = 60
+RULE = "-" * 78
+
+
+def review(report: Report, settings: Settings, account: Account, *, active: bool) -> str:
+    """Return the text of the review.
+
+    Args:
+        report: the run that looked.
+        settings: the settings.
+        account: where it would be delivered to.
+        active: whether the sync is switched on for just this already.
+    """
+    title = (
+        "what waits for the next run; this command writes nothing" if active else "nothing of this has been written to dotdigital"
+    )
+    return "\n".join(
+        [
+            RULE,
+            f"REVIEW - {title}",
+            RULE,
+            *_caution_first(report),
+            *_where(settings, account),
+            *_what(report, settings, account),
+            *_samples(report),
+            *_segments(report),
+            *_cautions(report),
+            *_programs(report.programs),
+            "What the API does not show - please check in dotdigital before you activate:",
+            "  [ ] join actions of the address book (a campaign or program that starts when a contact joins)",
+            "  [ ] Settings > General > Account settings: double opt-in enforced for bulk uploads too? Then every new",
+            "      address gets a confirmation mail",
+            "  [ ] programs and automatic mails that start when a contact is created",
+            "A contact that dotdigital creates without a status is subscribed to e-mail, with opt-in type unknown.",
+            "",
+            f"A data field belongs to one pipeline: nothing else may write to {settings.data_field}.",
+            "The activation code stands for account, address book, data field and label settings. It does not cover the choice of",
+            "segments: another choice changes labels without asking again, within the brakes (max_clear_percent, max_change_percent).",
+            "",
+            "The sync is switched on for this already." if active else f"activation_code: {report.activation_code}",
+            RULE,
+        ],
+    )
+
+
+def _caution_first(report: Report) -> list[str]:
+    if not report.incomplete:
+        return []
+    return ["CAUTION: the input broke off, so the numbers below are too small. Run again before you activate.", ""]
+
+
+def _segments(report: Report) -> list[str]:
+    if not report.segments:
+        return []
+    largest = sorted(report.segments.items(), key=lambda one: (-one[1], one[0]))
+    lines = [f"{count:>12,}  {name!r}" for name, count in largest[:SHOWN_SEGMENTS]]
+    more = [f"              and {len(largest) - SHOWN_SEGMENTS} more"] if len(largest) > SHOWN_SEGMENTS else []
+    return ["Segments, and the contacts in each:", *lines, *more, ""]
+
+
+def _where(settings: Settings, account: Account) -> list[str]:
+    if not settings.upload_emails:
+        book = "none (upload_emails is false: no contact is created, or put into an address book)"
+    elif account.book is None:
+        book = f"{settings.address_book} - to be created, private"
+    else:
+        book = f"{account.book.name} (id {account.book.id}, {account.book.contacts:,} contacts)"
+    field = settings.data_field if settings.data_field in account.fields else f"{settings.data_field} - to be created"
+    return [
+        f"Account:      {account.name} (id {account.id})",
+        f"Region:       {account.endpoint}",
+        f"Address book: {book}",
+        f"Data field:   {field}",
+        "",
+    ]
+
+
+def _what(report: Report, settings: Settings, account: Account) -> list[str]:
+    plan = report.plan
+    if plan is None:
+        return []
+    lines = [
+        f"{plan.created:>12,}  contacts would be created",
+        f"{plan.updated:>12,}  contacts would get other labels",
+        f"{plan.cleared:>12,}  contacts would lose all labels",
+        *(
+            [f"{plan.orphaned:>12,}  of these are not in the source: orphaned labels, perhaps of another integration"]
+            if plan.orphaned
+            else []
+        ),
+        f"{plan.added_to_address_book:>12,}  contacts would only join the address book",
+        f"{plan.unchanged:>12,}  contacts are right already and left alone",
+    ]
+    if report.unknown:
+        lines.append(f"{report.unknown:>12,}  contacts are unknown to dotdigital and left alone")
+    if invalid := sum(report.intake.invalid.values()):
+        lines.append(f"{invalid:>12,}  records would be left out: {', '.join(report.intake.invalid)}")
+    cost = f"Cost: {report.import_calls:,} import calls"
+    if limit := report.limits.get("lowCallRate"):
+        cost += f"; the account allows {limit:,} such calls a minute"
+    if account.calls_left is not None:
+        cost += f"; the account has {account.calls_left:,} calls left in this hour, and each question after an import counts"
+    if settings.max_contacts_per_run and plan.total > settings.max_contacts_per_run:
+        cost += f"; {settings.max_contacts_per_run:,} contacts in the first run, the rest in the next ones"
+    return [*lines, cost, ""]
+
+
+def _samples(report: Report) -> list[str]:
+    if report.plan is None or not report.plan.samples:
+        return []
+    lines = ["The most frequent changes:"]
+    for sample in report.plan.samples:
+        before = _shown(sample.before) if sample.before is not None else "(not there)"
+        lines.append(f"{sample.contacts:>12,}  {before}  ->  {_shown(sample.after)}")
+    return [*lines, ""]
+
+
+def _cautions(report: Report) -> list[str]:
+    lines = [f"  {one}" for one in report.ambiguous_names[:SHOWN]]
+    if lines:
+        lines.insert(0, 'Names that a rule "contains" may confuse (enclose_segments helps):')
+    if len(report.ambiguous_names) > SHOWN:
+        lines.append(f"  and {len(report.ambiguous_names) - SHOWN} more")
+    if report.intake.dropped:
+        lines.append("Names that do not fit into the data field for some contacts:")
+        lines += [f"  {name}" for name, _ in report.intake.dropped.most_common(SHOWN)]
+    return [*lines, ""] if lines else []
+
+
+def _programs(programs: list[str] | None) -> list[str]:
+    if programs is None:
+        return ["Active programs: not visible to this API user. Please look in dotdigital.", ""]
+    if not programs:
+        return ["Active programs: none.", ""]
+    more = f" and {len(programs) - SHOWN} more" if len(programs) > SHOWN else ""
+    return [
+        f"Active programs, which may pick up new or changed contacts: {', '.join(map(repr, programs[:SHOWN]))}{more}",
+        "",
+    ]
+
+
+def _shown(payload: str) -> str:
+    values: dict[str, str] = msgspec.json.decode(payload)
+    return " | ".join(f"{value[:60]!r}" for value in values.values()) or "(empty)"

@@ -1,0 +1,132 @@
+"""Delivers what is pending: from the ledger into imports, and their outcomes back."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from target_dotdigital.dotdigital.rows import RowEncoder, chunks, prefetch
+from target_dotdigital.errors import DeliveryError
+from target_dotdigital.ledger.contacts import ContactLedger
+from target_dotdigital.records import Row
+from target_dotdigital.stats import DeliveryStats
+from target_dotdigital.sync.imports import Imports
+
+if TYPE_CHECKING:
+    import datetime
+    from collections.abc import Callable, Iterator
+
+    from target_dotdigital.dotdigital.account import Account
+    from target_dotdigital.ledger.imports import ImportLog
+    from target_dotdigital.settings import Settings
+    from target_dotdigital.sync.locked_account import LockedAccount
+
+ROWS = 5_000
+
+
+class Delivery:
+    """One run's delivery.
+
+    Args:
+        place: account and ledger.
+        log: where imports are written down.
+        started_at: the time of the run, for the field that tells it.
+
+    Attributes:
+        tally: what became of everything that was sent, imports of earlier runs included.
+    """
+
+    def __init__(self, place: LockedAccount, log: ImportLog, *, started_at: datetime.datetime) -> None:
+        """Start with nothing sent."""
+        self.tally = DeliveryStats()
+        self._place = place
+        self._log = log
+        self._started_at = started_at
+
+    def resume(self, account: Account) -> None:
+        """See imports of earlier runs through, by their ids.
+
+        Raises:
+            DeliveryError: one is still not finished.
+        """
+        if not (found := self._log.open_imports()):
+            return
+        imports = self._imports(account)
+        imports.resume(found)
+        if self._log.open_imports():
+            msg = (
+                "An import of an earlier run is still not finished: contacts in it could be overtaken by newer values. Nothing new was "
+                "sent, and the bookmark stays. Run again later; if it stays so, ask dotdigital's support for the import."
+            )
+            raise DeliveryError(msg)
+
+    def deliver(self, account: Account, scope: int, waiting: int, *, by_id: bool, restored: int | None = None) -> None:
+        """Send what is pending, and wait for all of it.
+
+        Args:
+            account: with address book and data fields, which exist by now.
+            scope: the ledger's part.
+            waiting: how many contacts are pending, for the progress bar on a terminal.
+            by_id: whether rows are matched by contact id wherever one is known.
+            restored: a restoring run, which sends all that it puts back and nothing else; None for any other run.
+        """
+        settings, shape = self._place.settings, self._shape(account)
+        left = (settings.max_contacts_per_run or None) if restored is None else None
+        total = waiting if left is None else min(waiting, left)
+        with click.progressbar(length=total, label="dotdigital", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+            imports = self._imports(account, bar.update)
+            # Removed contacts first, and seen through: they are matched by id, and an id may have another address by now, whose row
+            # must come after them.
+            for removed in (True, False):
+                rows = self._rows(scope, left, removed=removed, by_id=by_id, restored=restored)
+                before = self.tally.sent
+                imports.send(prefetch(chunks(rows, shape, settings.contacts_per_import)))
+                left = None if left is None else left - (self.tally.sent - before)
+
+    def _rows(self, scope: int, left: int | None, *, removed: bool, by_id: bool, restored: int | None) -> Iterator[Row]:
+        """Return the rows to send, by address; memory holds one page of them."""
+        settings = self._place.settings
+        after = ""
+        while left is None or left > 0:
+            with self._place.ledger.engine.connect() as connection:
+                ledger = ContactLedger(connection, scope, uploads=settings.upload_emails)
+                page = ledger.pending(ROWS if left is None else min(ROWS, left), after, removed=removed, restored=restored)
+            if not page:
+                return
+            for email, contact_id, confirmed, desired, _ in page:
+                yield Row(email, contact_id if removed or by_id else None, confirmed, desired)
+            after = page[-1].email
+            left = None if left is None else left - len(page)
+
+    def _imports(self, account: Account, progress: Callable[[int], None] = lambda _rows: None) -> Imports:
+        settings = self._place.settings
+        return Imports(
+            self._place.client,
+            self._log,
+            self._shape(account),
+            self._place.clock,
+            self.tally,
+            most_open=settings.max_active_imports,
+            first_interval=settings.poll_interval,
+            timeout=settings.import_timeout,
+            progress=progress,
+        )
+
+    def _shape(self, account: Account) -> RowEncoder:
+        settings = self._place.settings
+        stamp = settings.synced_at_field
+        return RowEncoder(
+            book=account.book.id if account.book else None,
+            spelled={name: spelled for name, spelled in account.fields.items() if name != stamp},
+            field=settings.data_field,
+            stamp=(account.spelled(stamp), self._started_at.strftime("%Y-%m-%dT%H:%M:%SZ")) if stamp else None,
+        )
+
+
+def needed_fields(ledger: ContactLedger, settings: Settings) -> tuple[str, ...]:
+    """Give the data fields that a run writes."""
+    first, *spilled = settings.labels.fields
+    stamp = (settings.synced_at_field,) if settings.synced_at_field else ()
+    return (first, *ledger.fields_used(spilled), *stamp)

@@ -1,0 +1,287 @@
+"""Imports: the only way in which contacts are written. Alone owns the imports that are open at dotdigital."""
+
+from __future__ import annotations
+
+import collections
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from target_dotdigital.addresses import normalise
+from target_dotdigital.dotdigital.client import ImportStatus
+from target_dotdigital.dotdigital.rows import Chunk, RowEncoder, body
+from target_dotdigital.errors import ApiError, TooManyImportsError
+from target_dotdigital.ledger.imports import ImportLog, OpenImport, State
+from target_dotdigital.records import Outcome, Row, Verdict
+from target_dotdigital.texts import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from target_dotdigital.clock import Clock
+    from target_dotdigital.dotdigital.client import Client
+    from target_dotdigital.stats import DeliveryStats
+
+LOGGER = logging.getLogger("target-dotdigital")
+MAX_INTERVAL_SECONDS = 60.0
+SLOT_PAUSE_SECONDS = 30.0
+MAX_SLOT_PAUSES = 120
+MAX_NOT_FOUND = 5
+MAX_ATTEMPTS = 2
+# verdict, contact id, and the reason of a rejection
+_Result = tuple[Verdict, int | None, str | None]
+GONE = "Gone"  # ours, not dotdigital's
+
+
+@dataclass(slots=True)
+class _Open:
+    key: int
+    import_id: str
+    attempt: int
+    interval: float
+    next_poll: float
+    deadline: float
+    missing: int = 0
+
+    @property
+    def name(self) -> str:
+        """The id as it may be shown."""
+        return shown(self.import_id)
+
+
+class Imports:
+    """Sends rows and sees every import through to its end.
+
+    Args:
+        client: the account.
+        log: where imports are written down before they are sent.
+        shape: how rows look.
+        clock: what waiting is measured by.
+        tally: where outcomes are counted.
+        most_open: most imports open at once.
+        first_interval: seconds before an import is first asked after.
+        timeout: seconds to wait for an import.
+        progress: result how many rows were accounted for.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        log: ImportLog,
+        shape: RowEncoder,
+        clock: Clock,
+        tally: DeliveryStats,
+        *,
+        most_open: int,
+        first_interval: float,
+        timeout: float,
+        progress: Callable[[int], None] = lambda _rows: None,
+    ) -> None:
+        """Start with nothing open."""
+        self._progress = progress
+        self._client = client
+        self._log = log
+        self._shape = shape
+        self._clock = clock
+        self._most_open = most_open
+        self._first_interval = first_interval
+        self._timeout = timeout
+        self._open: list[_Open] = []
+        self._again: list[tuple[list[Row], int]] = []
+        self._stopped = False
+        self._resuming = False
+        self.tally = tally
+
+    def resume(self, found: Iterable[OpenImport]) -> None:
+        """Go on waiting for imports of earlier runs, by their ids; nothing is sent again."""
+        self._resuming = True
+        for one in found:
+            LOGGER.info("Import %s of an earlier run: waiting for it (%d contacts)", shown(one.import_id), one.rows)
+            self._watch(one.key, one.import_id, one.attempt)
+            self.tally.sent += one.rows
+        self.settle()
+        self._resuming = False
+
+    def send(self, chunks: Iterable[Chunk]) -> None:
+        """Send rows chunk by chunk, and wait for all of them; a contact may stand in one chunk only.
+
+        What goes wrong is kept in `tally.problems`: the imports that are open are seen through all the same.
+        """
+        for chunk in chunks:
+            while len(self._open) >= self._most_open:
+                self._poll_next()
+            if self._stopped:
+                break
+            self.tally.sent += len(chunk.rows)
+            self._submit(chunk, attempt=1)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until nothing is open: the barrier before STATE."""
+        while self._open or self._again:
+            self._poll_next()
+            self._submit_again()
+
+    def _submit(self, chunk: Chunk, attempt: int) -> None:
+        key = self._log.begin(chunk.rows, self._clock.wall(), attempt)
+        try:
+            import_id = self._start(body(chunk))
+        except ApiError as error:
+            self._log.abandoned(key, State.LOST)
+            self._stop(str(error))
+            return
+        self._log.accepted(key, import_id)
+        LOGGER.info("Import %s: %d contacts sent", import_id, len(chunk.rows))
+        self._watch(key, import_id, attempt)
+
+    def _start(self, body: bytes) -> str:
+        pauses = 0
+        while True:
+            try:
+                return self._client.start_import(body)
+            except TooManyImportsError:
+                pauses += 1
+                if pauses > MAX_SLOT_PAUSES:
+                    raise
+                if self._open:
+                    self._poll_next()
+                else:
+                    LOGGER.info("dotdigital: all slots for imports are taken by others; trying again in %.0f s", SLOT_PAUSE_SECONDS)
+                    self._clock.wait(SLOT_PAUSE_SECONDS)
+
+    def _watch(self, key: int, import_id: str, attempt: int) -> None:
+        now = self._clock.monotonic()
+        first = self._first_interval
+        self._open.append(_Open(key, import_id, attempt, first, now + first, now + self._timeout))
+
+    def _poll_next(self) -> None:
+        """Ask after the import whose turn is next, once that is due."""
+        if not self._open:
+            return
+        one = min(self._open, key=lambda other: other.next_poll)
+        self._clock.wait(one.next_poll - self._clock.monotonic())
+        status = self._ask(one)
+        match status.status if status else "":
+            case "Finished" if status is not None:
+                self._open.remove(one)
+                self._account(one, status)
+            case "Failed":
+                self._open.remove(one)
+                self._log.abandoned(one.key, State.FAILED)
+                if self._resuming:
+                    # whether its contacts are to have just this is for the input to say
+                    LOGGER.warning("Import %s of an earlier run failed at dotdigital; its contacts are sent again", one.name)
+                    self.tally.sent -= len(self._log.rows_of(one.key))
+                elif one.attempt < MAX_ATTEMPTS:
+                    LOGGER.warning("Import %s failed at dotdigital; its contacts are sent once more", one.name)
+                    self._again.append((self._log.rows_of(one.key), one.attempt + 1))
+                else:
+                    self._problem(
+                        f"Import {one.name} failed at dotdigital, twice: contact its support with the id. The next run sends its "
+                        "contacts again.",
+                    )
+            case "RejectedByWatchdog":
+                self._open.remove(one)
+                held = self._log.hold(one.key)
+                self.tally.held += held
+                self._stop(
+                    f"Import {one.name} was rejected by dotdigital's Data Watchdog, which checks the quality of addresses. Its "
+                    f"{held} contacts are held and not sent again: contact dotdigital's support with the id, then release them "
+                    "with the command `release`.",
+                )
+            case "ExceedsAllowedContactLimit":
+                self._open.remove(one)
+                self._log.abandoned(one.key, State.OVER_QUOTA)
+                self._stop(
+                    f"Import {one.name} was stopped (ExceedsAllowedContactLimit): the account has reached the number of contacts that "
+                    "its contract allows. Raise it, or remove contacts; the next run sends these contacts again.",
+                )
+            case _ if status is not None and status.status == GONE:
+                self._open.remove(one)
+                self._log.abandoned(one.key, State.LOST)
+                self._stop(f"dotdigital no longer knows import {one.name}: its contacts are sent again by the next run.")
+            case _ if self._clock.monotonic() >= one.deadline:
+                self._open.remove(one)
+                self._stop(
+                    f"Import {one.name} was not finished within import_timeout ({self._timeout:.0f} s). It is not lost, and its "
+                    "contacts are not sent again: the next run goes on waiting for it.",
+                )
+            case _:
+                one.interval = min(one.interval * 1.5, MAX_INTERVAL_SECONDS)
+                one.next_poll = self._clock.monotonic() + one.interval
+
+    def _ask(self, one: _Open) -> ImportStatus | None:
+        """Ask once; that nobody answers says nothing about the import."""
+        try:
+            return self._client.import_status(one.import_id)
+        except ApiError as error:
+            if error.code in {"contacts:importNotFound", "contacts:invalidId"}:
+                # just after it was accepted an import may not be found yet (contracts/dotdigital.md 4)
+                one.missing += 1
+                if one.missing >= MAX_NOT_FOUND:
+                    return ImportStatus(one.import_id, GONE)
+            LOGGER.debug("Import %s: no answer to the question after it", one.name)
+            return None
+
+    def _submit_again(self) -> None:
+        while self._again:
+            rows, attempt = self._again.pop()
+            if self._stopped:
+                self._problem("An import that failed at dotdigital was not sent again, because the run stops.")
+            else:
+                self._submit(Chunk(rows, [self._shape.encode(row) for row in rows]), attempt)
+
+    def _account(self, one: _Open, status: ImportStatus) -> None:
+        outcomes = list(verdicts(self._log.rows_of(one.key), status))
+        self.tally.new_reasons.update(self._log.finished(one.key, outcomes, self._clock.wall()))
+        self._progress(len(outcomes))
+        counted = collections.Counter(outcome.verdict for outcome in outcomes)
+        self.tally.verdicts += counted
+        self.tally.reasons.update(outcome.reason or "Unknown" for outcome in outcomes if outcome.verdict is Verdict.REJECTED)
+        if lost := counted[Verdict.UNCONFIRMED]:
+            self._problem(
+                f"dotdigital's report of import {one.name} does not name {lost} of {len(outcomes)} contacts: they are sent again "
+                "by the next run.",
+            )
+        LOGGER.info(
+            "Import %s: finished, %s",
+            one.name,
+            ", ".join(f"{counted[verdict]} {verdict.value}" for verdict in Verdict if counted[verdict]),
+        )
+
+    def _problem(self, text: str) -> None:
+        LOGGER.error(text)
+        self.tally.problems.append(text)
+
+    def _stop(self, text: str) -> None:
+        self._stopped = True
+        self._problem(text)
+
+
+def verdicts(rows: Sequence[Row], status: ImportStatus) -> Iterator[Outcome]:
+    """Find what an import's report says of each row that was sent, and of no other.
+
+    A row that stands among the failures too was imported all the same where only something attached to it failed
+    (contracts/dotdigital.md 4).
+    """
+    by_email: dict[str, _Result] = {}
+    by_id: dict[int, _Result] = {}
+    # of several failures of one row the first counts
+    for failure in reversed(status.failures or ()):
+        reason = failure.failures[0].failure_code if failure.failures else "Unknown"
+        result: _Result = (Verdict.REJECTED, failure.contact_id, reason)
+        if failure.identifiers.email:
+            by_email[normalise(failure.identifiers.email)] = result
+        if result[1] is not None:
+            by_id[result[1]] = result
+    for verdict, references in ((Verdict.UPDATED, status.updated), (Verdict.CREATED, status.created)):
+        for reference in references or ():
+            result = (verdict, reference.contact_id, None)
+            if reference.identifiers.email:
+                by_email[normalise(reference.identifiers.email)] = result
+            if result[1] is not None:
+                by_id[result[1]] = result
+    for row in rows:
+        # a reference without a usable id still names the address
+        found = (by_id.get(row.contact_id) if row.contact_id is not None else None) or by_email.get(row.email)
+        yield Outcome(row.email, *found) if found is not None else Outcome(row.email, Verdict.UNCONFIRMED)

@@ -1,0 +1,139 @@
+"""Labels: names of segments in, values of data fields out. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+import collections
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from target_dotdigital.errors import DeliveryError
+from target_dotdigital.payloads import to_payload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from target_dotdigital.settings import LabelSettings
+
+# a shop has few combinations of segments compared with its contacts, but a hostile one may have many
+MAX_COMBINATIONS = 100_000
+
+
+class Labelled(msgspec.Struct, frozen=True):
+    """What a contact gets.
+
+    Args:
+        values: field -> value; a field that is absent is to be empty.
+        dropped: the names that did not fit, in order.
+    """
+
+    values: tuple[tuple[str, str], ...]
+    dropped: tuple[str, ...] = ()
+
+
+class Labels:
+    """Turns names into values by one set of settings; equal names give equal values, in whatever order they come."""
+
+    def __init__(self, settings: LabelSettings) -> None:
+        """Keep the settings."""
+        self.settings = settings
+
+    @cached_property
+    def _rank(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self.settings.priority)}
+
+    @cached_property
+    def _labels(self) -> dict[str, str]:
+        return dict(self.settings.labels)
+
+    def of(self, names: Iterable[str]) -> Labelled:
+        """Give the values for the names; no name is ever cut, and blank ones are none."""
+        distinct = sorted({name for name in names if name.strip()})
+        if self._rank:
+            most = len(self._rank)
+            distinct.sort(key=lambda name: self._rank.get(name, most))
+        labels = list(dict.fromkeys(self._labels.get(name, name) for name in distinct)) if self._labels else distinct
+        if not labels:
+            return Labelled(())
+        value = self._join(labels)
+        if len(value) <= self.settings.length:
+            return Labelled(((self.settings.field, value),))
+        return self._spread(labels)
+
+    def split(self, value: str) -> list[str]:
+        """Take a delimited text apart into names; the inverse of a value whose names lack the delimiter."""
+        return [name.strip() for name in value.split(self.settings.delimiter) if name.strip()]
+
+    def _spread(self, labels: Sequence[str]) -> Labelled:
+        """Put labels that do not fit into one value into several fields, or leave the last of them out."""
+        values: list[list[str]] = [[]]
+        dropped: list[str] = []
+        for label in labels:
+            if self._fits([*values[-1], label]):
+                values[-1].append(label)
+            elif len(values) < len(self.settings.fields) and self._fits([label]) and values[-1]:
+                values.append([label])
+            else:
+                dropped.append(label)
+        joined = (self._join(kept) for kept in values)
+        return Labelled(
+            tuple((field, value) for field, value in zip(self.settings.fields, joined, strict=False) if value),
+            tuple(dropped),
+        )
+
+    def _fits(self, labels: list[str]) -> bool:
+        return len(self._join(labels)) <= self.settings.length
+
+    def _join(self, labels: list[str]) -> str:
+        if not labels:
+            return ""
+        text = self.settings.delimiter.join(labels)
+        return f"{self.settings.delimiter}{text}{self.settings.delimiter}" if self.settings.enclosed else text
+
+
+def ambiguous_names(names: Iterable[str], delimiter: str) -> list[str]:
+    """Give a sentence for each name that a rule "contains" may confuse: it holds another name, or the delimiter."""
+    ordered = sorted(set(names))
+    folded = {name: name.casefold() for name in ordered}
+    found = [
+        f"{inner!r} is part of {outer!r}"
+        for inner in ordered
+        for outer in ordered
+        if inner != outer and folded[inner] in folded[outer]
+    ]
+    return found + [f"{name!r} contains the delimiter {delimiter!r}" for name in ordered if delimiter in name]
+
+
+class LabelEncoder:
+    """Turns names into payloads, the only way in which labels are made.
+
+    Args:
+        labels: names to values.
+
+    Attributes:
+        dropped: names that did not fit, and the number of segment sets affected.
+    """
+
+    def __init__(self, labels: Labels) -> None:
+        """Start with nothing dropped."""
+        self.dropped: collections.Counter[str] = collections.Counter()
+        self._labels = labels
+        self.payload_of = lru_cache(MAX_COMBINATIONS)(self._payload_of)
+
+    def _payload_of(self, names: str) -> str:
+        """Return the payload for a JSON array of names.
+
+        Raises:
+            DeliveryError: not all of them fit, and `overflow` is `fail`.
+        """
+        labelled = self._labels.of(msgspec.json.decode(names))
+        if labelled.dropped:
+            if self._labels.settings.overflow == "fail":
+                msg = (
+                    f"The labels of a contact do not fit into {self._labels.settings.length} characters, and overflow is set to fail. "
+                    "Nothing was written. Choose fewer segments, shorter segment_labels, or another overflow."
+                )
+                raise DeliveryError(msg)
+            self.dropped.update(labelled.dropped)
+        return to_payload(dict(labelled.values))
