@@ -1,6 +1,6 @@
-"""Keeps meltano.yml, the READMEs, .env.example and the definitions for MeltanoHub true to the plugins' own settings.
+"""Generates the settings in meltano.yml, the READMEs, .env.example and the MeltanoHub definitions from the plugins.
 
-`python tools/documents.py` rewrites what stands between the marks; `--check` only says whether anything would change.
+`python tools/documents.py` rewrites the text between the marks; `--check` only reports files that are out of date.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @cache
 def about(plugin: str) -> dict[str, Any]:
-    """Ask a plugin about itself."""
+    """Return the output of a plugin's `--about`."""
     return hub.ask(plugin, "--about", "--format=json")
 
 
 def settings_of(plugin: str) -> dict[str, dict[str, Any]]:
-    """Give a plugin's own settings."""
+    """Return a plugin's own settings."""
     return hub.settings_of(about(plugin))
 
 
 def meltano_settings(plugin: str) -> str:
-    """Give the settings as `meltano.yml` declares them."""
+    """Render the settings for `meltano.yml`."""
     lines = []
     for name, facts in settings_of(plugin).items():
         lines += [f"    - name: {name}", f"      label: {_quoted(facts['title'])}"]
@@ -51,7 +51,7 @@ def meltano_settings(plugin: str) -> str:
 
 
 def table(plugin: str) -> str:
-    """Give the settings as a table for a README."""
+    """Render the settings as a table for a README."""
     lines = ["| setting | default | what it does |", "| --- | --- | --- |"]
     for name, facts in settings_of(plugin).items():
         default = "required" if facts["required"] else f"`{json.dumps(facts['default'])}`" if "default" in facts else "none"
@@ -62,7 +62,7 @@ def table(plugin: str) -> str:
 
 
 def environment() -> str:
-    """Give `.env.example`: what a first run needs, then everything else as a comment."""
+    """Render `.env.example`: settings needed for a first run are set, all others are commented out."""
     lines = []
     for plugin in PLUGINS:
         prefix = plugin.upper().replace("-", "_")
@@ -78,14 +78,14 @@ def environment() -> str:
 
 
 def own_part(text: str, plugin: str) -> dict[str, Any]:
-    """Give what `meltano.yml` says of a plugin."""
+    """Return a plugin's definition in `meltano.yml`."""
     plugins = yaml.safe_load(text)["plugins"]
     found: dict[str, Any] = next(one for kind in ("extractors", "loaders") for one in plugins[kind] if one["name"] == plugin)
     return found
 
 
 def documents() -> dict[Path, str]:
-    """Give every document as it should be."""
+    """Return the up-to-date text of every generated document."""
     meltano, readme = ROOT / "meltano.yml", ROOT / "README.md"
     texts = {meltano: meltano.read_text(), readme: readme.read_text(), ROOT / ".env.example": environment()}
     for plugin in PLUGINS:
@@ -116,7 +116,7 @@ def _shell(text: str) -> str:
 
 
 def main() -> int:
-    """Rewrite, or check."""
+    """Rewrite the documents, or check them with `--check`."""
     stale = [path for path, text in documents().items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv:
         for path in stale:

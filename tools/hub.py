@@ -1,4 +1,4 @@
-"""Definitions in MeltanoHub's format, and what a package's README says of capabilities and streams: from the plugins themselves."""
+"""Generates MeltanoHub definitions, and the capabilities and streams in each package's README, from the plugins."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import yaml
 PLUGINS = ("tap-nosto-segments", "target-dotdigital")
 BUILT_IN = ("stream_map", "faker_config", "flattening_")
 VARIANT = "nosto-dotdigital"
-# What a pipeline remembers lies beside each other, a folder for each environment, wherever Meltano is called from: a memory that
-# is not found is a lost one.
+# Snapshots, ledger and reports are kept together, in one folder per environment. The paths are absolute, because state that is not
+# found would be lost.
 PLACES = {
     "snapshot_uri": "$MELTANO_PROJECT_ROOT/var/$MELTANO_ENVIRONMENT/snapshots",
     "ledger_url": "sqlite:///$MELTANO_PROJECT_ROOT/var/$MELTANO_ENVIRONMENT/ledger.db",
     "report_dir": "$MELTANO_PROJECT_ROOT/var/$MELTANO_ENVIRONMENT/reports",
 }
-# what no plugin says of itself
+# facts that `--about` does not contain
 SAID: dict[str, dict[str, Any]] = {
     "tap-nosto-segments": {
         "domain_url": "https://www.nosto.com",
@@ -38,14 +38,14 @@ SAID: dict[str, dict[str, Any]] = {
 
 
 def ask(plugin: str, *arguments: str) -> dict[str, Any]:
-    """Ask a plugin about itself."""
+    """Run a plugin and return its JSON output."""
     command = [str(Path(sys.executable).parent / plugin), *arguments]
     facts: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)  # noqa: S603 - ours
     return facts
 
 
 def settings_of(about: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Give a plugin's own settings; those of the SDK are left out."""
+    """Return a plugin's own settings, without those of the SDK."""
     schema = about["settings"]
     required = set(schema.get("required", []))
     return {
@@ -56,7 +56,7 @@ def settings_of(about: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def kind_of(facts: dict[str, Any]) -> str:
-    """Give Meltano's kind for a JSON Schema type."""
+    """Return Meltano's kind for a JSON Schema type."""
     if "enum" in facts:
         return "options"
     kinds = [kind for kind in facts["type"] if kind != "null"] if isinstance(facts["type"], list) else [facts["type"]]
@@ -64,9 +64,9 @@ def kind_of(facts: dict[str, Any]) -> str:
 
 
 def definition(plugin: str, about: dict[str, Any], project: dict[str, Any]) -> str:
-    """Give the definition; `project` is what the project's own `meltano.yml` says of the plugin.
+    """Render the definition; `project` is the plugin's definition in the project's `meltano.yml`.
 
-    Where the sources will live is for whoever publishes them to add (`repo`, `logo_url`).
+    `repo` and `logo_url` have to be added when the plugin is published.
     """
     facts: dict[str, Any] = {
         "name": plugin,
@@ -102,7 +102,7 @@ def _setting(name: str, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def said_in_readme(plugin: str, about: dict[str, Any]) -> str:
-    """Give capabilities and, of a tap, its streams with their schemas."""
+    """Render the capabilities and, for a tap, the streams with their schemas."""
     lines = [f"Capabilities: {', '.join(f'`{name}`' for name in sorted(about['capabilities']))}.", ""]
     if "discover" not in about["capabilities"]:
         return "\n".join(lines)

@@ -1,1 +1,1 @@
-"""Singer target for dotdigital: keeps every contact's labels right, in bulk, without touching consent."""
+"""Singer target for dotdigital: keeps the labels of all contacts current through bulk imports, without touching consent."""

@@ -1,4 +1,4 @@
-"""The clock that everything waits by."""
+"""The injectable clock."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Clock:
-    """Time, as everything that waits sees it; tests hand in their own.
+    """Injectable clock.
 
     Args:
-        monotonic: seconds that only grow.
-        wall: seconds since 1970.
+        monotonic: returns seconds of a monotonic clock.
+        wall: returns seconds since 1970.
         sleep: waits for a number of seconds.
-        jitter: a random share between 0 and 1.
+        jitter: returns a random number between 0 and 1.
         waited: seconds slept so far.
     """
 
@@ -31,15 +31,15 @@ class Clock:
     waited: float = field(default=0.0)
 
     def wait(self, seconds: float) -> None:
-        """Wait, and keep account of it."""
+        """Sleep for a number of seconds, and add them to `waited`."""
         if seconds > 0:
             self.waited += seconds
             self.sleep(seconds)
 
     def today(self) -> datetime.date:
-        """The date in UTC."""
+        """Return the date in UTC."""
         return self.now().date()
 
     def now(self) -> datetime.datetime:
-        """The time in UTC."""
+        """Return the time in UTC."""
         return datetime.datetime.fromtimestamp(self.wall(), datetime.UTC)

@@ -1,25 +1,25 @@
-"""Everything that can go wrong, by what the caller should do about it.
+"""The target's exceptions, grouped by what the operator should do.
 
-A message says what happened, what it means and what to do. It never holds an address of a contact, a secret or a body.
+A message says what happened, what it means and what to do. It never contains a contact's address, a secret or a response body.
 """
 
 from __future__ import annotations
 
 
 class TargetError(Exception):
-    """The run stops without STATE; the next run does again what was not confirmed."""
+    """The run stops without STATE; the next run resends what was not confirmed."""
 
 
 class SettingsError(TargetError):
-    """A setting cannot mean anything, or contradicts another. Change the settings."""
+    """A setting is invalid, or contradicts another. Change the settings."""
 
 
 class StreamError(TargetError):
-    """The input is not one that this target can take. Change the tap's selection, or use stream maps."""
+    """The target cannot process a stream of the input. Change the tap's selection, or use stream maps."""
 
 
 class AccountError(TargetError):
-    """dotdigital does not let this account do what the settings ask. Change credentials, names or the account."""
+    """The account does not allow what the settings require. Change credentials, names or the account."""
 
 
 class LedgerError(TargetError):
@@ -27,45 +27,45 @@ class LedgerError(TargetError):
 
 
 class AgreementError(TargetError):
-    """The input builds on a bookmark that this ledger cannot vouch for. Run once with --full-refresh."""
+    """The input starts from a bookmark that this ledger has not acknowledged. Run once with --full-refresh."""
 
 
 class NoInputError(TargetError):
-    """The tap said nothing at all: it failed. Look at its own message."""
+    """The input is empty, because the tap failed. Check the tap's log."""
 
 
 class IncompleteInputError(TargetError):
-    """The input broke off after some records. They were delivered; the next run gets the rest."""
+    """The input broke off after some records. These were delivered; the next run receives the rest."""
 
 
 class ReportError(TargetError):
-    """The run ended well, but its report could not be written. Free some space."""
+    """The run succeeded, but its report could not be written. Free some space."""
 
 
 class NotActivatedError(TargetError):
-    """Nobody has switched on what this run would do. Read the review, then set the activation code."""
+    """The sync is not activated for the current settings. Read the review, then set the activation code."""
 
 
 class BrakeError(TargetError):
-    """The run would change more than is allowed at once. Look at the report, then release the brakes for a day."""
+    """The run would exceed a brake. Check the report, then set brake_override_date to let it through."""
 
 
 class DeliveryError(TargetError):
-    """Not every contact could be delivered, or accounted for. Run again; look at the report."""
+    """Some contacts could not be delivered, or are unconfirmed. Check the report, and run again."""
 
 
 class ApiError(TargetError):
-    """dotdigital answered with an error that another try does not mend.
+    """A call to dotdigital failed, and retrying did not help.
 
     Args:
-        message: for the operator.
-        status: the HTTP status; None where no answer came.
-        code: dotdigital's own code, such as ERROR_ADDRESSBOOK_DUPLICATE.
-        request_id: what dotdigital's support asks for.
+        message: message for the operator.
+        status: HTTP status; None if there was no response.
+        code: dotdigital's error code, such as ERROR_ADDRESSBOOK_DUPLICATE.
+        request_id: request ID for dotdigital's support.
     """
 
     def __init__(self, message: str, *, status: int | None = None, code: str | None = None, request_id: str | None = None) -> None:
-        """Keep what a caller decides by."""
+        """Store the message and the facts of the response."""
         super().__init__(message)
         self.status = status
         self.code = code
@@ -73,18 +73,18 @@ class ApiError(TargetError):
 
 
 class TooManyImportsError(ApiError):
-    """All of the account's import slots are taken. Wait until one is free."""
+    """All import slots of the account are taken. Wait until one is free."""
 
 
 class EndlessListError(ApiError):
-    """A list of dotdigital's repeats itself. Run again later.
+    """A paged list of dotdigital repeats itself. Run again later.
 
     Args:
-        kind: what the list holds.
+        kind: kind of the list's items.
     """
 
     def __init__(self, kind: str) -> None:
-        """Say that reading on would never end."""
+        """Build the message for a kind of items."""
         super().__init__(
             f"dotdigital: the list of {kind} does not come to an end: its pages hold nothing new. Nothing was written by this call. Run "
             "again later; if it stays so, report it to dotdigital."

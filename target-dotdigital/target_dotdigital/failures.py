@@ -1,4 +1,4 @@
-"""How a run ends that cannot go on: one line that says what happened, as the last one, and a report that says the same."""
+"""Handles runs that fail: one final line that says what happened, and a report that says the same."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from target_dotdigital.config import CONFIG
 from target_dotdigital.errors import NoInputError, SettingsError, TargetError
 from target_dotdigital.ledger.database import ledger_error
 from target_dotdigital.reporting.folder import ReportFolder
-from target_dotdigital.reporting.report import Outcome, Report
+from target_dotdigital.reporting.report import Report, RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,20 +42,20 @@ def explain(error: Exception, line: int) -> str:
     """Return the line that says what happened, what it means and what to do.
 
     Args:
-        error: what ended the run.
-        line: the number of the last line of the input that was read; 0 before the first.
+        error: the exception that ended the run.
+        line: number of the last input line that was read; 0 before the first.
     """
     if isinstance(error, TargetError):
         return str(error)
     if isinstance(error, ConfigValidationError):
         return f"The settings are wrong, so nothing was done: {'; '.join(map(_without_secrets, error.errors))}. Correct them."
     if isinstance(error, NOT_SINGER):
-        # the SDK's own messages quote the record
+        # the SDK's messages quote the record
         what = str(error) if isinstance(error, InvalidInputLine) else type(error).__name__
         return f"The input is not Singer as it should be: line {line} is {what}. Nothing was written; the bookmark stays. Check the tap."
     frames = _frames(error.__traceback__)
     if any(path.parts[-2:] == ("singer_sdk", "mapper.py") for path, _ in frames):
-        # what an expression raises may quote the record; what the SDK says of an expression quotes the settings
+        # an exception raised by an expression may quote the record; the SDK's MappingError only quotes the settings
         what = str(error).rstrip(".") if isinstance(error, MappingError) else type(error).__name__
         return (
             f"The setting stream_maps cannot be applied (line {line} of the input): {what}. Nothing was written, and the bookmark stays. "
@@ -68,10 +68,10 @@ def explain(error: Exception, line: int) -> str:
 
 
 def use_utf8(*, terminal: bool) -> None:
-    """Write Singer as UTF-8 wherever the run is, and never end over a sign that a terminal cannot show.
+    """Write Singer messages as UTF-8 on every system, and escape characters that a terminal cannot show.
 
     Args:
-        terminal: whether standard output is for a person rather than for another program.
+        terminal: whether standard output is read by a person instead of another program.
     """
     for stream, is_text in ((sys.stdout, terminal), (sys.stderr, True)):
         if isinstance(stream, io.TextIOWrapper):
@@ -82,7 +82,7 @@ def use_utf8(*, terminal: bool) -> None:
 
 
 def drain(source: IO[Any]) -> None:
-    """Read standard input to its end, so that the tap is not broken off, and its complaint does not bury the cause."""
+    """Read the input to its end, so that the tap does not fail with a broken pipe and hide the cause."""
     if source.isatty():
         return
     try:
@@ -94,19 +94,19 @@ def drain(source: IO[Any]) -> None:
 
 
 def report_failure(error: BaseException, message: str, report: Report, config: Mapping[str, Any]) -> None:
-    """Write the report of a run that ended before it could begin, if its folder can be written to.
+    """Write the report of a run that failed before it started, if its folder is writable.
 
     Args:
-        error: what ended the run.
-        message: what is told of it.
-        report: as far as it is known.
+        error: the exception that ended the run.
+        message: the message for the operator.
+        report: the report so far.
         config: the settings, unchecked.
     """
     path = config.get("report_dir") or os.environ.get("TARGET_DOTDIGITAL_REPORT_DIR")
     if not isinstance(path, str):
         path = CONFIG.to_dict()["properties"]["report_dir"]["default"]
     if isinstance(error, NoInputError):
-        report.outcome = Outcome.NO_INPUT
+        report.outcome = RunStatus.NO_INPUT
     report.problems.insert(0, message)
     report.finished_at = report.finished_at or report.started_at
     try:
@@ -116,7 +116,7 @@ def report_failure(error: BaseException, message: str, report: Report, config: M
 
 
 def _without_secrets(text: str) -> str:
-    """Name a secret setting that is wrong without what it holds."""
+    """Replace an error message about a secret setting with one that does not quote its value."""
     name = next((name for name in SECRETS if f"[{name!r}]" in text), None)
     return text if name is None else f"{name} is not a text as it should be"
 
@@ -126,5 +126,5 @@ def _frames(trace: TracebackType | None) -> list[tuple[PurePath, int | None]]:
 
 
 def stdin_of(file_input: IO[str] | None) -> IO[str]:
-    """Return what a run reads from."""
+    """Return the stream that a run reads from."""
     return file_input or sys.stdin

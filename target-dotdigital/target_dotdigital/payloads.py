@@ -1,4 +1,7 @@
-"""The ledger's form of labels: a JSON object, data field -> value, with sorted keys; equal texts are equal labels."""
+"""Payloads: the encoded form of labels in the ledger.
+
+A payload is a JSON object, data field -> value, with sorted keys, so that equal labels have equal payloads.
+"""
 
 from __future__ import annotations
 
@@ -14,5 +17,5 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 
 
 def to_payload(values: Mapping[str, str]) -> str:
-    """Return the ledger's form of data-field values."""
+    """Encode data-field values as a payload."""
     return _encode(values).decode() if values else EMPTY

@@ -1,4 +1,4 @@
-"""Folders that hold addresses: for their owner alone, and never part of anybody's repository."""
+"""Creates folders for files with addresses: readable only by their owner, and ignored by git."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 def make_private_folder(path: Path) -> None:
-    """Make a folder if it is missing, with a `.gitignore` that keeps its content out of `git add`.
+    """Create a private folder if it is missing, with a `.gitignore` that excludes its content.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the folder cannot be created.
     """
     if path.is_dir():
         return

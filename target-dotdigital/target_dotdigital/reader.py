@@ -1,4 +1,4 @@
-"""Reads Singer lines without ever quoting one, and hands plain records on without taking them to pieces first."""
+"""Reads Singer messages. Error messages never quote a line, and plain records take a fast path around the SDK."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 class FastPath:
-    """The quick way for the records of one stream whose address and segments are all that counts.
+    """Decodes the plain records of one stream without the SDK's processing.
 
     Args:
-        stream: its name.
-        email: property that holds the address.
-        segments: property that holds the names.
-        take: takes stream, address, names and whether the contact removed.
+        stream: name of the stream.
+        email: property with the address.
+        segments: property with the segment names.
+        take: called with stream, address, names, and whether the contact was removed.
     """
 
     def __init__(self, stream: str, email: str, segments: str, take: Callable[[str, str, list[str] | str, bool], None]) -> None:
-        """Make a decoder for just these properties; whatever does not fit its types goes the long way."""
+        """Create a decoder for these properties; records that do not fit its types are left to the SDK."""
         record = msgspec.defstruct(
             "Record",
             [("email", str), ("segments", list[str] | str | None, None), ("deleted", str | None, None)],
@@ -43,7 +43,7 @@ class FastPath:
         message = msgspec.defstruct(
             "Message", [("type", Literal["RECORD"]), ("stream", str), ("record", record), ("version", int | None, None)], gc=False
         )
-        # the type is made here, so no checker can know its fields
+        # the type is created at run time, so type checkers do not know its fields
         self._decode: Callable[[bytes | str], Any] = msgspec.json.Decoder(message).decode
         self._stream = stream
         self._take = take
@@ -51,7 +51,7 @@ class FastPath:
         self.versioned = False
 
     def try_line(self, line: bytes | str) -> bool:
-        """Take a line if it is a plain record of the stream; say whether it was."""
+        """Process a line if it is a plain record of the stream, and return whether it was."""
         try:
             message = self._decode(line)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -71,16 +71,16 @@ class Reader(GenericSingerReader[str]):
     """Reads messages from standard input.
 
     Attributes:
-        lanes: stream -> the quick way for its records; the target opens and closes them.
-        line: the number of the last line that was read message by message; 0 before the first.
+        lanes: stream -> fast path for its records; the target opens and closes them.
+        line: number of the last line that did not take a fast path; 0 before the first.
         empty_record: called with the stream of a record that is null.
-        versioned_record: called with the stream of a record that belongs to a version.
+        versioned_record: called with the stream of a record that has a version.
     """
 
     default_input = sys.stdin
 
     def __init__(self) -> None:
-        """Start without quick ways."""
+        """Create a reader without fast paths."""
         super().__init__()
         self.lanes: dict[str, FastPath] = {}
         self.line = 0
@@ -96,7 +96,7 @@ class Reader(GenericSingerReader[str]):
         quick = 0
         lane: FastPath | None = None
         for number, line in enumerate(lines, 1):
-            # the lane of the last record first: streams come one after another
+            # try the lane of the previous record first, because records of one stream usually follow each other
             if lane is not None and lane.try_line(line):
                 quick += 1
                 continue
@@ -115,10 +115,10 @@ class Reader(GenericSingerReader[str]):
         return stats
 
     def _check(self, kind: str, message: dict[str, Any]) -> bool:
-        """Check the shape of a message; say whether anything is left to do with it.
+        """Check the shape of a message, and return whether it has to be processed.
 
         Raises:
-            InvalidInputLine: it is not as the Singer specification says.
+            InvalidInputLine: the message does not follow the Singer specification.
         """
         if kind == "STATE":
             _require(isinstance(message.get("value"), dict), "a STATE whose value is no object")
@@ -135,7 +135,7 @@ class Reader(GenericSingerReader[str]):
         if kind == "RECORD":
             return self._check_record(cast("str", stream), message)
         _require(stream in self._streams, f"a message of type {kind} for a stream that no SCHEMA came for")
-        # it clears whatever it does not name, so it has to be meant
+        # ACTIVATE_VERSION removes all contacts that were not named, so it has to be well-formed
         _require(
             kind != "ACTIVATE_VERSION" or type(message.get("version")) is int, "an ACTIVATE_VERSION whose version is no number"
         )
@@ -150,7 +150,7 @@ class Reader(GenericSingerReader[str]):
             return False
         _require(isinstance(record, dict), "a RECORD whose record is no object")
         deleted = cast("dict[str, Any]", record).get("_sdc_deleted_at")
-        # neither to be taken for a removal nor for the contrary
+        # any other value is ambiguous: it is treated neither as removed nor as present
         _require(
             deleted is None or (isinstance(deleted, str) and _is_time(deleted)),
             "a RECORD whose _sdc_deleted_at is neither a time nor null",
@@ -175,7 +175,7 @@ class Reader(GenericSingerReader[str]):
 
 
 def _is_time(text: str) -> bool:
-    """Say whether a text begins as a date does; a date that is out of range is one, too."""
+    """Return whether a text begins with a date; its range is not checked."""
     return _DATE.match(text) is not None
 
 
@@ -185,10 +185,10 @@ def _require(condition: bool, what: str) -> None:  # noqa: FBT001 - the conditio
 
 
 def _lenient(line: str | bytes) -> object:
-    """Read JSON that holds NaN or infinite numbers, as Python writes them; they become null. None if it cannot be read."""
+    """Decode JSON with Python's NaN and Infinity, which become null; return None if the line cannot be decoded."""
     try:
         message = json.loads(line, parse_constant=lambda _name: None)
-        # what only Python can read, such as half a character, must not get any further
+        # the round trip rejects what only Python accepts, such as lone surrogates
         return msgspec.json.decode(msgspec.json.encode(message))
     except (ValueError, TypeError, RecursionError):
         return None

@@ -1,4 +1,4 @@
-"""Values that pass between dotdigital, the ledger and the run, so that neither of them has to know the other."""
+"""Values that are exchanged between the dotdigital client, the ledger and the run, so that these do not depend on each other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 
 class Verdict(enum.StrEnum):
-    """What became of a row."""
+    """Result of a sent row."""
 
     CREATED = "created"
     UPDATED = "updated"
@@ -21,10 +21,10 @@ class Row(msgspec.Struct, frozen=True):
     """One contact in one import.
 
     Args:
-        email: normalised.
-        contact_id: to match by; None matches by address.
-        before: payload that was confirmed; None where nothing was known.
-        after: payload that is sent.
+        email: normalised address.
+        contact_id: contact ID to match by; None matches by address.
+        before: confirmed payload; None if unknown.
+        after: payload to send.
     """
 
     email: str
@@ -33,14 +33,14 @@ class Row(msgspec.Struct, frozen=True):
     after: str
 
 
-class Outcome(msgspec.Struct, frozen=True):
-    """What dotdigital said of one row.
+class RowResult(msgspec.Struct, frozen=True):
+    """The outcome of one row.
 
     Args:
-        email: normalised, as it was sent.
-        verdict: what became of it.
-        contact_id: dotdigital's id, where it was row_results.
-        reason: dotdigital's code of a rejection.
+        email: normalised address, as sent.
+        verdict: the result.
+        contact_id: dotdigital's contact ID, if it was returned.
+        reason: dotdigital's code for a rejection.
     """
 
     email: str
@@ -51,7 +51,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What dotdigital holds of one contact, read back."""
+    """A contact as read back from dotdigital."""
 
     email: str
     contact_id: int | None

@@ -1,4 +1,4 @@
-"""The settings as one typed value, checked against each other."""
+"""The settings as one typed object, validated against each other."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ RESERVED_FIELDS = frozenset(
 MAX_FIELDS = 9
 FIELD_NAME = re.compile(r"[A-Za-z0-9_-]{1,20}")
 
-# an explicit null means the default, too; the SDK fills in missing ones only
+# an explicit null means the default, too; the SDK only fills in missing settings
 DEFAULTS = {name: schema["default"] for name, schema in CONFIG.to_dict()["properties"].items() if "default" in schema}
 
 
 @dataclass(frozen=True, slots=True)
 class LabelSettings:
-    """How names become values.
+    """How segment names become data field values.
 
     Args:
         field: the data field.
-        delimiter: between two names.
-        enclosed: the delimiter at both ends too.
-        length: most characters of a value.
+        delimiter: text between two names.
+        enclosed: whether the delimiter is also written at both ends.
+        length: maximum number of characters of a value.
         overflow: drop, spill or fail.
         priority: names that are kept first.
-        labels: pairs of name and what is written in its place.
+        labels: pairs of segment name and label.
     """
 
     field: str
@@ -56,7 +56,7 @@ class LabelSettings:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Every data field that may be written: the field, and with `spill` those that follow it."""
+        """All data fields that may be written: the field and, with `spill`, the numbered fields after it."""
         if self.overflow != "spill":
             return (self.field,)
         return (self.field, *(f"{self.field}_{number}" for number in range(2, MAX_FIELDS + 1)))
@@ -64,7 +64,7 @@ class LabelSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings, checked. Percentages are whole numbers, time-outs seconds."""
+    """The validated settings. Percentages are whole numbers, timeouts are seconds."""
 
     api_user: str
     api_password: str
@@ -96,7 +96,7 @@ class Settings:
 
     @property
     def is_excluded(self) -> Callable[[str], bool] | None:
-        """The test whether a normalised address is to be left alone; None if no pattern is set."""
+        """Predicate for normalised addresses that match exclude_emails; None if no pattern is set."""
         patterns = self.exclude_emails
         if not patterns:
             return None
@@ -104,10 +104,10 @@ class Settings:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Settings:
-        """Read the settings from a configuration that follows `CONFIG`.
+        """Create the settings from a configuration that is valid for `CONFIG`.
 
         Raises:
-            SettingsError: where single values are right, but do not go together.
+            SettingsError: a value is not allowed, or contradicts another.
         """
         config = {**DEFAULTS, **{name: value for name, value in config.items() if value is not None}}
         _require_secure(config["api_url"])
@@ -168,7 +168,7 @@ def _require_secure(url: str) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether a host is this machine."""
+    """Return whether a host is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

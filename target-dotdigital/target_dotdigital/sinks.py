@@ -1,4 +1,4 @@
-"""The Singer side of a stream: hands each record to the collector. Knows nothing of HTTP."""
+"""The Singer sink: passes each record of a stream to the collector. Independent of HTTP."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ SHOWN = 20
 
 
 class ContactTarget(Protocol):
-    """What a sink needs of its target."""
+    """The interface of the target that a sink uses."""
 
     @property
     def settings(self) -> Settings:
-        """The settings, checked."""
+        """The validated settings."""
         ...
 
     @property
     def session(self) -> SyncRun:
-        """The run, opened by the first stream."""
+        """The run; the first stream opens it."""
         ...
 
 
 class ContactSink(BatchSink):
-    """Takes the contacts of one stream."""
+    """Receives the contacts of one stream."""
 
     def __init__(self, target: Target, stream_name: str, schema: dict[str, Any], key_properties: Sequence[str] | None) -> None:
-        """Refuse a stream that holds no contacts.
+        """Check that the stream contains contacts, and register it.
 
         Raises:
-            StreamError: it lacks the address or the segments.
+            StreamError: the address or segments property is missing.
         """
         self._target = cast("ContactTarget", target)
         settings = self._target.settings
@@ -61,23 +61,23 @@ class ContactSink(BatchSink):
 
     @property
     def include_sdc_metadata_properties(self) -> bool:
-        """Keep `_sdc_deleted_at`, which the SDK would take off the record: it says that the contact removed."""
+        """Keep `_sdc_deleted_at`, which marks removed contacts and which the SDK would strip otherwise."""
         return True
 
     @property
     def max_size(self) -> int:
-        """The ledger takes everything; nothing is ever full."""
+        """No limit: records go straight to the ledger."""
         return 1 << 62
 
     @property
     def datetime_error_treatment(self) -> DatetimeErrorTreatmentEnum:
-        """Never end the run over a date that does not count; a mark of deletion stays one, whatever it says."""
+        """Replace invalid dates instead of failing; only the presence of `_sdc_deleted_at` matters."""
         return DatetimeErrorTreatmentEnum.MAX
 
     @override
     def get_validator(self) -> None:
-        # The two properties that count are checked by the collector, which refuses a wrong record without quoting it;
-        # the SDK's validation would end the run and log the record.
+        # The collector checks the two properties that matter, and leaves out invalid records without quoting them.
+        # The SDK's validation would end the run and log the record.
         return None
 
     @override
@@ -91,7 +91,7 @@ class ContactSink(BatchSink):
 
     @override
     def process_batch(self, context: dict[str, Any]) -> None:
-        """Nothing waits here: delivery starts when the input has ended."""
+        """Do nothing: delivery starts after the end of the input."""
 
     @override
     def activate_version(self, new_version: int) -> None:

@@ -1,4 +1,4 @@
-"""What a run read, plans and delivered, in numbers: filled in by the run, shown by the report."""
+"""Figures of a run: input, plan and delivery. The run fills them in, the report shows them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from target_dotdigital.records import Verdict
 
 @dataclass(slots=True)
 class InputStats:
-    """What came in, in numbers.
+    """Figures of the input.
 
     Args:
-        read: records.
-        invalid: records that were left out, by reason.
-        excluded: records that exclude_emails leaves alone.
-        kept: removed contacts whose labels on_removed keeps.
-        removed: records of removed contacts, and contacts that a whole input does not name.
-        distinct: contacts named, each once.
-        dropped: names that were left out, and the number of segment sets affected.
+        read: records read.
+        invalid: records left out, by reason.
+        excluded: records that match exclude_emails.
+        kept: records of removed contacts whose labels are kept, because on_removed is `keep`.
+        removed: records of removed contacts, plus contacts that a complete input does not name.
+        distinct: unique contacts.
+        dropped: dropped names, and the number of segment sets affected.
     """
 
     read: int = 0
@@ -32,21 +32,21 @@ class InputStats:
 
     @property
     def duplicates(self) -> int:
-        """Records for an address that another record of this run names too."""
+        """Records for an address that another record of this run already has."""
         return max(0, self.read - sum(self.invalid.values()) - self.excluded - self.kept - self.distinct)
 
 
 @dataclass(slots=True)
 class DeliveryStats:
-    """What became of everything that was sent.
+    """Figures of the delivery.
 
     Args:
-        sent: rows sent, a resubmission not counted again.
+        sent: rows sent, not counting resubmissions.
         verdicts: rows by verdict.
         reasons: rejected rows by dotdigital's code.
-        new_reasons: those of them that were not rejected with that code before.
+        new_reasons: rejected rows that were not rejected with the same code before.
         held: rows of imports that the Data Watchdog rejected.
-        problems: one sentence for each import that went wrong.
+        problems: one sentence for each problem with an import.
     """
 
     sent: int = 0
@@ -58,13 +58,13 @@ class DeliveryStats:
 
     @property
     def unconfirmed(self) -> int:
-        """Rows whose fate dotdigital did not tell."""
+        """Rows whose result dotdigital did not report."""
         return self.sent - sum(self.verdicts[v] for v in (Verdict.CREATED, Verdict.UPDATED, Verdict.REJECTED))
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One change of labels that many contacts share: payloads before and after."""
+    """A change of labels that several contacts share: payloads before and after, and the number of contacts."""
 
     before: str | None
     after: str
@@ -73,18 +73,18 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is about to be sent.
+    """The contacts to send, in numbers.
 
     Args:
-        created: contacts that dotdigital does not have.
+        created: contacts that do not exist in dotdigital.
         updated: contacts whose labels change.
         cleared: contacts that lose all labels.
-        added_to_address_book: contacts whose labels are right, and that only join the address book.
-        resent: contacts sent before whose fate is not known.
-        unchanged: contacts of the input that are right already.
-        orphaned: those of the cleared whose labels belong to no contact that the source ever had.
+        added_to_address_book: contacts whose labels are current, and that are only added to the address book.
+        resent: contacts sent before whose result is unknown.
+        unchanged: contacts of the input that need no update.
+        orphaned: cleared contacts whose labels are orphaned.
         labelled: contacts of the account that have labels now.
-        relabelled: those of them whose labels change or go.
+        relabelled: labelled contacts whose labels are changed or cleared.
         samples: the most frequent changes.
     """
 

@@ -24,7 +24,8 @@ from target_dotdigital.reporting.folder import ReportFolder
 from target_dotdigital.reporting.report import Report
 from target_dotdigital.settings import Settings
 from target_dotdigital.sinks import ContactSink
-from target_dotdigital.sync.run import States, SyncRun
+from target_dotdigital.sync.agreement import States
+from target_dotdigital.sync.run import SyncRun
 
 # exit codes above this one say which signal ended the process
 SIGNALLED = 128

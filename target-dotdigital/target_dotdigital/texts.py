@@ -1,11 +1,11 @@
-"""Texts from outside, before they are logged or shown."""
+"""Sanitises external text before it is logged or displayed."""
 
 from __future__ import annotations
 
 import re
 
 MAX_SHOWN_CHARACTERS = 200
-# C0, DEL and C1 drive terminals; the others break lines or turn the direction of the text that follows
+# C0, DEL and C1 control terminals; the others break lines or change the direction of text
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
@@ -15,11 +15,11 @@ def without_controls(text: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Return a text as it may be shown on a terminal: on one line, without control characters, and not longer than 200 characters."""
+    """Return a text that is safe to display: one line, without control characters, at most 200 characters."""
     clean = without_controls(text)
     return clean if len(clean) <= MAX_SHOWN_CHARACTERS else clean[: MAX_SHOWN_CHARACTERS - 3] + "..."
 
 
 def is_clean(text: str) -> bool:
-    """Say whether a text holds no control characters."""
+    """Return whether a text contains no control characters."""
     return _CONTROL.search(text) is None

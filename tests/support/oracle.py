@@ -53,7 +53,7 @@ def assert_account(
         sandbox: the stand-in.
         wanted: address -> names.
         before: the contacts of before the first run: all that is not ours must be as it was.
-        gone: contacts that removed from the export: there, without labels.
+        gone: contacts that were removed from the export: there, without labels.
     """
     now = folded(sandbox.account.snapshot())
     earlier = folded(before or {})
@@ -67,7 +67,7 @@ def assert_account(
     assert not wrong, f"{len(wrong)} contacts have wrong labels, such as {next(iter(wrong.items()))}"
     assert not [email for email in wanted if books[0].id not in now[email].lists], "every address is in the book"
     for email in gone:
-        assert FIELD not in now[email].data_fields, "who removed has no labels"
+        assert FIELD not in now[email].data_fields, "removed contacts have no labels"
     assert set(now) == set(wanted) | set(earlier) | set(gone), "nobody else was created, nobody deleted"
     for email, contact in now.items():
         if email in earlier:

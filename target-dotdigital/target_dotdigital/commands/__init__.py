@@ -1,1 +1,1 @@
-"""The commands beside the sync, one module each."""
+"""The target's commands other than the sync itself, one module each."""

@@ -1,4 +1,4 @@
-"""Removes everything that this target keeps of one address."""
+"""Removes everything that this target stores about one address."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
 
 def forget(settings: Settings, address: str) -> int:
-    """Remove an address from the ledger, the before-images and the file of rejected contacts; return how many places held it.
+    """Remove an address from the ledger, the before-images and the file of rejected contacts.
+
+    Returns:
+        The number of entries that were removed.
 
     Raises:
-        LedgerError: the ledger cannot be used, or a run is using it.
+        LedgerError: the ledger is unavailable, or a run is using it.
     """
     email = normalise(address)
     ledger = Ledger(settings.ledger_url)
@@ -35,7 +38,7 @@ def forget(settings: Settings, address: str) -> int:
             places = sum(
                 connection.execute(sa.delete(table).where(table.c.email == email)).rowcount for table in (contacts, deliveries)
             )
-            # the ledger no longer knows every contact of the source, so it cannot tell whose labels are orphaned
+            # the ledger no longer knows every contact of the source, so it cannot identify orphaned labels
             connection.execute(sa.update(scopes).values(segments=None, whole=False))
         ledger.shred()
     return places + _strike(Path(settings.report_dir) / "rejected.singer.jsonl", email, settings.email_property)

@@ -1,12 +1,13 @@
-"""Holds the ledger against what dotdigital really has, and shows the drift."""
+"""Compares the ledger with dotdigital and counts the drift."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from target_dotdigital.dotdigital.contacts import ContactReader
-from target_dotdigital.ledger.contacts import ContactLedger, open_scope
+from target_dotdigital.ledger.contacts import ContactLedger
 from target_dotdigital.ledger.runs import begin_run, end_run
+from target_dotdigital.ledger.scopes import open_scope
 from target_dotdigital.ledger.tables import contacts
 from target_dotdigital.payloads import EMPTY
 from target_dotdigital.sync.locked_account import LockedAccount
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
 
 
 def reconcile(settings: Settings, clock: Clock) -> tuple[int, Counter[Drift], int]:
-    """Read the whole account back into the ledger; return contacts read, drift by kind, and contacts that now wait.
+    """Read the whole account back into the ledger.
 
-    Labels of contacts that the source does not have are cleared by the next run if the source has once named all of its
-    contacts to this ledger; else they are left as they are until it does.
+    The next run clears orphaned labels, provided that a complete input of the source has reached this ledger before. Otherwise
+    they are kept until one does.
+
+    Returns:
+        Contacts read, drift by kind, and contacts that are now pending.
 
     Raises:
         TargetError: account or ledger cannot be read.

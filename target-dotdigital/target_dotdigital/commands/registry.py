@@ -1,4 +1,4 @@
-"""The commands beside the sync: each logs in, does one thing and says what it did."""
+"""The command-line commands other than the sync. Each logs in, does one thing and prints the result."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from target_dotdigital.dotdigital import account as accounts
 from target_dotdigital.errors import SettingsError
 from target_dotdigital.reporting.folder import ReportFolder
 from target_dotdigital.reporting.report import Report
+from target_dotdigital.sync.agreement import States
 from target_dotdigital.sync.reading import Drift
-from target_dotdigital.sync.run import States, SyncRun
+from target_dotdigital.sync.run import SyncRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def check(settings: Settings, clock: Clock, _value: Any) -> None:
-    """Log in and read what the settings name; write nothing."""
+    """Log in, read what the settings name, and print it; write nothing."""
     client, info = accounts.connect(settings, clock)
     account = accounts.read_account(settings, client, info)
     programs = accounts.active_programs(client)
@@ -38,12 +39,12 @@ def check(settings: Settings, clock: Clock, _value: Any) -> None:
 
 
 def show_review(settings: Settings, clock: Clock, _value: Any) -> None:
-    """Show the review of what waits in the ledger."""
+    """Print the review of the contacts that are pending in the ledger."""
     click.echo(_session(settings, clock).review())
 
 
 def run_reconcile(settings: Settings, clock: Clock, _value: Any) -> None:
-    """Read dotdigital back, and show what differs from the ledger."""
+    """Read dotdigital back into the ledger and print the drift."""
     total, drift, waiting = reconcile(settings, clock)
     click.echo(f"{total:>12,}  contacts read back from dotdigital")
     for kind in Drift:
@@ -53,7 +54,7 @@ def run_reconcile(settings: Settings, clock: Clock, _value: Any) -> None:
 
 
 def run_restore(settings: Settings, clock: Clock, run: Any) -> None:
-    """Put back what a run replaced."""
+    """Restore the labels that a run replaced."""
     if run is None:
         msg = "Which run is to be put back? Give its number with --run; nothing was done."
         raise SettingsError(msg)
@@ -68,7 +69,7 @@ def run_restore(settings: Settings, clock: Clock, run: Any) -> None:
 
 
 def run_forget(settings: Settings, _clock: Clock, address: Any) -> None:
-    """Remove an address from everything that the target keeps."""
+    """Remove an address from everything that the target stores."""
     places = forget(settings, str(address))
     if not places:
         msg = "This target keeps nothing of that address: nothing was removed. Check the spelling."
@@ -77,7 +78,7 @@ def run_forget(settings: Settings, _clock: Clock, address: Any) -> None:
 
 
 def run_release(settings: Settings, clock: Clock, _value: Any) -> None:
-    """Let contacts be sent again that dotdigital's Data Watchdog rejected."""
+    """Release the contacts held after dotdigital's Data Watchdog rejected their import."""
     count = release(settings, clock)
     click.echo(f"{count:,} contacts are no longer held: the next run sends those whose labels are not confirmed yet.")
 
@@ -97,7 +98,7 @@ COMMANDS: dict[str, Callable[[Settings, Clock, Any], None]] = {
 
 
 def options() -> list[click.Option]:
-    """Give the command line's options."""
+    """Return the command-line options of the commands."""
     return [
         click.Option(["--check"], is_flag=True, help="Log in and read the account; write nothing."),
         click.Option(

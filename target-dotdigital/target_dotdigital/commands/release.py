@@ -1,10 +1,11 @@
-"""Releases contacts that are held since dotdigital's Data Watchdog rejected their import."""
+"""Releases contacts that are held because dotdigital's Data Watchdog rejected their import."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from target_dotdigital.ledger.contacts import ContactLedger, open_scope
+from target_dotdigital.ledger.contacts import ContactLedger
+from target_dotdigital.ledger.scopes import open_scope
 from target_dotdigital.sync.locked_account import LockedAccount
 
 if TYPE_CHECKING:
@@ -13,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def release(settings: Settings, clock: Clock) -> int:
-    """Let the next run send held contacts again; return how many there are.
+    """Release held contacts, so that the next run sends them again, and return their number.
 
     Raises:
-        TargetError: account or ledger cannot be used.
+        TargetError: account or ledger unavailable.
     """
     with LockedAccount(settings, clock) as place, place.ledger.engine.begin() as connection:
         scope = open_scope(connection, place.scope_key, place.account.id)

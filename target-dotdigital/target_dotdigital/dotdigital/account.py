@@ -1,4 +1,4 @@
-"""The account at the other end: its region, the address book, the data fields, the programs. Reads first, creates late."""
+"""The dotdigital account: region, address book, data fields and programs. Reads come first; missing parts are created late."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import msgspec
 
 from target_dotdigital.dotdigital import retries as retry
 from target_dotdigital.dotdigital.answers import own_address
-from target_dotdigital.dotdigital.client import Client, Identified
+from target_dotdigital.dotdigital.client import Client
+from target_dotdigital.dotdigital.messages import Identified
 from target_dotdigital.errors import AccountError, ApiError, EndlessListError
 from target_dotdigital.texts import shown
 
@@ -20,18 +21,18 @@ if TYPE_CHECKING:
     from target_dotdigital.settings import Settings
 
 PAGE = 1000
-MAX_PAGES = 1000  # a million address books or programs: no account has as many
+MAX_PAGES = 1000  # a million address books or programs, more than any account has
 
 
 class Property(msgspec.Struct):
-    """One property of the account; values are texts, whatever their type."""
+    """One property of the account; dotdigital sends every value as text."""
 
     name: str
     value: Any = None
 
 
 class AccountInfo(Identified):
-    """The answer of account-info."""
+    """The response of account-info."""
 
     properties: list[Property]
 
@@ -51,7 +52,7 @@ class Program(Identified):
 
 
 class ListedBook(Identified):
-    """An address book, as it is on the wire."""
+    """An address book as dotdigital returns it."""
 
     name: str
     contacts: int = 0
@@ -59,7 +60,7 @@ class ListedBook(Identified):
 
 @dataclass(frozen=True, slots=True)
 class AddressBook:
-    """An address book (list); its name is fit to be shown."""
+    """An address book (list); its name is safe to display."""
 
     id: int
     name: str
@@ -71,16 +72,16 @@ Item = TypeVar("Item", bound=Identified)
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The account as a run finds it.
+    """The account at the start of a run.
 
     Args:
-        id: dotdigital's id of the account.
-        name: its name.
-        endpoint: the address of its region.
-        book: the address book; None if it is to be created, or none is used.
-        fields: name as configured -> name as the account spells it; those that are to be created are absent.
-        calls_left: calls left in this hour under the old flat limit; None under the tiered one.
-        stamps: the fields that hold a time rather than labels.
+        id: account ID in dotdigital.
+        name: account name.
+        endpoint: base URL of the account's region.
+        book: the address book; None if it does not exist yet, or none is used.
+        fields: configured name -> name as the account spells it; fields that do not exist yet are absent.
+        calls_left: calls left in this hour under the old flat limit; None under the tiered limits.
+        stamps: fields that hold a time instead of labels.
     """
 
     id: int
@@ -92,7 +93,7 @@ class Account:
     stamps: frozenset[str] = frozenset()
 
     def spelled(self, field: str) -> str:
-        """Give a field's name as the account spells it."""
+        """Return a field's name as the account spells it."""
         return self.fields.get(field, field)
 
 
@@ -101,7 +102,7 @@ def connect(settings: Settings, clock: Clock) -> tuple[Client, AccountInfo]:
 
     Raises:
         AccountError: credentials or region are wrong.
-        ApiError: dotdigital does not answer.
+        ApiError: the call failed.
     """
     first = Client(settings.api_url.rstrip("/"), settings.api_user, settings.api_password, settings.request_timeout, clock)
     try:
@@ -127,11 +128,11 @@ def connect(settings: Settings, clock: Clock) -> tuple[Client, AccountInfo]:
 
 
 def read_account(settings: Settings, client: Client, info: AccountInfo) -> Account:
-    """Read what the settings name; nothing is created.
+    """Read the address book and data fields that the settings name, without creating anything.
 
     Raises:
-        AccountError: the address book is missing by its id, or a data field has the wrong type.
-        ApiError: dotdigital does not answer.
+        AccountError: there is no address book with the configured ID, or a data field has the wrong type.
+        ApiError: a call failed.
     """
     if info.id is None:
         msg = "dotdigital gives this account an id that cannot be one. Nothing was written. Report this to dotdigital."
@@ -149,11 +150,11 @@ def read_account(settings: Settings, client: Client, info: AccountInfo) -> Accou
 
 
 def ensure_book_and_fields(settings: Settings, client: Client, account: Account, needed: tuple[str, ...]) -> Account:
-    """Create the address book and those of the needed data fields that are missing.
+    """Create the address book and the needed data fields where they are missing.
 
     Raises:
         AccountError: dotdigital does not allow it.
-        ApiError: dotdigital does not answer.
+        ApiError: a call failed.
     """
     book = account.book
     if book is None and settings.upload_emails:
@@ -166,10 +167,10 @@ def ensure_book_and_fields(settings: Settings, client: Client, account: Account,
 
 
 def active_programs(client: Client) -> list[str] | None:
-    """Return the names of the active programs, fit to be shown, or None if the user may not see them.
+    """Return the names of the active programs, safe to display, or None if the API user may not see them.
 
     Raises:
-        ApiError: dotdigital does not give them.
+        ApiError: the list cannot be read.
     """
     try:
         pages = _pages(client, "programs", "/v2/programs", list[Program])
@@ -181,17 +182,17 @@ def active_programs(client: Client) -> list[str] | None:
 
 
 def _pages(client: Client, kind: str, path: str, page_type: type[list[Item]]) -> Iterator[list[Item]]:
-    """Yield the pages of a list of version 2, until one is not full.
+    """Yield the pages of a version 2 list, up to the first page that is not full.
 
     Raises:
-        ApiError: dotdigital does not give them.
-        EndlessListError: it gives the same ones again and again.
+        ApiError: a page cannot be read.
+        EndlessListError: the pages repeat.
     """
     seen: set[int] = set()
     for number in range(MAX_PAGES):
         page = client.get(kind, path, page_type, select=PAGE, skip=number * PAGE)
         new = {item.id for item in page if item.id is not None} - seen
-        # a list that ignores `skip` would be read for ever
+        # an endpoint that ignores `skip` would return the same page forever
         if page and number and not new:
             break
         yield page
@@ -233,7 +234,7 @@ def _create_book(settings: Settings, client: Client) -> AddressBook:
         return _usable(client.post("address books", "/v2/address-books", body, ListedBook))
     except ApiError as error:
         if error.code == "ERROR_ADDRESSBOOK_DUPLICATE":
-            # an answer that was lost may have created it
+            # an earlier call may have created it although its response was lost
             if found := _find_book(settings, client):
                 return found
             msg = (
@@ -265,7 +266,7 @@ def _find_fields(settings: Settings, client: Client) -> dict[str, str]:
 
 def _create_field(name: str, kind: str, client: Client) -> str:
     try:
-        # no default value: personalisation would show it for a contact whose labels were cleared (contracts/dotdigital.md 3)
+        # no default value: personalisation would show it for contacts whose labels were cleared (contracts/dotdigital.md 3)
         made = client.post("data fields", "/v2/data-fields", {"name": name, "type": kind, "visibility": "Private"}, Field).name
     except ApiError as error:
         if error.code == "ERROR_NON_UNIQUE_DATAFIELD":
@@ -282,7 +283,7 @@ def _create_field(name: str, kind: str, client: Client) -> str:
             raise
         raise AccountError(msg) from None
     if made.upper() != name.upper():
-        # labels that went there would overwrite what belongs to others
+        # writing labels there would overwrite somebody else's data
         msg = f"dotdigital answered with another data field than {name}, which was to be created. No contact was written. Report this."
         raise AccountError(msg)
     return made

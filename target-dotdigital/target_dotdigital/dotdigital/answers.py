@@ -1,4 +1,4 @@
-"""What comes from outside, before it is used or shown: names, error codes, addresses, and why a call got no answer."""
+"""Checks what dotdigital returns before it is used or displayed: error codes, URLs, and why a call failed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_ERROR_BYTES = 1 << 16
 MAX_PORT = 65535
 DOMAIN = ".dotdigital.com"
-# msgspec counts how deep an answer is nested, and says with RecursionError that it is too deep
+# msgspec raises RecursionError for JSON that is nested too deeply
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _V2_CODE = re.compile(r"ERROR_[A-Z_]{1,60}")
 _V3_CODE = re.compile(r"[A-Za-z]{1,30}:[A-Za-z]{1,60}")
@@ -29,11 +29,11 @@ _ADDRESS = re.compile(rf"(https?)://({_LABEL}(?:\.{_LABEL})*|\[::1\])(?::([0-9]{
 
 
 class Trouble(NamedTuple):
-    """Why a call got no usable answer.
+    """Why a call got no usable response.
 
     Args:
-        text: the reason, as the end of a sentence; it holds nothing that came over the wire.
-        reached: whether the other end was reached at all.
+        text: the reason, worded as the end of a sentence; it contains no received data.
+        reached: whether the server was reached.
     """
 
     text: str
@@ -42,7 +42,7 @@ class Trouble(NamedTuple):
 
 _BROKEN_OFF = Trouble("the connection was broken off", reached=True)
 
-# The first that is found counts, so what is specific comes before what is general.
+# The first match counts, so specific types come before general ones.
 _TROUBLES: tuple[tuple[tuple[type[BaseException], ...], Trouble], ...] = (
     (
         (msgspec.ValidationError, RecursionError),
@@ -79,7 +79,7 @@ _TROUBLES: tuple[tuple[tuple[type[BaseException], ...], Trouble], ...] = (
 
 
 def error_code(content: bytes) -> tuple[str | None, bool]:
-    """Read dotdigital's code out of an error of either version, and whether the body is one of its errors at all."""
+    """Return the error code of a version 2 or 3 response, and whether the body is a dotdigital error at all."""
     try:
         body: Any = msgspec.json.decode(content[:MAX_ERROR_BYTES])
     except UNREADABLE:
@@ -96,14 +96,14 @@ def error_code(content: bytes) -> tuple[str | None, bool]:
 
 
 def own_address(endpoint: object, first: str) -> str | None:
-    """Return the address of dotdigital's API that account-info names, or None if it is not one of dotdigital's.
+    """Return the API URL that account-info names, or None if it does not belong to dotdigital.
 
-    It is built anew from the parts that were checked. The text itself goes no further, because another parser than the one
-    that checked it may read another host out of it.
+    The URL is rebuilt from the parts that were checked. The original text is not used, because another parser might read a
+    different host from it.
 
     Args:
-        endpoint: what account-info names.
-        first: the address that was asked; only one on this machine may name another one on this machine.
+        endpoint: the value that account-info returned.
+        first: the URL of that call; a loopback URL is accepted only if this one is a loopback URL too.
     """
     found = _ADDRESS.fullmatch(endpoint) if isinstance(endpoint, str) else None
     if found is None:
@@ -119,12 +119,12 @@ def own_address(endpoint: object, first: str) -> str | None:
 
 
 def without_user(url: str) -> str:
-    """Return an address as it may be shown: without a user and a password."""
+    """Return a URL without user and password, safe to display."""
     return shown(re.sub(r"//.*@", "//", url, flags=re.DOTALL))
 
 
 def trouble_of(error: BaseException) -> Trouble:
-    """Find out why a call got no usable answer, from the types of its exceptions alone: their texts may quote addresses."""
+    """Determine why a call failed from the types of its exceptions only, because their texts may quote addresses."""
     found = list(_chain(error))
     for types, trouble in _TROUBLES:
         if any(isinstance(one, types) for one in found):
@@ -133,7 +133,7 @@ def trouble_of(error: BaseException) -> Trouble:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and those that it wraps, as requests and urllib3 wrap them."""
+    """Yield an exception and the exceptions that requests and urllib3 wrapped in it."""
     waiting, seen = [error], {id(error)}
     while waiting:
         one = waiting.pop()

@@ -1,4 +1,4 @@
-"""Reads back what dotdigital holds of contacts: the one way in which the ledger learns of what it did not deliver itself."""
+"""Reads contacts back from dotdigital, so that the ledger learns of changes that it did not deliver itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import msgspec
 
 from target_dotdigital.addresses import normalise
-from target_dotdigital.dotdigital.client import ContactReference, Identified
+from target_dotdigital.dotdigital.messages import ContactReference, Identified
 from target_dotdigital.errors import ApiError, EndlessListError
 from target_dotdigital.payloads import to_payload
 from target_dotdigital.records import Observed
@@ -28,7 +28,7 @@ PROGRESS = 20
 
 
 class _Contact(ContactReference, rename="camel"):
-    # values are kept as they are on the wire: dotdigital may hold anything in a field that this target does not own
+    # raw JSON: a field that this target does not own may hold any type
     data_fields: dict[str, msgspec.Raw] | None = None
     lists: list[Identified] | None = None
 
@@ -49,11 +49,11 @@ class _Page(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class ContactReader:
-    """The contacts of an account, as far as this target is concerned with them.
+    """Reads an account's contacts: addresses, labels and membership of the address book.
 
     Args:
-        client: the account.
-        account: its address book and the spelling of its data fields.
+        client: API client.
+        account: the address book and the spelling of the data fields.
     """
 
     client: Client
@@ -62,12 +62,12 @@ class ContactReader:
     def pages(self) -> Iterator[list[Observed]]:
         """Yield every contact of the account that has an address, 5,000 at a time.
 
-        The listing is in ascending order (contracts/dotdigital.md 4), so a page that is followed by another one must end higher
-        than all before it; pages that repeat would be followed for ever.
+        dotdigital lists contacts by ascending ID (contracts/dotdigital.md 4). Each page that is followed by another must therefore
+        end with a higher ID than the page before it. Without this check, repeating pages would never end.
 
         Raises:
-            ApiError: dotdigital does not give them.
-            EndlessListError: it gives the same ones again and again.
+            ApiError: a page cannot be read.
+            EndlessListError: the pages repeat.
         """
         params: dict[str, str | int] = {"limit": PAGE}
         if self.account.fields:
@@ -93,15 +93,15 @@ class ContactReader:
         _warn(left_out)
 
     def look_up(self, emails: Sequence[str]) -> list[Observed]:
-        """Return those of the addresses that dotdigital holds, one call each.
+        """Look up addresses one by one and return the contacts that exist.
 
         Raises:
-            ApiError: dotdigital does not say.
+            ApiError: a call failed.
         """
         found: list[_Contact] = []
         for email in emails:
             try:
-                # whatever the address holds, it stays one segment of the path
+                # quoted completely, so that the address stays one path segment
                 path = f"/contacts/v3/email/{quote(email, safe='')}"
                 found.append(self.client.get("contact", path, _Contact))
             except ApiError as error:
@@ -134,7 +134,7 @@ class ContactReader:
 
 
 def payload_of(values: Mapping[str, msgspec.Raw]) -> str:
-    """Return the ledger's form of data-field values; what is empty is absent, and what is not a text is as it is on the wire."""
+    """Return data-field values as a payload; empty values are left out, and values that are not text keep their JSON form."""
     return to_payload({name: text for name, value in values.items() if (text := _text_of(value))})
 
 
@@ -146,7 +146,7 @@ def _text_of(value: msgspec.Raw) -> str:
 
 
 def _is_usable(contact: _Contact) -> bool:
-    """Say whether the ledger can hold a contact; one without an address is none of this target's, and no reason to warn."""
+    """Return whether a contact can be used; one without an address is outside this target's scope and passes without a warning."""
     email = contact.identifiers.email
     return not email or is_clean(email)
 
@@ -162,5 +162,5 @@ def _marker_of(link: _Marker | None) -> str:
     try:
         return link.marker or parse_qs(urlsplit(link.link).query).get("marker", [""])[0]
     except ValueError:
-        # not an address at all
+        # not a URL
         return ""

@@ -1,4 +1,4 @@
-"""When to call again, and how long to wait before: one policy, one place. Pure but for the clock that is handed in."""
+"""Retry policy: whether a failed call is retried, and after how many seconds. No I/O; the clock is injected."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ MAX_TRIES_LOST_IMPORT = 3
 MAX_TRIES_LIMITED = 30
 MAX_TRIES_CAPPED = 14
 TROUBLE = frozenset({500, 502, 503, 504})
-# a header's number; what is longer, or written in any other way, is not believed
+# a number in a header; longer numbers and other notations are ignored
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?")
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A call that did not work.
+    """A failed call.
 
     Args:
-        status: the HTTP status; None where no answer came.
-        code: dotdigital's code, if it gave one.
-        headers: of the answer, names in lower case.
-        is_import: whether contacts were to be written.
+        status: HTTP status; None if there was no response.
+        code: dotdigital's error code, if there was one.
+        headers: response headers, names in lower case.
+        is_import: whether the call submits contacts.
     """
 
     status: int | None
@@ -43,45 +43,45 @@ class Failure:
 
 
 def pause(failure: Failure, tries: int, clock: Clock) -> float | None:
-    """Return the seconds to wait before the next try, or None if there is to be none.
+    """Return the seconds to wait before the next attempt, or None if the call is not retried.
 
     Args:
-        failure: what went wrong.
-        tries: how often it was tried, this time included.
-        clock: for the reset times, which are given as points in time.
+        failure: the failed call.
+        tries: number of attempts so far, including this one.
+        clock: needed for reset times, which are points in time.
     """
-    # All of the account's slots for imports are taken: only the owner of open imports knows what to wait for.
+    # All import slots of the account are taken: the caller decides, because it may have open imports to poll meanwhile.
     if failure.status == 429 and failure.code == "contacts:tooManyActiveImports":  # noqa: PLR2004 - Too Many Requests
         return None
-    # The limit of a minute is used up: its end is asked in the headers (contracts/dotdigital.md 6).
+    # Per-minute limit reached; the headers carry the reset time (contracts/dotdigital.md 6).
     if failure.status == 429:  # noqa: PLR2004 - Too Many Requests
         return _spread(reset_in(failure.headers, clock), clock) if tries < MAX_TRIES_LIMITED else None
-    # The old flat limit: a rolling hour, no header; calls come free one by one.
+    # Old flat limit: a rolling hour without a header; calls become available one by one.
     if failure.status == 400 and failure.code == "ERROR_APIUSAGE_EXCEEDED":  # noqa: PLR2004 - Bad Request
         return CAPPED_PAUSE_SECONDS if tries < MAX_TRIES_CAPPED else None
-    # An import whose answer is lost may have been taken up: each try may send the same contacts once more. That does no harm,
-    # for it writes the same values, but it should not go on for long.
+    # An import whose response was lost may have been accepted, so each attempt may send the same contacts again. This is harmless,
+    # because the values are the same, but the number of attempts is kept small.
     if failure.is_import and failure.status is None and tries >= MAX_TRIES_LOST_IMPORT:
         return None
-    # No answer, or a broken server. Reads change nothing, and may be resent.
+    # No response, or a server error: retry.
     if (failure.status is None or failure.status in TROUBLE) and tries < MAX_TRIES_TROUBLE:
         asked = _retry_after(failure.headers, clock)
         return asked if asked is not None else _spread(2.0 ** (tries - 1), clock)
-    # Anything else says that the call itself is wrong.
+    # Any other error means that the call itself is wrong.
     return None
 
 
 def number(text: str) -> float | None:
-    """Return the number that a header holds, or None where it holds none that can be meant."""
+    """Parse the number in a header; return None if there is no plausible one."""
     found = _NUMBER.fullmatch(text.strip())
     return float(found[0]) if found else None
 
 
 def reset_in(headers: Mapping[str, str], clock: Clock) -> float:
-    """Return the seconds until the limit's window ends; a whole window where no header says so.
+    """Return the seconds until the limit resets; without a header, the length of a whole window.
 
-    dotdigital's documents call the header an epoch, its own code seconds: large numbers are the former
-    (contracts/dotdigital.md 6). A window is a minute, so nothing longer is believed.
+    dotdigital documents the header as an epoch, but its own code treats it as seconds. Large numbers are read as an epoch
+    (contracts/dotdigital.md 6). A window is one minute, so longer waits are capped.
     """
     asked = _retry_after(headers, clock)
     if asked is not None:
@@ -94,7 +94,7 @@ def reset_in(headers: Mapping[str, str], clock: Clock) -> float:
 
 
 def _retry_after(headers: Mapping[str, str], clock: Clock) -> float | None:
-    """Return the seconds that Retry-After asks for, given as seconds or as a date; None where it says neither."""
+    """Return the wait that Retry-After requests, in seconds or as a date; None if it is absent or unreadable."""
     value = headers.get("retry-after")
     if not value:
         return None
@@ -102,7 +102,7 @@ def _retry_after(headers: Mapping[str, str], clock: Clock) -> float | None:
     if seconds is None:
         try:
             moment = parsedate_to_datetime(value)
-            # a date without a zone is in UTC
+            # a date without a time zone is UTC
             moment = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
             seconds = (moment - clock.now()).total_seconds()
         except (ValueError, TypeError, IndexError, OverflowError):
@@ -111,5 +111,5 @@ def _retry_after(headers: Mapping[str, str], clock: Clock) -> float | None:
 
 
 def _spread(seconds: float, clock: Clock) -> float:
-    """Add up to a fifth, so that several workers do not come back at the same moment."""
+    """Add up to 20 % of jitter, so that several workers do not retry at the same moment."""
     return seconds * (1 + clock.jitter() / 5)

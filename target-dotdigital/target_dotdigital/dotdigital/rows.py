@@ -1,4 +1,4 @@
-"""Contacts on the wire: the one form in which this target can speak of a contact. Pure: rows in, JSON out."""
+"""Encodes rows as the JSON of an import call. No I/O."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEAD, TAIL = b'{"mergeOption":"overwrite","contacts":[', b"]}"
 
 
 class WireRow(msgspec.Struct, omit_defaults=True):
-    """One contact on the wire. Nothing else can be said: no consent, no status, no opt-in, no preference."""
+    """One contact in an import. By design there is no member for consent, status, opt-in or preferences."""
 
     matchIdentifier: str  # noqa: N815 - dotdigital's spelling
     identifiers: dict[str, str | int]
@@ -29,13 +29,13 @@ class WireRow(msgspec.Struct, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class RowEncoder:
-    """How rows look on the wire.
+    """Encodes rows as JSON.
 
     Args:
-        book: id of the address book; None puts contacts into none.
-        spelled: data field as configured -> as the account spells it.
-        field: the data field that every row names.
-        stamp: data field and value that tell when labels were written.
+        book: ID of the address book; None adds contacts to no address book.
+        spelled: configured data field -> name as the account spells it.
+        field: data field that is part of every row.
+        stamp: data field and value that record when labels were written.
     """
 
     book: int | None
@@ -44,10 +44,10 @@ class RowEncoder:
     stamp: tuple[str, str] | None = None
 
     def encode(self, row: Row) -> bytes:
-        """Give a row's JSON. A field that was filled and is to be empty is sent as null, which clears it."""
+        """Return a row's JSON; a field that has to become empty is sent as null, which clears it."""
         spelled = self.spelled
         values: dict[str, str | None] = {spelled[name]: value for name, value in _payload(row.after).items()}
-        # where it is not known what the contact holds, every field of labels that the account has is emptied or filled
+        # if the contact's current values are unknown, every label field of the account is set or cleared
         for name in (self.field, *_payload(row.before)) if row.before is not None else spelled:
             if name in spelled:
                 values.setdefault(spelled[name], None)
@@ -61,19 +61,19 @@ class RowEncoder:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Rows that go into one import, each with its JSON."""
+    """The rows of one import, each with its JSON."""
 
     rows: list[Row]
     encoded: list[bytes]
 
 
 def body(chunk: Chunk) -> bytes:
-    """Give the body of an import call."""
+    """Return the body of an import call."""
     return HEAD + b",".join(chunk.encoded) + TAIL
 
 
 def chunks(rows: Iterable[Row], shape: RowEncoder, most: int, most_bytes: int = MAX_BODY_BYTES) -> Iterator[Chunk]:
-    """Group rows so that no import has more than `most` of them, or a body of more than `most_bytes`."""
+    """Group rows into chunks of at most `most` rows and `most_bytes` bytes of body."""
     chunk = Chunk([], [])
     size = len(HEAD) + len(TAIL)
     for row in rows:
@@ -89,7 +89,7 @@ def chunks(rows: Iterable[Row], shape: RowEncoder, most: int, most_bytes: int = 
 
 
 def prefetch(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-    """Prepare each chunk in a thread of its own while the one before it is sent."""
+    """Prepare the next chunk in a background thread while the current one is sent."""
     with ThreadPoolExecutor(1, "chunks") as pool:
         prepared = pool.submit(next, chunks, None)
         while (chunk := prepared.result()) is not None:

@@ -1,7 +1,7 @@
-"""Bookmarks that this part of the ledger has acknowledged: what the tap may build on.
+"""Bookmarks that a ledger scope has acknowledged.
 
-The tap remembers what it has emitted, the ledger what was delivered. An incremental input says only what changed since a
-bookmark, so it can be applied only where exactly that bookmark was acknowledged before (design: two memories that agree).
+The tap remembers what it emitted, the ledger what was delivered. An incremental input contains only the changes since a
+bookmark. It can be applied only if this scope has acknowledged exactly that bookmark (design.md 3, "two memories that agree").
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from target_dotdigital.ledger.tables import bookmarks, scopes
 if TYPE_CHECKING:
     import datetime
 
-# what SDK taps note in a state beside the bookmark, and what older taps note while they work
+# keys that SDK taps, and older taps while they run, store in a state in addition to the bookmark
 _NOTES = frozenset({"progress_markers", "starting_replication_value", "replication_key_signpost", "currently_syncing"})
-# days or hours of runs that Meltano's STATE may lag behind
+# number of runs that Meltano's STATE may lag behind
 MAX_BOOKMARKS = 1_000
 
 
 def normal_form(state: object) -> Any:
-    """Return a state without notes on progress and without empty parts; None if it holds no bookmark at all."""
+    """Return a state without progress markers and empty parts; None if it contains no bookmark."""
     if isinstance(state, dict):
         parts = {name: normal_form(value) for name, value in state.items() if name not in _NOTES}
         return {name: value for name, value in parts.items() if value is not None} or None
@@ -34,7 +34,7 @@ def normal_form(state: object) -> Any:
 
 
 def digest_of(state: object) -> str | None:
-    """Return the digest by which bookmarks are compared; None if the state holds none."""
+    """Return the digest that identifies a state's bookmark; None if the state contains none."""
     form = normal_form(state)
     if form is None:
         return None
@@ -42,21 +42,21 @@ def digest_of(state: object) -> str | None:
 
 
 class Bookmarks:
-    """The acknowledged bookmarks of one part of the ledger, within one transaction.
+    """The acknowledged bookmarks of one ledger scope, within one transaction.
 
     Args:
         connection: the transaction.
-        scope: the part's number.
+        scope: number of the scope.
     """
 
     def __init__(self, connection: sa.Connection, scope: int) -> None:
-        """Store both."""
+        """Create the view of one scope's bookmarks."""
         self._connection = connection
         self._mine = bookmarks.c.scope == scope
         self._scope = scope
 
     def run_of(self, digest: str) -> int | None:
-        """Return the run that acknowledged a bookmark; None if none did."""
+        """Return the run that acknowledged a bookmark; None if no run did."""
         found: int | None = self._connection.scalar(sa.select(bookmarks.c.run).where(self._mine, bookmarks.c.digest == digest))
         return found
 
@@ -66,7 +66,7 @@ class Bookmarks:
         return found
 
     def acknowledge(self, digest: str, run: int, now: datetime.datetime) -> None:
-        """Note that everything up to a bookmark is in the ledger, as of a run."""
+        """Record that everything up to a bookmark is in the ledger as of a run, and drop the oldest bookmarks."""
         self._connection.execute(sa.delete(bookmarks).where(self._mine, bookmarks.c.digest == digest))
         values = {"scope": self._scope, "digest": digest, "run": run, "acknowledged_at": now.isoformat()}
         self._connection.execute(sa.insert(bookmarks).values(values))
@@ -76,11 +76,11 @@ class Bookmarks:
             self._connection.execute(sa.delete(bookmarks).where(self._mine, bookmarks.c.run <= oldest))
 
     def withdraw(self) -> None:
-        """Withdraw every acknowledgement: what the tap has emitted no longer stands for what is desired."""
+        """Withdraw every acknowledgement, because the desired labels no longer match what the tap emitted."""
         self._connection.execute(sa.delete(bookmarks).where(self._mine))
 
     def withdraw_others(self, account_id: int, data_field: str) -> None:
-        """Withdraw what other parts of the ledger acknowledged for the data field that this one is about to write to."""
+        """Withdraw the acknowledgements of other scopes that write to the same data field."""
         others = sa.select(scopes.c.id).where(
             scopes.c.account_id == account_id,
             scopes.c.key.endswith(f"|{data_field.upper()}", autoescape=True),

@@ -1,6 +1,6 @@
-"""Many rows at once: they are put into a table in one go, mostly a temporary one, and one statement over the table does the rest.
+"""Bulk operations: rows are inserted at once, usually into a temporary table, and one statement over that table does the rest.
 
-Row by row the driver's own work would cost several times as much as the database's.
+Row by row, the overhead of the driver would be several times the work of the database.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def stage(connection: sa.Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]] = ()) -> None:
-    """Make a temporary table hold just these rows."""
+    """Replace the content of a temporary table with these rows, creating the table if it is missing."""
     connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
     if connection.dialect.name == "postgresql":
-        # rows that were deleted would stay, and be read past, until the run ends
+        # deleted rows would remain as dead tuples, and slow down every scan, until the transaction ends
         connection.exec_driver_sql(f"TRUNCATE {table.name}")
     else:
         connection.execute(sa.delete(table))
@@ -27,13 +27,13 @@ def stage(connection: sa.Connection, table: sa.Table, rows: Sequence[tuple[Any, 
 
 
 def put(connection: sa.Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]], columns: Sequence[str] = ()) -> None:
-    """Put rows into a table; one with the key of an earlier one takes its place.
+    """Insert rows into a table; a row replaces an existing one with the same key.
 
     Args:
         connection: the transaction.
         table: the table.
-        rows: a value for each of the columns; no two of the rows have the same key.
-        columns: names of the columns; if none are named, all.
+        rows: a value for each column; all rows have different keys.
+        columns: names of the columns; all columns if empty.
     """
     if not rows:
         return
@@ -47,15 +47,15 @@ def put(connection: sa.Connection, table: sa.Table, rows: Sequence[tuple[Any, ..
 
 
 def matching(column: sa.Column[Any], staged: sa.Table, *conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
-    """Join a table to the staged rows for which all conditions hold, by address.
+    """Return the condition that joins a table by address to the staged rows that meet all conditions.
 
-    That the address is among theirs goes without saying, but said so it keeps SQLite from reading the whole table.
+    The `IN` clause is redundant, but it keeps SQLite from scanning the whole table.
     """
     return column.in_(sa.select(staged.c.email).where(*conditions)) & (column == staged.c.email)
 
 
 def _put_json(connection: sa.Connection, table: sa.Table, columns: list[sa.Column[Any]], rows: Sequence[tuple[Any, ...]]) -> None:
-    """Send the rows as one JSON text, which the database takes apart itself."""
+    """Insert the rows as one JSON parameter that the database unpacks."""
     text = sa.cast(sa.bindparam("rows", type_=sa.Text), postgresql.JSONB)
     each = sa.func.jsonb_array_elements(text).table_valued("value", name="each")
     values = [

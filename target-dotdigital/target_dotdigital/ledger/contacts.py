@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from target_dotdigital.ledger import bulk
+from target_dotdigital.ledger.queries import ContactQueries
 from target_dotdigital.ledger.tables import contacts, incoming, labelled, mentioned, observed, replaced, scopes
 from target_dotdigital.payloads import EMPTY
 
@@ -24,27 +25,15 @@ if TYPE_CHECKING:
     from target_dotdigital.records import Observed
 
 PAGE = 20_000
-# address, stream, JSON array of names, whether the contact removed
+# address, stream, JSON array of names, whether the contact was removed
 Incoming = tuple[str, str, str, bool]
 
 
-class ContactLedger:
+class ContactLedger(ContactQueries):
     """The ledger's part for one account, address book and data field, within one transaction.
 
-    Args:
-        connection: the transaction.
-        scope: the part's number.
-        uploads: whether contacts are put into an address book; if not, none ever waits to be.
-        run: the number of the run that changes what is desired.
+    The only writer of its table. See `ContactQueries` for the arguments.
     """
-
-    def __init__(self, connection: sa.Connection, scope: int, *, uploads: bool, run: int = 0) -> None:
-        """Work within a transaction."""
-        self._uploads = uploads
-        self.run = run
-        self.connection = connection
-        self.scope = scope
-        self._mine = contacts.c.scope == scope
 
     def open_input(self) -> None:
         """Make room for what comes in."""
@@ -56,7 +45,7 @@ class ContactLedger:
         bulk.put(self.connection, incoming, list({row[0]: row for row in rows}.values()))
 
     def mark_mentioned(self, emails: Iterable[str]) -> None:
-        """Take contacts that the input names without saying what they are to hold: they have not removed."""
+        """Take contacts that the input names without saying what they are to hold: they were not removed."""
         bulk.put(self.connection, mentioned, [(email,) for email in set(emails)])
 
     def desire(self, payload_of: Callable[[str], str]) -> None:
@@ -80,10 +69,6 @@ class ContactLedger:
             bulk.stage(self.connection, labelled, [(email, payload_of(names)) for email, names in rows])
             self.connection.execute(statement)
             after = rows[-1][0]
-
-    def count_input(self) -> int:
-        """Count the contacts that came in, each once."""
-        return self.connection.scalar(sa.select(sa.func.count()).select_from(incoming)) or 0
 
     def _desire(self) -> sa.Insert:
         given = {
@@ -172,25 +157,6 @@ class ContactLedger:
         if changed:
             self.update_scope(segments=None, changed_run=self.run)
         return changed
-
-    def missed_since(self, run: int, streams: Iterable[str]) -> int:
-        """Count the contacts of streams that a later run changed and that this input does not mention.
-
-        An input that starts from what an earlier run acknowledged has to mention each of them; if it does not, the source has
-        forgotten that it ever emitted them.
-        """
-        unmentioned = (~sa.exists().where(table.c.email == contacts.c.email) for table in (incoming, mentioned))
-        later = (contacts.c.changed_run > run) & (contacts.c.changed_run != self.run)
-        return self.count(later, contacts.c.stream.in_(list(streams)), *unmentioned)
-
-    def repeated_since(self, run: int) -> sa.ColumnElement[bool]:
-        """Return the condition for contacts that the input repeats, though nothing changed them since a run.
-
-        The source holds them for changed, the ledger does not: one of the two was put back to an earlier day, so only dotdigital
-        can tell what was delivered last.
-        """
-        named = contacts.c.email.in_(sa.select(incoming.c.email))
-        return named & (contacts.c.changed_run <= run) & (sa.func.coalesce(contacts.c.checked_run, 0) <= run)
 
     def stage_remote(self, rows: Sequence[Observed]) -> None:
         """Have what dotdigital holds of contacts at hand, for `observe` and for comparing; of several of one address the last."""
@@ -288,41 +254,6 @@ class ContactLedger:
             conditions.append(contacts.c.removed)
         return self.connection.execute(sa.update(contacts).where(*conditions).values(pending=False, in_doubt=False)).rowcount
 
-    def pending(self, most: int, after: str, *, removed: bool, restored: int | None = None) -> list[sa.Row[Any]]:
-        """Return the next contacts to deliver, in order of their addresses.
-
-        Args:
-            most: at most so many.
-            after: only addresses after this one.
-            removed: only contacts that were removed from the source, or only others.
-            restored: only contacts that this restoring run asked for.
-        """
-        query = (
-            sa.select(contacts.c.email, contacts.c.contact_id, contacts.c.confirmed, contacts.c.desired, contacts.c.removed)
-            .where(self._mine, to_send(restored), contacts.c.removed == removed, contacts.c.email > after)
-            .order_by(contacts.c.email)
-            .limit(most)
-        )
-        return list(self.connection.execute(query))
-
-    def emails(self, *conditions: sa.ColumnElement[bool]) -> list[str]:
-        """Give the addresses of the contacts for which all conditions hold."""
-        return list(self.connection.scalars(sa.select(contacts.c.email).where(self._mine, *conditions)))
-
-    def fields_used(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Give those of the data fields that some contact's desired labels fill."""
-        return tuple(name for name in names if self.count(contacts.c.desired.contains(f'"{name}":', autoescape=True)))
-
-    def changed_streams(self) -> set[str]:
-        """Return the streams that this run's input changed a contact of."""
-        query = sa.select(contacts.c.stream).where(self._mine, contacts.c.changed_run == self.run, contacts.c.stream.is_not(None))
-        return set(self.connection.scalars(query.distinct()))
-
-    def count(self, *conditions: sa.ColumnElement[bool]) -> int:
-        """Count the contacts for which all conditions hold."""
-        query = sa.select(sa.func.count()).select_from(contacts).where(self._mine, *conditions)
-        return self.connection.scalar(query) or 0
-
     def relabel(self, payload_of: Callable[[str], str]) -> None:
         """Make every desired value anew; `payload_of` gives the payload for a JSON array of names."""
         page = sa.select(contacts.c.email, contacts.c.names).order_by(contacts.c.email).limit(PAGE)
@@ -339,7 +270,7 @@ class ContactLedger:
             after = rows[-1][0]
 
     def segments(self) -> dict[str, int]:
-        """Count the contacts of each segment, those that removed left out."""
+        """Count the contacts of each segment, those that were removed left out."""
         known: str | None = self.connection.scalar(sa.select(scopes.c.segments).where(scopes.c.id == self.scope))
         if known is None:
             counted: collections.Counter[str] = collections.Counter()
@@ -357,15 +288,6 @@ class ContactLedger:
         self.connection.execute(sa.update(scopes).where(scopes.c.id == self.scope).values(**values))
 
 
-def to_send(restored: int | None = None) -> sa.ColumnElement[bool]:
-    """Return the condition for contacts that a run sends.
-
-    Args:
-        restored: a restoring run, which sends only what it puts back; None for any other run.
-    """
-    return sa.and_(contacts.c.pending, *([contacts.c.restored == restored] if restored is not None else []))
-
-
 def _pending(
     desired: sa.ColumnElement[str],
     removed: sa.ColumnElement[bool],
@@ -376,13 +298,3 @@ def _pending(
     """Return what has to be sent: whatever is not confirmed just so, but nothing that was rejected just so, or is held."""
     there = contacts.c.confirmed.is_not_distinct_from(desired) & ~contacts.c.in_doubt & (contacts.c.in_address_book | removed)
     return ~(there | rejected.is_not_distinct_from(desired)) & held.is_(None)
-
-
-def open_scope(connection: sa.Connection, key: str, account_id: int) -> sa.Row[Any]:
-    """Find the ledger's part for an account, address book and data field; make it if it is missing."""
-    query = sa.select(scopes).where(scopes.c.key == key)
-    found = connection.execute(query).one_or_none()
-    if found is None:
-        connection.execute(sa.insert(scopes).values(key=key, account_id=account_id))
-        found = connection.execute(query).one()
-    return found

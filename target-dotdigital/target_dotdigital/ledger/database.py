@@ -1,4 +1,4 @@
-"""The ledger's database, SQLite or PostgreSQL, and the lock that lets one run work on an account at a time."""
+"""The ledger's database (SQLite or PostgreSQL), and the lock that allows one run per account at a time."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Ledger:
     """The ledger's database.
 
     Args:
-        url: SQLAlchemy address.
+        url: SQLAlchemy URL.
 
     Raises:
-        LedgerError: it cannot be opened.
+        LedgerError: the database cannot be opened.
     """
 
     def __init__(self, url: str) -> None:
-        """Open the database, and make it if it is missing."""
+        """Open the database, creating it if it is missing."""
         try:
             parsed = sa.make_url(url)
             self._path = _private_file(parsed) if parsed.get_backend_name() == "sqlite" else None
@@ -50,10 +50,10 @@ class Ledger:
 
     @contextmanager
     def locked(self, account_id: int) -> Iterator[None]:
-        """Hold the ledger for one account; whoever dies lets go of it.
+        """Lock the ledger for one account; the lock is released even if the process dies.
 
         Raises:
-            LedgerError: another run holds it.
+            LedgerError: another run holds the lock.
         """
         msg = (
             "Another run is working on this account: two at once would overwrite each other. Nothing was done. Wait until it has "
@@ -77,10 +77,10 @@ class Ledger:
             yield
 
     def _check_layout(self) -> None:
-        """Refuse a ledger of another version: its columns mean other things.
+        """Check that the ledger's tables have exactly the columns of this version.
 
         Raises:
-            LedgerError: a table lacks a column, or has one that is unknown.
+            LedgerError: a table has a missing or an unknown column.
         """
         inspector = sa.inspect(self.engine)
         if any(
@@ -94,19 +94,19 @@ class Ledger:
             raise LedgerError(msg)
 
     def shred(self) -> None:
-        """Overwrite what was deleted; a SQLite file would keep it in its free pages."""
+        """Overwrite deleted data, which would otherwise remain in the free pages of a SQLite file."""
         if self._path is not None:
             with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.execute(sa.text("VACUUM"))
                 connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close all connections to the database."""
         self.engine.dispose()
 
 
 def ledger_error(error: Exception) -> LedgerError:
-    """Return the error for a ledger that cannot be used."""
+    """Return the error for an unavailable ledger."""
     msg = (
         f"The ledger cannot be used ({type(error).__name__}): without it the target cannot tell what dotdigital has confirmed, so "
         "nothing more was done. Check ledger_url, the folder's rights and the free space; a ledger that is damaged can be moved away "
@@ -132,6 +132,6 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.execute("PRAGMA cache_size = -65536")
-    # pages: a run writes the same ones again and again
+    # in pages; a run rewrites the same pages many times, so checkpoints are rare
     cursor.execute("PRAGMA wal_autocheckpoint = 10000")
     cursor.close()

@@ -1,4 +1,4 @@
-"""The ledger's record of imports: what was sent, what it replaced, and what dotdigital said of every row."""
+"""The ledger's record of imports: the rows that were sent, the labels they replaced, and the outcome of every row."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import sqlalchemy as sa
 
 from target_dotdigital.ledger import bulk
 from target_dotdigital.ledger.tables import contacts, deliveries, imports, row_results, runs
-from target_dotdigital.records import Outcome, Row, Verdict
+from target_dotdigital.records import Row, RowResult, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-# hours before a rejected contact is tried again, by how often it was rejected in a row; the last one from then on
+# hours before a rejected contact is retried, by the number of consecutive rejections; the last value applies from then on
 RETRY_PAUSES = (0, 20, 68, 164)
-# nothing but a change of the contact mends these (contracts/dotdigital.md 4)
+# rejections that are not retried until the contact changes (contracts/dotdigital.md 4)
 PERMANENT = frozenset(
     {
         *("invalidemail", "invaliddomain", "duplicate", "duplicateidentifier", "globallysuppressed", "suppressedbydomain"),
@@ -27,7 +27,7 @@ PERMANENT = frozenset(
 
 
 class State(enum.StrEnum):
-    """The life of an import in the ledger."""
+    """State of an import in the ledger."""
 
     SUBMITTING = "submitting"
     OPEN = "open"
@@ -40,7 +40,7 @@ class State(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OpenImport:
-    """An import that dotdigital accepted and may not have finished."""
+    """An import that dotdigital accepted and may still be processing."""
 
     key: int
     import_id: str
@@ -49,22 +49,22 @@ class OpenImport:
 
 
 class ImportLog:
-    """Writes down imports and their outcomes, each in a transaction of its own.
+    """Records imports and their outcomes, one transaction per call.
 
     Args:
         engine: the ledger's database.
-        scope: the ledger's part.
-        run: the number of the run.
+        scope: number of the ledger scope.
+        run: number of the run.
     """
 
     def __init__(self, engine: sa.Engine, scope: int, run: int) -> None:
-        """Write for one run."""
+        """Create the log of one run."""
         self._engine = engine
         self._scope = scope
         self.run = run
 
     def begin(self, rows: Sequence[Row], now: float, attempt: int = 1) -> int:
-        """Note that rows are about to be sent; from here on their fate is in doubt. Give the import's number."""
+        """Record rows that are about to be sent, mark them as in doubt, and return the import's number."""
         with self._engine.begin() as connection:
             inserted = connection.execute(
                 sa.insert(imports).values(
@@ -81,11 +81,11 @@ class ImportLog:
         return int(key)
 
     def accepted(self, key: int, import_id: str) -> None:
-        """Note dotdigital's id of an import."""
+        """Record dotdigital's ID of an accepted import."""
         self._set(key, import_id=import_id, state=State.OPEN)
 
     def hold(self, key: int) -> int:
-        """Hold the rows of an import that the Data Watchdog rejected until the operator releases them; return how many."""
+        """Hold the rows of an import that the Data Watchdog rejected until the operator releases them, and return their number."""
         mine = sa.select(deliveries.c.email).where(deliveries.c["import"] == key)
         with self._engine.begin() as connection:
             connection.execute(sa.update(imports).where(imports.c.id == key).values(state=State.REJECTED))
@@ -93,19 +93,19 @@ class ImportLog:
             return connection.execute(held.values(held=key, pending=False)).rowcount
 
     def abandoned(self, key: int, state: State) -> None:
-        """Note that an import came to nothing, or that nobody knows; its rows stay in doubt and pending."""
+        """Record that an import failed or that its result is unknown; its rows stay in doubt and pending."""
         self._set(key, state=state)
 
-    def finished(self, key: int, outcomes: Iterable[Outcome], now: float) -> dict[str, int]:
-        """Note what dotdigital said of every row of an import.
+    def finished(self, key: int, outcomes: Iterable[RowResult], now: float) -> dict[str, int]:
+        """Record the outcome of every row of a finished import.
 
         Args:
             key: the import's number.
-            outcomes: what was said.
+            outcomes: one outcome per row.
             now: seconds since 1970.
 
         Returns:
-            Rejections that are news: code -> contacts that were not rejected with it before.
+            New rejections: code -> number of contacts that were not rejected with this code before.
         """
         rows = []
         for one in outcomes:
@@ -121,7 +121,7 @@ class ImportLog:
                 news = self._new_rejections(connection)
                 connection.execute(self._reject(key, now))
             noted = row_results.c.verdict.in_((Verdict.REJECTED, Verdict.UNCONFIRMED))
-            # of an import that is finished, whatever is not noted as something else was accepted
+            # rows of a finished import without an outcome were accepted, so only the others are written
             connection.execute(
                 sa.update(deliveries)
                 .where(deliveries.c["import"] == key, bulk.matching(deliveries.c.email, row_results, noted))
@@ -131,7 +131,7 @@ class ImportLog:
         return news
 
     def open_imports(self) -> list[OpenImport]:
-        """Give the imports of earlier runs that dotdigital may still be working on, oldest first."""
+        """Return the imports that dotdigital may still be processing, oldest first, and mark those without an ID as lost."""
         rows = sa.select(sa.func.count()).where(deliveries.c["import"] == imports.c.id).scalar_subquery()
         query = (
             sa.select(imports.c.id, imports.c.import_id, imports.c.attempt, rows)
@@ -139,7 +139,7 @@ class ImportLog:
             .order_by(imports.c.id)
         )
         with self._engine.begin() as connection:
-            # submitted, and its id never learnt: it may run or not, and its rows are sent again
+            # submitted, but the ID was never received: the import may or may not run, and its rows are sent again
             connection.execute(
                 sa.update(imports)
                 .where(imports.c.scope == self._scope, imports.c.state == State.SUBMITTING)
@@ -148,7 +148,7 @@ class ImportLog:
             return [OpenImport(*row) for row in connection.execute(query)]
 
     def rows_of(self, key: int) -> list[Row]:
-        """Give the rows of an import."""
+        """Return the rows of an import."""
         query = sa.select(deliveries.c.email, deliveries.c.contact_id, deliveries.c.before, deliveries.c.after).where(
             deliveries.c["import"] == key
         )
@@ -156,7 +156,7 @@ class ImportLog:
             return [Row(*row) for row in connection.execute(query).all()]
 
     def before_images(self, run: int) -> dict[str, tuple[str | None, str]]:
-        """Give what a run changed: address -> payload before its first delivery, payload of its last."""
+        """Return what a run changed: address -> payload before its first delivery, payload of its last delivery."""
         query = (
             sa.select(deliveries.c.email, deliveries.c.before, deliveries.c.after)
             .join(imports, imports.c.id == deliveries.c["import"])
@@ -171,7 +171,7 @@ class ImportLog:
         return found
 
     def rejected(self) -> Iterator[tuple[str, str, str]]:
-        """Return the contacts whose last delivery was rejected: address, JSON array of names, dotdigital's code."""
+        """Yield the contacts whose last delivery was rejected: address, JSON array of names, dotdigital's code."""
         query = (
             sa.select(contacts.c.email, contacts.c.names, contacts.c.rejection)
             .where(contacts.c.scope == self._scope, contacts.c.rejection.is_not(None), contacts.c.names.is_not(None))
@@ -181,7 +181,7 @@ class ImportLog:
             yield from (tuple(row) for row in connection.execute(query))
 
     def finish_run(self, outcome: str, segments: str | None) -> None:
-        """Note how the run ended, and the contacts of each segment where it delivered them."""
+        """Record the outcome of the run and, if it delivered, the number of contacts per segment."""
         with self._engine.begin() as connection:
             connection.execute(
                 sa.update(runs).where(runs.c.id == self.run).values(outcome=outcome, segments=segments),
@@ -220,9 +220,9 @@ class ImportLog:
             rejections=0,
             retry_at=None,
             contact_id=sa.func.coalesce(row_results.c.contact_id, contacts.c.contact_id),
-            # a row that was matched by id named no address book
+            # rows matched by ID carry no address book
             in_address_book=contacts.c.in_address_book | deliveries.c.contact_id.is_(None),
-            # another value may have been asked for since it was sent
+            # the desired value may have changed since the row was sent
             pending=(contacts.c.desired != deliveries.c.after)
             | ~(contacts.c.in_address_book | deliveries.c.contact_id.is_(None) | contacts.c.removed),
         )
@@ -232,7 +232,7 @@ class ImportLog:
         later = sa.case(*pauses, else_=now + RETRY_PAUSES[-1] * 3600.0)
         return self._of_verdict(key, Verdict.REJECTED).values(
             in_doubt=False,
-            # another contact may have come into the place of one that is gone
+            # the contact was deleted, so its ID and confirmed labels are no longer valid
             contact_id=sa.case((~row_results.c.gone, contacts.c.contact_id)),
             confirmed=sa.case((~row_results.c.gone, contacts.c.confirmed)),
             rejected=deliveries.c.after,

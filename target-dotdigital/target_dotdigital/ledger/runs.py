@@ -10,7 +10,7 @@ from target_dotdigital.ledger.tables import runs
 
 
 def latest_segments(connection: sa.Connection, scope: int) -> str | None:
-    """Give the contacts per label of the last run that was delivered, as JSON."""
+    """Return the contacts per segment of the last run that delivered, as JSON; None if there is none."""
     query = (
         sa.select(runs.c.segments).where(runs.c.scope == scope, runs.c.segments.is_not(None)).order_by(runs.c.id.desc()).limit(1)
     )
@@ -19,12 +19,12 @@ def latest_segments(connection: sa.Connection, scope: int) -> str | None:
 
 
 def begin_run(connection: sa.Connection, scope: int, started_at: str) -> int:
-    """Open a run; give its number."""
+    """Start a run and return its number."""
     result: sa.CursorResult[Any] = connection.execute(sa.insert(runs).values(scope=scope, started_at=started_at))
     (key,) = result.inserted_primary_key or (0,)
     return int(key)
 
 
 def end_run(connection: sa.Connection, run: int, outcome: str) -> None:
-    """Note how a run ended that delivered nothing."""
+    """Record the outcome of a run that delivered nothing."""
     connection.execute(sa.update(runs).where(runs.c.id == run).values(outcome=outcome))

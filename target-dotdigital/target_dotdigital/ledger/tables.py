@@ -1,4 +1,4 @@
-"""The ledger's tables, and the temporary ones in which rows are handed to them."""
+"""The ledger's tables, and the temporary tables in which rows are staged."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import sqlalchemy as sa
 
 METADATA = sa.MetaData()
 _NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-# compared byte by byte in every database, so that pages by address never miss one
+# compared byte by byte in every database, so that paging by address never skips a row
 _ADDRESS = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 scopes = sa.Table(
     "dotdigital_scopes",
     METADATA,
     sa.Column("id", sa.Integer, primary_key=True),
-    # account, address book and data field: what the contacts below were delivered to
+    # account, address book and data field that the contacts of this scope are delivered to
     sa.Column("key", sa.Text, nullable=False, unique=True),
     sa.Column("account_id", _NUMBER, nullable=False),
-    # how names become values; another one makes all desired values anew
+    # label settings; if they change, all desired values are recomputed
     sa.Column("labels", sa.Text),
-    # JSON object, name -> contacts that have it; NULL where names changed since they were counted
+    # JSON object: segment name -> number of contacts; NULL if names changed since the last count
     sa.Column("segments", sa.Text),
-    # how many contacts dotdigital held when all were read; NULL until then
+    # number of contacts in dotdigital at the last complete reading; NULL before the first
     sa.Column("account_contacts", sa.Integer),
-    # whether the source has once named all of its contacts, so that any other label belongs to none of them
+    # whether a complete input has been received, so that all other labels are orphaned
     sa.Column("whole", sa.Boolean, nullable=False, server_default=sa.false()),
-    # the last run whose input changed what is desired
+    # last run whose input changed desired labels
     sa.Column("changed_run", sa.Integer, nullable=False, server_default=sa.text("0")),
-    # JSON array: streams that came with STATE, so that an input of theirs without one is not complete
+    # JSON array: streams that have sent STATE before, so that an input without STATE is incomplete
     sa.Column("streams", sa.Text),
 )
 
@@ -43,23 +43,23 @@ contacts = sa.Table(
     sa.Column("confirmed", sa.Text),
     sa.Column("in_address_book", sa.Boolean, nullable=False),
     sa.Column("contact_id", _NUMBER),
-    # sent, and its fate not known
+    # sent, result unknown
     sa.Column("in_doubt", sa.Boolean, nullable=False),
     sa.Column("removed", sa.Boolean, nullable=False),
-    # labels that were rejected and are not sent again: until retry_at, or where that is NULL until they change
+    # rejected labels, not sent again until retry_at, or until they change if retry_at is NULL
     sa.Column("rejected", sa.Text),
-    # the code of the last rejection, how often in a row, and when to try again (seconds since 1970)
+    # code of the last rejection, number of consecutive rejections, and time of the next attempt (seconds since 1970)
     sa.Column("rejection", sa.Text),
     sa.Column("rejections", sa.Integer, nullable=False, server_default=sa.text("0")),
     sa.Column("retry_at", sa.Float),
-    # the import that the Data Watchdog rejected the contact with; set until the operator releases it
+    # import that the Data Watchdog rejected; set until the operator releases the contact
     sa.Column("held", sa.Integer),
-    # the restoring run that asked for the labels
+    # restoring run that set the desired labels
     sa.Column("restored", sa.Integer),
     sa.Column("pending", sa.Boolean, nullable=False),
-    # the last run whose input changed what is desired
+    # last run whose input changed the desired labels
     sa.Column("changed_run", sa.Integer),
-    # the last run that read the contact back from dotdigital
+    # last run that read the contact back from dotdigital
     sa.Column("checked_run", sa.Integer),
     sqlite_with_rowid=False,
 )
@@ -75,7 +75,7 @@ sa.Index(
     contacts.c.scope,
     contacts.c.email,
     postgresql_where=contacts.c.pending,
-    # as the queries say it: SQLite compares the words
+    # worded as in the queries: SQLite uses a partial index only if the conditions match
     sqlite_where=sa.text("pending = 1"),
 )
 
@@ -86,18 +86,18 @@ runs = sa.Table(
     sa.Column("scope", sa.Integer, nullable=False),
     sa.Column("started_at", sa.Text, nullable=False),
     sa.Column("outcome", sa.Text),
-    # JSON object: label -> contacts
+    # JSON object: segment name -> number of contacts
     sa.Column("segments", sa.Text),
 )
 
-# bookmarks that were acknowledged: an incremental input has to begin with one of them
+# acknowledged bookmarks: an incremental input has to start from one of them
 bookmarks = sa.Table(
     "dotdigital_bookmarks",
     METADATA,
     sa.Column("scope", sa.Integer, primary_key=True),
     # SHA-256 of the bookmark's normal form, hexadecimal
     sa.Column("digest", sa.Text, primary_key=True),
-    # the run whose input ended with it
+    # run whose input ended with this bookmark
     sa.Column("run", sa.Integer, nullable=False),
     sa.Column("acknowledged_at", sa.Text, nullable=False),
 )
@@ -108,14 +108,14 @@ imports = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("scope", sa.Integer, nullable=False),
     sa.Column("run", sa.Integer, nullable=False),
-    # dotdigital's id; NULL until it was accepted
+    # dotdigital's ID; NULL until the import is accepted
     sa.Column("import_id", sa.Text),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("submitted_at", sa.Float, nullable=False),
 )
 
-# the before-image of each delivery: what was confirmed, what was sent, what came of it
+# before-image of each delivery: confirmed labels, sent labels and outcome
 deliveries = sa.Table(
     "dotdigital_deliveries",
     METADATA,
@@ -124,7 +124,7 @@ deliveries = sa.Table(
     sa.Column("contact_id", _NUMBER),
     sa.Column("before", sa.Text),
     sa.Column("after", sa.Text, nullable=False),
-    # NULL of an import that is finished: created or updated
+    # NULL in a finished import: created or updated
     sa.Column("outcome", sa.Text),
     sa.Column("reason", sa.Text),
     sqlite_with_rowid=False,
@@ -136,7 +136,7 @@ def _temporary(name: str, *columns: sa.Column[Any]) -> sa.Table:
     return sa.Table(f"dotdigital_{name}", sa.MetaData(), key, *columns, prefixes=["TEMPORARY"], sqlite_with_rowid=False)
 
 
-# what the input says of each contact; of several records for one address the last
+# input by contact; of several records for one address, the last
 incoming = _temporary(
     "incoming",
     sa.Column("stream", sa.Text, nullable=False),
@@ -144,30 +144,30 @@ incoming = _temporary(
     sa.Column("names", sa.Text, nullable=False),
     sa.Column("removed", sa.Boolean, nullable=False),
 )
-# contacts that the input names without saying what they are to hold
+# contacts that the input mentions without usable labels
 mentioned = _temporary("mentioned")
-# what the names of contacts are worth as labels
+# encoded labels per contact
 labelled = _temporary("labelled", sa.Column("payload", sa.Text, nullable=False))
-# what dotdigital holds
+# contacts as read back from dotdigital
 observed = _temporary(
     "observed",
-    # NULL where dotdigital names one that cannot be an id
+    # NULL if dotdigital returned an invalid ID
     sa.Column("contact_id", _NUMBER),
     sa.Column("payload", sa.Text, nullable=False),
     sa.Column("in_address_book", sa.Boolean, nullable=False),
-    # whether exclude_emails leaves the contact alone
+    # whether exclude_emails matches the contact
     sa.Column("excluded", sa.Boolean, nullable=False),
 )
-# what dotdigital said of the rows of an import
+# outcomes of the rows of an import
 row_results = _temporary(
     "row_results",
     sa.Column("verdict", sa.Text, nullable=False),
     sa.Column("contact_id", _NUMBER),
     sa.Column("reason", sa.Text),
-    # rejected for good just so
+    # rejected permanently: not retried until the labels change
     sa.Column("final", sa.Boolean, nullable=False),
-    # the id leads nowhere any more
+    # the contact ID no longer exists
     sa.Column("gone", sa.Boolean, nullable=False),
 )
-# what a run replaced, and by what
+# labels before and after a run, for restoring
 replaced = _temporary("replaced", sa.Column("before", sa.Text, nullable=False), sa.Column("after", sa.Text, nullable=False))

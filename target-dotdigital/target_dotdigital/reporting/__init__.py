@@ -1,1 +1,1 @@
-"""What people see of a run: report, page, review and metrics."""
+"""The output of a run for people and monitoring: report, page, review and metrics."""

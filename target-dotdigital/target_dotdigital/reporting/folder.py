@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from target_dotdigital.settings import Settings
 
 LOGGER = logging.getLogger("target-dotdigital")
-# as much as a report takes: a full disk has room for an empty file
+# about the size of a report: an empty probe file would fit on a full disk
 PROBE = " " * 65_536
 
 
 class ReportFolder:
-    """Where reports are written; nobody else may read them.
+    """The report folder; only its owner may read the files in it.
 
     Args:
         path: the folder.
 
     Raises:
-        SettingsError: it cannot be written to.
+        SettingsError: the folder is not writable.
     """
 
     def __init__(self, path: str) -> None:
-        """Make the folder if it is missing, and try it."""
+        """Create the folder if it is missing, and check that it is writable."""
         self.path = Path(path)
         try:
             make_private_folder(self.path)
@@ -50,7 +50,7 @@ class ReportFolder:
             raise SettingsError(msg) from None
 
     def publish(self, report: Report) -> None:
-        """Write the report and its metrics; a folder that cannot be written to is noted in the report."""
+        """Write the report and emit its metrics; if the folder is not writable, record that in `report.unwritten`."""
         try:
             self.write(report)
         except OSError as error:
@@ -65,14 +65,19 @@ class ReportFolder:
         """Write report.json and report.html.
 
         Raises:
-            OSError: the disk is full, or the folder was taken away.
+            OSError: the disk is full, or the folder was removed.
         """
         facts = report.to_dict()
         self.write_text("report.json", msgspec.json.format(msgspec.json.encode(facts), indent=2).decode() + "\n")
         self.write_text("report.html", page(facts, report.summary()))
 
     def write_rejected(self, rows: Iterable[tuple[str, str, str]], settings: Settings) -> None:
-        """Write the rejected contacts as Singer input for this target: address, JSON array of names, dotdigital's code."""
+        """Write the rejected contacts as Singer input for this target.
+
+        Args:
+            rows: address, JSON array of segment names, and dotdigital's code.
+            settings: name the properties of the records.
+        """
         stream = "rejected_contacts"
         email, segments = settings.email_property, settings.segments_property
         schema = {
@@ -93,7 +98,7 @@ class ReportFolder:
         (self.path / ".rejected.singer.jsonl.part").replace(self.path / "rejected.singer.jsonl")
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a file, whole or not at all."""
+        """Write a file atomically."""
         with self._open(f".{name}.part") as file:
             file.write(text.encode())
         (self.path / f".{name}.part").replace(self.path / name)

@@ -1,4 +1,4 @@
-"""What a run did, as Singer metrics in the log, for whoever watches over many runs."""
+"""Emits the figures of a run as Singer metrics in the log, for monitoring."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     from target_dotdigital.reporting.report import Report
 
-# the SDK's own logger, so that one rule in a log configuration is for all metrics
+# the SDK's own logger, so that one logging rule covers all metrics
 LOGGER = logging.getLogger(metrics.METRICS_LOGGER_NAME)
 
 
 class Metric(enum.StrEnum):
-    """The names, beside the SDK's own `record_count`."""
+    """Metric names, in addition to the SDK's own `record_count`."""
 
     SENT = "contacts_sent"
     CREATED = "contacts_created"
@@ -36,7 +36,7 @@ class Metric(enum.StrEnum):
 
 
 def emit(report: Report) -> None:
-    """Write a run's metrics into the log."""
+    """Write a run's metrics to the log."""
     for point in _points(report):
         metrics.log(LOGGER, point)
 
@@ -56,7 +56,7 @@ def _points(report: Report) -> Iterator[metrics.Point[float]]:
     }
     for metric, count in counted.items():
         yield _point("counter", metric, count, status)
-    # imports are the calls of this kind
+    # one counter per kind of call
     for kind, calls in report.calls.items():
         yield _point("counter", Metric.CALLS, calls, {**status, "endpoint": kind})
     yield _point("timer", Metric.WAITED, round(report.waited, 3), status)
@@ -65,5 +65,5 @@ def _points(report: Report) -> Iterator[metrics.Point[float]]:
 
 
 def _point(kind: str, metric: Metric, value: float, tags: dict[str, str]) -> metrics.Point[float]:
-    # the SDK knows names of its own only, and reads no more of one than its value
+    # the SDK's type allows only its own names, but it only uses the value
     return metrics.Point(kind, cast("metrics.Metric", metric), value, dict(tags))

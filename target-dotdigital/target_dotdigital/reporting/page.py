@@ -1,4 +1,4 @@
-"""The page of a run, for people."""
+"""Renders the report of a run as an HTML page."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ ADVICE = {
 
 
 def page(facts: dict[str, Any], summary: str) -> str:
-    """Give the page for people."""
+    """Render the report as HTML."""
     environment = jinja2.Environment(
-        # names of segments come from outside
+        # segment names are untrusted
         finalize=lambda value: without_controls(value) if type(value) is str else value,
         loader=jinja2.PackageLoader("target_dotdigital.reporting"),
         autoescape=True,

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from target_dotdigital.stats import Plan
 
 VERSION = 1
-# a page or a report with millions of names is of use to nobody
+# keeps reports readable when a shop has very many segments
 MAX_SEGMENTS = 1_000
 
 
-class Outcome(enum.StrEnum):
+class RunStatus(enum.StrEnum):
     """How a run ended."""
 
     DELIVERED = "delivered"
@@ -36,18 +36,18 @@ class Outcome(enum.StrEnum):
     FAILED = "failed"
 
 
-# the ends of a run that was allowed to write
-ENDED = frozenset({Outcome.DELIVERED, Outcome.PARTLY, Outcome.NOTHING, Outcome.INCOMPLETE, Outcome.FAILED})
+# outcomes of runs that were allowed to write
+ENDED = frozenset({RunStatus.DELIVERED, RunStatus.PARTLY, RunStatus.NOTHING, RunStatus.INCOMPLETE, RunStatus.FAILED})
 
 
 @dataclass(slots=True)
 class Report:
-    """Everything that a run has to tell. Holds no address of a contact and no secret."""
+    """The facts of a run. Contains no contact addresses and no secrets."""
 
     started_at: datetime.datetime
     finished_at: datetime.datetime | None = None
     run: int = 0
-    outcome: Outcome = Outcome.FAILED
+    outcome: RunStatus = RunStatus.FAILED
     account: str = ""
     region: str = ""
     address_book: str = ""
@@ -75,12 +75,12 @@ class Report:
 
     @property
     def received(self) -> tuple[int, int, int]:
-        """Records, contacts, and records left out."""
+        """Records read, unique contacts, and records left out."""
         intake = self.intake
         return intake.read, intake.distinct, sum(intake.invalid.values()) + intake.excluded
 
     def summary(self) -> str:
-        """Say in one line what the run did."""
+        """Return the summary of the run in one line."""
         read, distinct, left_out = self.received
         planned = self.plan.total if self.plan else 0
         verdicts = self.tally.verdicts
@@ -96,12 +96,12 @@ class Report:
             f"{self.tally.unconfirmed:,} unconfirmed",
             f"{sum(self.calls.values()):,} calls to dotdigital",
         ]
-        # a run that may not write leaves no number behind
+        # the number of a run that may not write is not kept
         name = f"Run {self.run}" if self.run and self.outcome in ENDED else "Run"
         return f"{name} {self.outcome.value}: {', '.join(parts)}."
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the report as JSON values; the keys are documented in the README and stay."""
+        """Return the report as JSON values; the keys are a public interface, documented in the README."""
         plan, intake, verdicts = self.plan, self.intake, self.tally.verdicts
         return {
             "version": VERSION,

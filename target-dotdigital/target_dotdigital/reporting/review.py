@@ -1,4 +1,4 @@
-"""The review: what a run would do, for the operator to agree to. Pure: facts in, text out."""
+"""The review: what a run would do, for the operator to approve. No I/O."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def review(report: Report, settings: Settings, account: Account, *, active: bool
     """Return the text of the review.
 
     Args:
-        report: the run that looked.
+        report: report of the run that made the plan.
         settings: the settings.
-        account: where it would be delivered to.
-        active: whether the sync is switched on for just this already.
+        account: the account to deliver to.
+        active: whether the sync is already activated for these settings.
     """
     title = (
         "what waits for the next run; this command writes nothing" if active else "nothing of this has been written to dotdigital"

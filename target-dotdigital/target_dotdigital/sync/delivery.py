@@ -1,4 +1,4 @@
-"""Delivers what is pending: from the ledger into imports, and their outcomes back."""
+"""Delivers pending contacts: sends them as imports and records the outcomes in the ledger."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ ROWS = 5_000
 
 
 class Delivery:
-    """One run's delivery.
+    """The delivery of one run.
 
     Args:
         place: account and ledger.
-        log: where imports are written down.
-        started_at: the time of the run, for the field that tells it.
+        log: record of imports.
+        started_at: start of the run, written to synced_at_field.
 
     Attributes:
-        tally: what became of everything that was sent, imports of earlier runs included.
+        tally: outcomes of all rows sent, including imports of earlier runs.
     """
 
     def __init__(self, place: LockedAccount, log: ImportLog, *, started_at: datetime.datetime) -> None:
-        """Start with nothing sent."""
+        """Create a delivery with an empty tally."""
         self.tally = DeliveryStats()
         self._place = place
         self._log = log
         self._started_at = started_at
 
     def resume(self, account: Account) -> None:
-        """See imports of earlier runs through, by their ids.
+        """Wait for open imports of earlier runs.
 
         Raises:
-            DeliveryError: one is still not finished.
+            DeliveryError: an import is still not finished.
         """
         if not (found := self._log.open_imports()):
             return
@@ -63,22 +63,22 @@ class Delivery:
             raise DeliveryError(msg)
 
     def deliver(self, account: Account, scope: int, waiting: int, *, by_id: bool, restored: int | None = None) -> None:
-        """Send what is pending, and wait for all of it.
+        """Send pending contacts, and wait until every import has ended.
 
         Args:
-            account: with address book and data fields, which exist by now.
-            scope: the ledger's part.
-            waiting: how many contacts are pending, for the progress bar on a terminal.
-            by_id: whether rows are matched by contact id wherever one is known.
-            restored: a restoring run, which sends all that it puts back and nothing else; None for any other run.
+            account: the account; its address book and data fields have to exist.
+            scope: number of the ledger scope.
+            waiting: number of pending contacts, for the progress bar on a terminal.
+            by_id: whether rows are matched by contact ID if it is known.
+            restored: number of a restoring run, which sends only the contacts that it restores; None for any other run.
         """
         settings, shape = self._place.settings, self._shape(account)
         left = (settings.max_contacts_per_run or None) if restored is None else None
         total = waiting if left is None else min(waiting, left)
         with click.progressbar(length=total, label="dotdigital", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
             imports = self._imports(account, bar.update)
-            # Removed contacts first, and seen through: they are matched by id, and an id may have another address by now, whose row
-            # must come after them.
+            # Removed contacts are sent first, and their imports awaited. They are matched by ID, and the contact with that ID may
+            # have a new address by now. The row of the new address has to be applied last.
             for removed in (True, False):
                 rows = self._rows(scope, left, removed=removed, by_id=by_id, restored=restored)
                 before = self.tally.sent
@@ -86,7 +86,7 @@ class Delivery:
                 left = None if left is None else left - (self.tally.sent - before)
 
     def _rows(self, scope: int, left: int | None, *, removed: bool, by_id: bool, restored: int | None) -> Iterator[Row]:
-        """Return the rows to send, by address; memory holds one page of them."""
+        """Yield the rows to send, ordered by address, reading one page at a time."""
         settings = self._place.settings
         after = ""
         while left is None or left > 0:
@@ -126,7 +126,7 @@ class Delivery:
 
 
 def needed_fields(ledger: ContactLedger, settings: Settings) -> tuple[str, ...]:
-    """Give the data fields that a run writes."""
+    """Return the data fields that a run writes."""
     first, *spilled = settings.labels.fields
     stamp = (settings.synced_at_field,) if settings.synced_at_field else ()
     return (first, *ledger.fields_used(spilled), *stamp)

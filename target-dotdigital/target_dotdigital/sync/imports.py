@@ -1,4 +1,4 @@
-"""Imports: the only way in which contacts are written. Alone owns the imports that are open at dotdigital."""
+"""Submits imports and polls them until they end. Contacts are written in no other way."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from target_dotdigital.addresses import normalise
-from target_dotdigital.dotdigital.client import ImportStatus
+from target_dotdigital.dotdigital.messages import ImportStatus
 from target_dotdigital.dotdigital.rows import Chunk, RowEncoder, body
 from target_dotdigital.errors import ApiError, TooManyImportsError
 from target_dotdigital.ledger.imports import ImportLog, OpenImport, State
-from target_dotdigital.records import Outcome, Row, Verdict
+from target_dotdigital.records import Row, RowResult, Verdict
 from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ SLOT_PAUSE_SECONDS = 30.0
 MAX_SLOT_PAUSES = 120
 MAX_NOT_FOUND = 5
 MAX_ATTEMPTS = 2
-# verdict, contact id, and the reason of a rejection
+# verdict, contact ID, and the reason of a rejection
 _Result = tuple[Verdict, int | None, str | None]
 GONE = "Gone"  # ours, not dotdigital's
 
@@ -45,23 +45,23 @@ class _Open:
 
     @property
     def name(self) -> str:
-        """The id as it may be shown."""
+        """The import ID, safe to display."""
         return shown(self.import_id)
 
 
 class Imports:
-    """Sends rows and sees every import through to its end.
+    """Submits rows as imports and polls each import until it ends.
 
     Args:
-        client: the account.
-        log: where imports are written down before they are sent.
-        shape: how rows look.
-        clock: what waiting is measured by.
-        tally: where outcomes are counted.
-        most_open: most imports open at once.
-        first_interval: seconds before an import is first asked after.
+        client: API client.
+        log: record of imports, written before each import is submitted.
+        shape: encodes rows as JSON.
+        clock: injectable clock.
+        tally: counts outcomes.
+        most_open: maximum number of open imports.
+        first_interval: seconds before an import is polled for the first time.
         timeout: seconds to wait for an import.
-        progress: result how many rows were accounted for.
+        progress: called with the number of rows that have an outcome.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Imports:
         timeout: float,
         progress: Callable[[int], None] = lambda _rows: None,
     ) -> None:
-        """Start with nothing open."""
+        """Start without open imports."""
         self._progress = progress
         self._client = client
         self._log = log
@@ -93,7 +93,7 @@ class Imports:
         self.tally = tally
 
     def resume(self, found: Iterable[OpenImport]) -> None:
-        """Go on waiting for imports of earlier runs, by their ids; nothing is sent again."""
+        """Wait for open imports of earlier runs without sending anything again."""
         self._resuming = True
         for one in found:
             LOGGER.info("Import %s of an earlier run: waiting for it (%d contacts)", shown(one.import_id), one.rows)
@@ -103,9 +103,9 @@ class Imports:
         self._resuming = False
 
     def send(self, chunks: Iterable[Chunk]) -> None:
-        """Send rows chunk by chunk, and wait for all of them; a contact may stand in one chunk only.
+        """Send chunks of rows, and wait until every import has ended; a contact may be part of one chunk only.
 
-        What goes wrong is kept in `tally.problems`: the imports that are open are seen through all the same.
+        Problems are collected in `tally.problems`. Open imports are polled to their end even after a problem.
         """
         for chunk in chunks:
             while len(self._open) >= self._most_open:
@@ -117,7 +117,7 @@ class Imports:
         self.settle()
 
     def settle(self) -> None:
-        """Wait until nothing is open: the barrier before STATE."""
+        """Wait until no import is open; STATE is emitted only after this."""
         while self._open or self._again:
             self._poll_next()
             self._submit_again()
@@ -155,7 +155,7 @@ class Imports:
         self._open.append(_Open(key, import_id, attempt, first, now + first, now + self._timeout))
 
     def _poll_next(self) -> None:
-        """Ask after the import whose turn is next, once that is due."""
+        """Wait until the next poll is due, poll that import, and handle its state."""
         if not self._open:
             return
         one = min(self._open, key=lambda other: other.next_poll)
@@ -169,7 +169,7 @@ class Imports:
                 self._open.remove(one)
                 self._log.abandoned(one.key, State.FAILED)
                 if self._resuming:
-                    # whether its contacts are to have just this is for the input to say
+                    # not resubmitted here: the input of this run may have changed the desired labels
                     LOGGER.warning("Import %s of an earlier run failed at dotdigital; its contacts are sent again", one.name)
                     self.tally.sent -= len(self._log.rows_of(one.key))
                 elif one.attempt < MAX_ATTEMPTS:
@@ -211,16 +211,16 @@ class Imports:
                 one.next_poll = self._clock.monotonic() + one.interval
 
     def _ask(self, one: _Open) -> ImportStatus | None:
-        """Ask once; that nobody answers says nothing about the import."""
+        """Poll an import once; a failed poll says nothing about the import's state."""
         try:
             return self._client.import_status(one.import_id)
         except ApiError as error:
             if error.code in {"contacts:importNotFound", "contacts:invalidId"}:
-                # just after it was accepted an import may not be found yet (contracts/dotdigital.md 4)
+                # an import may not be found right after it was accepted (contracts/dotdigital.md 4)
                 one.missing += 1
                 if one.missing >= MAX_NOT_FOUND:
                     return ImportStatus(one.import_id, GONE)
-            LOGGER.debug("Import %s: no answer to the question after it", one.name)
+            LOGGER.debug("Import %s: poll failed", one.name)
             return None
 
     def _submit_again(self) -> None:
@@ -258,15 +258,15 @@ class Imports:
         self._problem(text)
 
 
-def verdicts(rows: Sequence[Row], status: ImportStatus) -> Iterator[Outcome]:
-    """Find what an import's report says of each row that was sent, and of no other.
+def verdicts(rows: Sequence[Row], status: ImportStatus) -> Iterator[RowResult]:
+    """Yield the outcome of each row that was sent, from an import's report.
 
-    A row that stands among the failures too was imported all the same where only something attached to it failed
-    (contracts/dotdigital.md 4).
+    The report may list a row both as imported and as failed, if only an attachment of the row failed. Such a row counts as
+    imported (contracts/dotdigital.md 4).
     """
     by_email: dict[str, _Result] = {}
     by_id: dict[int, _Result] = {}
-    # of several failures of one row the first counts
+    # reversed, so that the first of several failures of one row counts
     for failure in reversed(status.failures or ()):
         reason = failure.failures[0].failure_code if failure.failures else "Unknown"
         result: _Result = (Verdict.REJECTED, failure.contact_id, reason)
@@ -282,6 +282,6 @@ def verdicts(rows: Sequence[Row], status: ImportStatus) -> Iterator[Outcome]:
             if result[1] is not None:
                 by_id[result[1]] = result
     for row in rows:
-        # a reference without a usable id still names the address
+        # a reference without a usable ID can still be matched by address
         found = (by_id.get(row.contact_id) if row.contact_id is not None else None) or by_email.get(row.email)
-        yield Outcome(row.email, *found) if found is not None else Outcome(row.email, Verdict.UNCONFIRMED)
+        yield RowResult(row.email, *found) if found is not None else RowResult(row.email, Verdict.UNCONFIRMED)

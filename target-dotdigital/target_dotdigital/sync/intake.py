@@ -1,9 +1,11 @@
-"""Collects the input: checks every record, puts what is desired into the ledger, and notes how far STATE goes."""
+"""Collects the input: checks every record, writes desired labels to the ledger, and tracks what STATE covers."""
 
 from __future__ import annotations
 
 import collections
-from typing import TYPE_CHECKING, cast
+import logging
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -11,10 +13,13 @@ from target_dotdigital.addresses import is_address, normalise
 from target_dotdigital.stats import InputStats
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from target_dotdigital.ledger.contacts import ContactLedger, Incoming
     from target_dotdigital.settings import Settings
     from target_dotdigital.sync.labels import LabelEncoder, Labels
 
+LOGGER = logging.getLogger("target-dotdigital")
 BATCH = 5_000
 INVALID_ADDRESS = "no e-mail address"
 INVALID_SEGMENTS = "no list of segments"
@@ -22,17 +27,17 @@ _encode = msgspec.json.encode
 
 
 class Collector:
-    """Puts records into the ledger's part for one run.
+    """Writes the records of one run to the ledger.
 
     Args:
-        ledger: the ledger's part.
-        labels: names to values.
-        encoder: names to payloads.
+        ledger: the ledger scope.
+        labels: turns names into values.
+        encoder: turns names into payloads.
         settings: the settings.
     """
 
     def __init__(self, ledger: ContactLedger, labels: Labels, encoder: LabelEncoder, settings: Settings) -> None:
-        """Start with nothing collected."""
+        """Start the input of a run."""
         self.intake = InputStats()
         self.streams: set[str] = set()
         self.ledger = ledger
@@ -50,19 +55,19 @@ class Collector:
         ledger.open_input()
 
     def add(self, stream: str, email: object, segments: object, *, deleted: bool) -> None:
-        """Take one record, whatever it holds.
+        """Add one record whose types are not checked yet.
 
         Args:
-            stream: its stream.
-            email: what the record holds as address.
-            segments: what it holds as names: an array of texts, or a delimited text.
-            deleted: whether the record says that the contact was removed.
+            stream: name of the stream.
+            email: the record's address property.
+            segments: the record's segments property: an array of strings, or a delimited string.
+            deleted: whether the record marks the contact as removed.
         """
         texts = isinstance(segments, str) or (isinstance(segments, list) and all(isinstance(name, str) for name in segments))
         self.take(stream, email if isinstance(email, str) else "", cast("list[str] | str", segments) if texts else None, deleted)
 
     def take(self, stream: str, email: str, segments: list[str] | str | None, deleted: bool) -> None:  # noqa: FBT001 - the quick way
-        """Take one record whose types are checked; `segments` is None where they were of no use."""
+        """Add one record whose types are checked; `segments` is None if they were missing or invalid."""
         self._seen[stream] += 1
         if self._early:
             self._early[stream] = False
@@ -75,7 +80,7 @@ class Collector:
         elif deleted:
             self._remove(stream, address)
         elif segments is None:
-            # a missing list is no empty list: to read it so would take every label away
+            # a missing list is not an empty list: treating it as one would clear all labels
             self.intake.invalid[INVALID_SEGMENTS] += 1
             self._mark_mentioned(address)
         else:
@@ -83,14 +88,14 @@ class Collector:
             self._put((address, stream, _encode(sorted(set(names))).decode(), False))
 
     def expect_version(self, stream: str) -> None:
-        """Note that records of a stream belong to a version: they are whole only once it is activated."""
+        """Record that a stream is versioned, so that it is complete only after its ACTIVATE_VERSION."""
         self._versioned.add(stream)
 
     def activate(self, stream: str) -> None:
-        """Take an ACTIVATE_VERSION: what this run does not name of the stream was removed.
+        """Process an ACTIVATE_VERSION: contacts of the stream that this run does not name were removed.
 
-        After the records it says that they were all. Before them it says so only if the input goes on to its end, which a
-        STATE behind the last record shows.
+        After the records, the message means that the stream is complete. Before the records, the stream is complete only if the
+        input does not break off, that is, if a STATE follows the last record.
         """
         self.streams.add(stream)
         if self._seen[stream]:
@@ -99,12 +104,12 @@ class Collector:
             self._early[stream] = False
 
     def state(self) -> None:
-        """Take a STATE: what came before it is complete."""
+        """Process a STATE: everything before it is complete."""
         self._early = dict.fromkeys(self._early, True)
         self._seen_at_state = self._seen.copy()
 
     def finish(self) -> InputStats:
-        """Put the rest into the ledger, and desire what came in."""
+        """Write buffered records to the ledger, and update the desired labels from the input."""
         self.flush()
         self.intake.read = self._seen.total()
         self.intake.distinct = self.ledger.count_input()
@@ -114,17 +119,17 @@ class Collector:
 
     @property
     def whole(self) -> set[str]:
-        """Streams of which the input named every contact."""
+        """Streams whose contacts are all part of the input."""
         return self._versions | {stream for stream, whole in self._early.items() if whole}
 
     @property
     def is_whole(self) -> bool:
-        """Whether the input named every contact of each of its streams."""
+        """Whether the input contains every contact of each of its streams."""
         return bool(self.streams) and self.streams <= self.whole
 
     @property
     def unactivated(self) -> bool:
-        """Whether records belong to a version that was never activated: the source broke off."""
+        """Whether records belong to a version that was never activated, which means that the input broke off."""
         return bool(self._versioned - self._versions - self._early.keys())
 
     @property
@@ -133,7 +138,7 @@ class Collector:
         return {stream for stream, count in self._seen.items() if count > self._seen_at_state[stream]}
 
     def remove_unmentioned(self) -> None:
-        """Treat as removed what the whole streams of the input do not name; the account was read back before."""
+        """Mark contacts as removed that the complete streams do not name; requires that the account was read back before."""
         if not self.whole:
             return
         self.ledger.update_scope(whole=True)
@@ -141,7 +146,7 @@ class Collector:
             self.intake.removed += self.ledger.remove_unmentioned(self.whole, self.streams - self.whole, self._is_excluded)
 
     def flush(self) -> None:
-        """Put what is buffered into the ledger."""
+        """Write buffered records to the ledger."""
         self.ledger.receive(self._buffer)
         self.ledger.mark_mentioned(self._mentioned)
         self._buffer.clear()
@@ -161,7 +166,16 @@ class Collector:
             self.flush()
 
     def _mark_mentioned(self, address: str) -> None:
-        """Remember who is named but says nothing that counts: such a contact was not removed."""
+        """Mark a contact as mentioned: its record is not used, but the contact was not removed."""
         self._mentioned.append(address)
         if len(self._mentioned) >= BATCH:
             self.flush()
+
+
+def keep_labels_current(ledger: ContactLedger, scope: sa.Row[Any], settings: Settings, encoder: LabelEncoder) -> None:
+    """Make all desired labels anew where the settings turn names into other labels than before."""
+    now = msgspec.json.encode(asdict(settings.labels), order="sorted").decode()
+    if scope.labels not in {None, now}:
+        LOGGER.info("Ledger: the label settings changed; every contact's labels are made anew")
+        ledger.relabel(encoder.payload_of)
+    ledger.update_scope(labels=now)

@@ -1,4 +1,4 @@
-"""Labels: names of segments in, values of data fields out. Pure: no I/O, no clock."""
+"""Turns segment names into data field values. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
     from target_dotdigital.settings import LabelSettings
 
-# a shop has few combinations of segments compared with its contacts, but a hostile one may have many
+# most shops have few combinations of segments; the limit bounds memory for those with many
 MAX_COMBINATIONS = 100_000
 
 
 class Labelled(msgspec.Struct, frozen=True):
-    """What a contact gets.
+    """The labels of a contact.
 
     Args:
-        values: field -> value; a field that is absent is to be empty.
-        dropped: the names that did not fit, in order.
+        values: field -> value; absent fields have to be empty.
+        dropped: names that did not fit, in order.
     """
 
     values: tuple[tuple[str, str], ...]
@@ -33,7 +33,7 @@ class Labelled(msgspec.Struct, frozen=True):
 
 
 class Labels:
-    """Turns names into values by one set of settings; equal names give equal values, in whatever order they come."""
+    """Turns names into values; the order of the names does not matter."""
 
     def __init__(self, settings: LabelSettings) -> None:
         """Keep the settings."""
@@ -48,7 +48,7 @@ class Labels:
         return dict(self.settings.labels)
 
     def of(self, names: Iterable[str]) -> Labelled:
-        """Give the values for the names; no name is ever cut, and blank ones are none."""
+        """Return the values for the names; blank names are ignored, and names are never truncated."""
         distinct = sorted({name for name in names if name.strip()})
         if self._rank:
             most = len(self._rank)
@@ -62,11 +62,11 @@ class Labels:
         return self._spread(labels)
 
     def split(self, value: str) -> list[str]:
-        """Take a delimited text apart into names; the inverse of a value whose names lack the delimiter."""
+        """Split a delimited text into names."""
         return [name.strip() for name in value.split(self.settings.delimiter) if name.strip()]
 
     def _spread(self, labels: Sequence[str]) -> Labelled:
-        """Put labels that do not fit into one value into several fields, or leave the last of them out."""
+        """Distribute labels over several fields, and drop those that do not fit."""
         values: list[list[str]] = [[]]
         dropped: list[str] = []
         for label in labels:
@@ -93,7 +93,7 @@ class Labels:
 
 
 def ambiguous_names(names: Iterable[str], delimiter: str) -> list[str]:
-    """Give a sentence for each name that a rule "contains" may confuse: it holds another name, or the delimiter."""
+    """Return a sentence for each ambiguous name, that is, one that contains another name or the delimiter."""
     ordered = sorted(set(names))
     folded = {name: name.casefold() for name in ordered}
     found = [
@@ -106,17 +106,17 @@ def ambiguous_names(names: Iterable[str], delimiter: str) -> list[str]:
 
 
 class LabelEncoder:
-    """Turns names into payloads, the only way in which labels are made.
+    """Turns names into payloads, and counts the names that were dropped.
 
     Args:
-        labels: names to values.
+        labels: turns names into values.
 
     Attributes:
         dropped: names that did not fit, and the number of segment sets affected.
     """
 
     def __init__(self, labels: Labels) -> None:
-        """Start with nothing dropped."""
+        """Create an encoder with an empty cache."""
         self.dropped: collections.Counter[str] = collections.Counter()
         self._labels = labels
         self.payload_of = lru_cache(MAX_COMBINATIONS)(self._payload_of)
@@ -125,7 +125,7 @@ class LabelEncoder:
         """Return the payload for a JSON array of names.
 
         Raises:
-            DeliveryError: not all of them fit, and `overflow` is `fail`.
+            DeliveryError: some names do not fit, and `overflow` is `fail`.
         """
         labelled = self._labels.of(msgspec.json.decode(names))
         if labelled.dropped:

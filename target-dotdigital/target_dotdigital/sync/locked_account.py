@@ -1,4 +1,4 @@
-"""Where a run or a command works: the account, the ledger, and the lock on both."""
+"""The account, the ledger and the lock that a run or command needs."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ LOGGER = logging.getLogger("target-dotdigital")
 
 
 class LockedAccount:
-    """Logged in, the account read, the ledger open and locked.
+    """An account that is logged in and read, with its ledger open and locked.
 
     Args:
         settings: the settings.
-        clock: what waiting is measured by.
+        clock: injectable clock.
 
     Raises:
-        TargetError: one of it cannot be had; then nothing is held.
+        TargetError: login, ledger or lock unavailable; anything acquired is released.
     """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
-        """Log in, and take hold of the ledger."""
+        """Log in, read the account, and open and lock the ledger."""
         self.settings = settings
         self.clock = clock
         self.stack = ExitStack()
-        # the SDK tells nobody that a run broke off: whoever lets go of this object lets go of the ledger, too
+        # the SDK has no hook for a run that breaks off, so the ledger is also released when this object is garbage collected
         self.close = weakref.finalize(self, self.stack.close)
         try:
             self.client, info = accounts.connect(settings, clock)
@@ -48,21 +48,21 @@ class LockedAccount:
             raise
 
     def __enter__(self) -> Self:
-        """Give the workplace."""
+        """Return this object."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let go of everything."""
+        """Release ledger and lock."""
         self.close()
 
     @property
     def scope_key(self) -> str:
-        """The name of the ledger's part for this account, address book and data field."""
+        """The key of the ledger scope for this account, address book and data field."""
         return scope_key(self.settings, self.account)
 
 
 def scope_key(settings: Settings, account: Account) -> str:
-    """Name the ledger's part for an account, address book and data field."""
+    """Return the key of the ledger scope for an account, address book and data field."""
     if not settings.upload_emails:
         book = "-"
     elif settings.address_book_id is not None:

@@ -1,9 +1,10 @@
-"""The plan: what a run is about to do, in numbers, and whether that may be done."""
+"""The plan: the changes of a run in numbers, the brakes, and the activation code."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import sqlalchemy as sa
 
-from target_dotdigital.ledger.contacts import ContactLedger, to_send
+from target_dotdigital.ledger.queries import to_send
 from target_dotdigital.ledger.tables import contacts, incoming
 from target_dotdigital.payloads import EMPTY
 from target_dotdigital.stats import Plan, Sample
@@ -20,19 +21,21 @@ if TYPE_CHECKING:
     import datetime
 
     from target_dotdigital.dotdigital.account import Account
+    from target_dotdigital.ledger.contacts import ContactLedger
     from target_dotdigital.settings import Settings
 
-# below this, a few contacts are many per cent
+LOGGER = logging.getLogger("target-dotdigital")
+# below this number, a few contacts would already exceed a percentage
 MIN_LABELLED = 100
 SAMPLES = 8
 
 
 def make_plan(ledger: ContactLedger, restored: int | None = None) -> Plan:
-    """Read the plan off the ledger.
+    """Compute the plan from the ledger.
 
     Args:
-        ledger: the ledger's part.
-        restored: a restoring run, which sends only what it puts back; None for any other run.
+        ledger: the ledger scope.
+        restored: number of a restoring run, which sends only the contacts that it restores; None for any other run.
     """
     c = contacts.c
     sent = to_send(restored)
@@ -61,7 +64,7 @@ def make_plan(ledger: ContactLedger, restored: int | None = None) -> Plan:
         .order_by(sa.desc("contacts"), c.desired, c.confirmed)
         .limit(SAMPLES)
     )
-    return Plan(
+    plan = Plan(
         **{name: kinds.get(name, 0) for name in ("created", "updated", "cleared", "added_to_address_book", "resent")},
         unchanged=ledger.count_input() - sum(row[3] for row in rows),
         orphaned=sum(row[4] for row in rows),
@@ -69,16 +72,21 @@ def make_plan(ledger: ContactLedger, restored: int | None = None) -> Plan:
         relabelled=sum(row[2] for row in rows),
         samples=tuple(Sample(*row) for row in ledger.connection.execute(samples)),
     )
+    LOGGER.info(
+        "Plan: %d to create, %d to update, %d to clear, %d to add to the address book, %d to resend, %d unchanged",
+        *(plan.created, plan.updated, plan.cleared, plan.added_to_address_book, plan.resent, plan.unchanged),
+    )
+    return plan
 
 
 def import_calls(plan: Plan, settings: Settings) -> int:
-    """Give the import calls that the plan costs, if no body grows over its limit."""
+    """Return the number of import calls for the plan, assuming that no body exceeds its size limit."""
     total = min(plan.total, settings.max_contacts_per_run or plan.total)
     return math.ceil(total / settings.contacts_per_import)
 
 
 def brakes(plan: Plan, settings: Settings, today: datetime.date) -> list[str]:
-    """Give a sentence for each brake that the plan sets off."""
+    """Return a sentence for each brake that the plan exceeds."""
     if settings.brake_override_date == today or plan.labelled < MIN_LABELLED:
         return []
     judged = (
@@ -93,7 +101,7 @@ def brakes(plan: Plan, settings: Settings, today: datetime.date) -> list[str]:
 
 
 def activation_code(settings: Settings, account: Account) -> str:
-    """Give the code for what the operator has to agree to; another choice gives another code."""
+    """Compute the activation code from the account and the settings that the operator has to approve."""
     chosen = {
         "account": account.id,
         "address book": str(settings.address_book_id or settings.address_book.strip().lower()) if settings.upload_emails else None,
@@ -109,6 +117,6 @@ def activation_code(settings: Settings, account: Account) -> str:
 
 
 def is_active(settings: Settings, account: Account) -> bool:
-    """Say whether the operator has switched on just what the settings say now."""
+    """Return whether the sync is activated for the current settings."""
     given = (settings.activation_code or "").strip().upper()
     return given == activation_code(settings, account)

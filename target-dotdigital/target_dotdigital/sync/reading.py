@@ -1,14 +1,16 @@
-"""Reads dotdigital back into the ledger: what contacts really hold, and which labels belong to no contact of the source."""
+"""Reads dotdigital back into the ledger: current labels, drift and orphaned labels."""
 
 from __future__ import annotations
 
 import enum
+import logging
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from target_dotdigital.dotdigital.contacts import PAGE
 from target_dotdigital.ledger import bulk
 from target_dotdigital.ledger.tables import contacts, observed
 from target_dotdigital.payloads import EMPTY
@@ -16,12 +18,16 @@ from target_dotdigital.payloads import EMPTY
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from target_dotdigital.dotdigital.contacts import ContactReader
     from target_dotdigital.ledger.contacts import ContactLedger
     from target_dotdigital.records import Observed
+    from target_dotdigital.settings import Settings
+
+LOGGER = logging.getLogger("target-dotdigital")
 
 
 class Drift(enum.StrEnum):
-    """How account and ledger differ over a contact."""
+    """Kinds of differences between account and ledger."""
 
     LABELS = "labels were changed by somebody else"
     LISTED = "taken off the address book"
@@ -30,19 +36,19 @@ class Drift(enum.StrEnum):
 
 
 class AccountReading:
-    """One reading back of the whole account.
+    """Reads the whole account back into the ledger.
 
-    Every labelled contact of the account is in the ledger afterwards. One that no stream of the source has named keeps its
-    labels as desired ones until a whole input shows that it belongs to nobody.
+    Afterwards every labelled contact of the account is in the ledger. A contact that is not in the source keeps its labels as
+    desired labels until a complete input shows that they are orphaned.
 
     Args:
-        ledger: the ledger's part.
-        uploads: whether contacts are put into an address book.
-        is_excluded: whether the settings leave an address alone; None if they name no such address.
+        ledger: the ledger scope.
+        uploads: whether contacts are added to an address book.
+        is_excluded: whether an address is excluded by the settings; None if no pattern is set.
     """
 
     def __init__(self, ledger: ContactLedger, *, uploads: bool, is_excluded: Callable[[str], bool] | None) -> None:
-        """Start with nothing read."""
+        """Create a reading without drift."""
         self._is_excluded = is_excluded
         self.drift: Counter[Drift] = Counter()
         self._ledger = ledger
@@ -50,7 +56,7 @@ class AccountReading:
         self._mine = contacts.c.scope == ledger.scope
 
     def read(self, pages: Iterable[Sequence[Observed]]) -> int:
-        """Read all pages of the account into the ledger; return the number of contacts."""
+        """Read all pages of the account into the ledger, and return the number of contacts."""
         total = sum(map(self._take, pages))
         self.drift[Drift.DELETED] = self._ledger.forget_unseen()
         self._ledger.recompute_pending()
@@ -58,10 +64,10 @@ class AccountReading:
         return total
 
     def _take(self, page: Sequence[Observed]) -> int:
-        """Compare a page of the account with the ledger, and store what is there; return its length."""
+        """Compare a page of the account with the ledger, store it, and return its length."""
         if self._is_excluded is not None:
             page = [replace(one, excluded=self._is_excluded(one.email)) for one in page]
-        # what the ledger knew is compared before it is overwritten
+        # drift is counted before the ledger is overwritten
         self._ledger.stage_remote(page)
         c, there = contacts.c, observed.c
         known = sa.select(sa.func.count()).select_from(contacts).where(self._mine, bulk.matching(c.email, observed))
@@ -75,7 +81,7 @@ class AccountReading:
         return len(page)
 
     def _adopt(self) -> None:
-        """Take labelled contacts into the ledger that it does not know, with their labels as they are."""
+        """Add labelled contacts that are missing from the ledger, with their current labels as desired labels."""
         values = {
             "scope": sa.literal(self._ledger.scope),
             "email": observed.c.email,
@@ -93,3 +99,50 @@ class AccountReading:
         select = sa.select(*values.values()).where(stranger, observed.c.payload != EMPTY, ~observed.c.excluded)
         insert = sa.insert(contacts).from_select(list(values), select).execution_options(preserve_rowcount=True)
         self.drift[Drift.ORPHANED] += self._ledger.connection.execute(insert).rowcount
+
+
+def read_account(ledger: ContactLedger, reader: ContactReader, settings: Settings) -> None:
+    """Read the whole account into the ledger."""
+    reading = AccountReading(ledger, uploads=settings.upload_emails, is_excluded=settings.is_excluded)
+    total = reading.read(reader.pages())
+    LOGGER.info("dotdigital: %d contacts read back", total)
+
+
+def read_back(
+    ledger: ContactLedger,
+    reader: ContactReader,
+    settings: Settings,
+    *,
+    everything: bool,
+    account_contacts: int,
+    since: int | None,
+) -> None:
+    """Read back what dotdigital holds of contacts that the ledger cannot answer for.
+
+    Where everything is read, what is right already is not sent, what is replaced can be put back, and labels that only dotdigital
+    remembers are found. Otherwise only contacts are looked up that the ledger has no id for where rows may be matched by id alone,
+    and contacts that the input repeats without news.
+
+    Args:
+        ledger: the ledger's part, with the input in it.
+        reader: the account.
+        settings: the settings.
+        everything: whether the whole account is to be read.
+        account_contacts: contacts of the account when it was last read.
+        since: the run that acknowledged the bookmark that the input starts from.
+    """
+    c = contacts.c
+    unknown = c.pending & c.contact_id.is_(None) & c.confirmed.is_(None)
+    if settings.upload_emails:
+        unknown &= c.removed
+    if since is not None:
+        unknown |= ledger.repeated_since(since)
+    asked = [] if everything else ledger.emails(unknown)
+    # one call for each of a few contacts, or one for each page of all
+    if everything or len(asked) > max(1, account_contacts // PAGE):
+        read_account(ledger, reader, settings)
+    elif asked:
+        ledger.stage_remote(reader.look_up(asked))
+        ledger.apply_remote()
+        ledger.forget_unseen(c.email.in_(asked))
+        ledger.recompute_pending()

@@ -1,7 +1,7 @@
-"""A stand-in for Nosto and dotdigital over real HTTP on loopback.
+"""A sandbox of Nosto and dotdigital over real HTTP on loopback.
 
-It follows the published documents of both services, not the code that is tested against it: it imports nothing from the
-two plugins.
+It implements the published documentation of both services, independently of the code under test: it imports nothing from the two
+plugins.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A dotdigital account: contacts, address books, data fields, programs and imports, as the published documents describe them."""
+"""A dotdigital account: contacts, address books, data fields, programs and imports, following the published documentation."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class DataField:
 
 @dataclass(slots=True)
 class Import:
-    """One accepted import. Its rows are applied when it is due: after `polls` status reads and `due` seconds."""
+    """One accepted import. Its rows are applied after `polls` status reads and not before the time `due`."""
 
     id: str
     contacts: list[dict[str, Any]]
@@ -76,19 +76,19 @@ class Account:
     """The account's data. Every public method is safe to call from any thread.
 
     Attributes:
-        import_polls: how many status reads an import answers with NotFinished.
-        import_seconds: how long an import takes at least.
-        outcomes: terminal states to give to the next imports instead of Finished.
-        refuse: called with an address; a failure code refuses the row.
-        forget_rows: how many rows the next imports leave out of their report, though they are applied.
-        contact_limit: the quota of contacts; None is without.
-        max_active_imports: open imports that the account allows.
-        value_limit: the longest text value in characters.
-        newest_first: apply open imports in reverse order, as a service that promises no order may.
+        import_polls: number of status reads that return NotFinished for an import.
+        import_seconds: minimum duration of an import in seconds.
+        outcomes: final states of the next imports, instead of Finished.
+        refuse: called with an address; returns a failure code to reject the row, or None.
+        forget_rows: number of rows that the next imports apply but leave out of their report.
+        contact_limit: quota of contacts; None means no quota.
+        max_active_imports: number of open imports that the account allows.
+        value_limit: maximum number of characters of a text value.
+        newest_first: whether open imports are applied in reverse order, since dotdigital guarantees no order.
     """
 
     def __init__(self, *, name: str = "Demo shop", clock: Callable[[], float] = time.monotonic) -> None:
-        """An account as it is when new."""
+        """Create a new account with dotdigital's default data fields and one address book."""
         self.id = 101
         self.name = name
         self.clock = clock
@@ -129,7 +129,7 @@ class Account:
         self._next_book = 5_000
         self.add_book("Newsletter", "Public")
 
-    # What a person does in dotdigital's own pages
+    # Changes that a person makes in dotdigital's user interface
 
     def add_book(self, name: str, visibility: str = "Private") -> Book:
         """Create an address book."""
@@ -155,7 +155,7 @@ class Account:
             return contact
 
     def remove_contact(self, email: str) -> None:
-        """Delete a contact, as a person does in the account."""
+        """Delete a contact, as a person would in the user interface."""
         with self.lock:
             contact = self.by_email.pop(email.strip().lower())
             del self.contacts[contact.id]
@@ -176,7 +176,7 @@ class Account:
             return next((book for book in self.books.values() if book.name.lower() == name.strip().lower()), None)
 
     def snapshot(self) -> dict[str, Contact]:
-        """A deep copy of all contacts by address, once every accepted import is done."""
+        """Finish every accepted import, and return a deep copy of all contacts by address."""
         with self.lock:
             self.settle()
             return {contact.email: copy.deepcopy(contact) for contact in self.contacts.values()}
@@ -184,11 +184,11 @@ class Account:
     # Imports
 
     def open_imports(self) -> int:
-        """How many imports are not finished."""
+        """Return the number of unfinished imports."""
         return sum(job.status == "NotFinished" for job in list(self.imports.values())) + self.busy_imports
 
     def accept(self, contacts: list[dict[str, Any]], merge_option: str) -> str | None:
-        """Accept an import; None when too many are open."""
+        """Accept an import and return its ID; None if too many imports are open."""
         self.work()
         with self._accepting:
             if self.open_imports() >= self.max_active_imports:
@@ -207,9 +207,9 @@ class Account:
             return job.id
 
     def poll(self, import_id: str) -> Import | None:
-        """Read the state of an import."""
+        """Return the import with its current state, as a status read does; None if it does not exist."""
         job = self.imports.get(import_id)
-        # what is done stays as it is; nobody who asks after it has to wait for another import
+        # a finished import does not change any more, so polling it does not need the lock
         if job is None or job.status != "NotFinished":
             return job
         with self.lock:
@@ -221,14 +221,14 @@ class Account:
             return job
 
     def settle(self) -> None:
-        """Finish every accepted import, as time would."""
+        """Finish every accepted import at once."""
         with self.lock:
             jobs = [job for job in self.imports.values() if job.status == "NotFinished"]
         for job in reversed(jobs) if self.newest_first else jobs:
             self._settle(job)
 
     def work(self) -> None:
-        """Finish the imports that are due, as dotdigital does in the background."""
+        """Finish the imports that are due, as dotdigital would in the background."""
         for job in list(self.imports.values()):
             if job.status == "NotFinished" and job.polls <= 0 and self.clock() >= job.due:
                 self._settle(job)

@@ -1,4 +1,4 @@
-"""The story that a new operator lives, on the real pipeline: `make sync`."""
+"""The demo: a new operator's first days with the real pipeline, run by `make sync`."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 COMMAND = ("run", "tap-nosto-segments", "target-dotdigital")
 CONTACTS = 20_000
 FIELD = "NOSTOSEGMENT"
-# what a plugin itself says, out of Meltano's log line around it
+# extracts a plugin's own message from Meltano's log line
 SAID = re.compile(r"^\S+ \[(?P<level>\w+)\s*\] (?P<plugin>tap-nosto-segments|target-dotdigital)(?: (?P<text>.*))?$")
 WHEN = datetime.datetime.now(datetime.UTC).replace(microsecond=0) - datetime.timedelta(hours=30)
 
 
 class Failed(Exception):  # noqa: N818 - the story took another turn
-    """A step did not end as the story says."""
+    """A step of the demo did not end as expected."""
 
 
 class Story:
     """The demo: a sandbox, a shop, and Meltano in the project's own folder.
 
     Args:
-        sandbox: the stand-in for both services.
-        project: the project's folder.
+        sandbox: the sandbox of both services.
+        project: the project folder.
     """
 
     def __init__(self, sandbox: Sandbox, project: Path) -> None:
-        """Set the scene: a shop, and an account with contacts of its own."""
+        """Create a shop, and an account that already has contacts."""
         self.sandbox = sandbox
         self.project = project
         self.shop = Shop(CONTACTS, seed=7, invalid=2)
@@ -72,10 +72,10 @@ class Story:
         account.add_contact(self.shown[1], opt_in_type="Double", data_fields={"FIRSTNAME": "Grace"})
 
     def tell(self) -> None:
-        """Tell it.
+        """Run every step of the demo.
 
         Raises:
-            Failed: a step did not end as it should.
+            Failed: a step did not end as expected.
         """
         _say(
             "Day one. Nosto exports 20,000 contacts in 12 segments; 8 of them are chosen. The first run only shows what it would do."
@@ -156,7 +156,7 @@ class Story:
 
 
 def _spoken(output: str) -> list[str]:
-    """Give the lines that the two plugins wrote, without the SDK's metrics and start-up talk."""
+    """Return the log lines of the two plugins, without the SDK's metrics and start-up messages."""
     found = [match for match in map(SAID.match, output.splitlines()) if match]
     return [
         f"{match['plugin']:<19}{'! ' if match['level'] == 'error' else '  '}{match['text'] or ''}".rstrip()

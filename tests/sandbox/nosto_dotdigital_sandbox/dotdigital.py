@@ -1,4 +1,4 @@
-"""dotdigital's REST API over an `Account`: the operations that the published OpenAPI documents name, and their errors."""
+"""dotdigital's REST API for an `Account`: operations of the published OpenAPI documents, with their errors."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Limits:
     """Call limits of the account.
 
     Attributes:
-        per_minute: limit of each tier by name; a tier that is absent is without limit.
-        window: seconds of the tiered window.
-        flat: calls an hour under the old scheme; None is the tiered scheme.
-        reset_as: how X-RateLimit-Reset is given: "epoch" or "seconds".
+        per_minute: limit of each tier by name; absent tiers are unlimited.
+        window: length of the tiered window in seconds.
+        flat: calls per hour under the old flat limit; None selects the tiered limits.
+        reset_as: unit of X-RateLimit-Reset: "epoch" or "seconds".
     """
 
     def __init__(self, clock: Callable[[], float], wall: Callable[[], float] = time.time) -> None:
-        """Start with the limits of the default package."""
+        """Set the limits of the default package."""
         self.clock = clock
         self.wall = wall
         self.per_minute: dict[str, int] = {"low": 1000, "medium": 1000, "high": 1000}
@@ -45,7 +45,7 @@ class Limits:
         self._opened: dict[str, float] = {}
 
     def spend(self, tier: str, calls: int = 1) -> tuple[dict[str, str], bool]:
-        """Count calls; give the headers of the answer and whether the limit holds."""
+        """Count calls, and return the response headers and whether the calls are within the limit."""
         if self.flat is not None:
             self._spent["flat"] = self._spent.get("flat", 0) + calls
             return {}, self._spent["flat"] <= self.flat
@@ -70,17 +70,17 @@ class Limits:
 
 
 class Dotdigital:
-    """Answers requests for one account in one region.
+    """Handles requests for one account in one region.
 
     Args:
         account: the account's data.
-        user: the API user's name.
-        password: its password.
+        user: name of the API user.
+        password: password of the API user.
         limits: the call limits.
     """
 
     def __init__(self, account: Account, user: str, password: str, limits: Limits) -> None:
-        """Serve the account."""
+        """Create the API of an account."""
         self.account = account
         self.user = user
         self.password = password
@@ -89,7 +89,7 @@ class Dotdigital:
         self.programs_permitted = True
 
     def handle(self, request: Request) -> Response:
-        """Answer a request in the account's own region."""
+        """Handle a request in the account's own region."""
         refusal = self._unauthorised(request)
         if refusal:
             return refusal
@@ -101,13 +101,13 @@ class Dotdigital:
                 text = "Your account has generated excess API activity and is being temporarily capped."
                 return Response.of({"message": f"{text} ERROR_APIUSAGE_EXCEEDED"}, 400)
             return Response.of({"message": "Too many requests"}, 429, headers)
-        # imports are worked on while others are handed in and asked after
+        # imports are processed while others are submitted and polled
         with nullcontext() if request.path.startswith("/contacts/v3/import") else self.account.lock:
             response = self._route(request)
         return Response(response.status, response.body, {**response.headers, **headers})
 
     def handle_elsewhere(self, request: Request) -> Response:
-        """Answer a request in another region: account-info works from anywhere, the rest is forbidden."""
+        """Handle a request in another region, where only account-info is allowed."""
         refusal = self._unauthorised(request)
         if refusal:
             return refusal
@@ -116,7 +116,7 @@ class Dotdigital:
         return Response.of({"message": "Access is denied"}, 403)
 
     def handle_forbidden(self, request: Request) -> Response:
-        """Answer as a host that refuses the account altogether."""
+        """Handle a request in a region that denies the account all access."""
         return self._unauthorised(request) or Response.of({"message": "Access is denied"}, 403)
 
     def _unauthorised(self, request: Request) -> Response | None:
@@ -147,8 +147,8 @@ class Dotdigital:
             return self._contacts(request)
         if (found := re.fullmatch(r"/contacts/v3/([^/]+)/([^/]+)", path)) and method == "GET":
             return self._contact(found[1], unquote(found[2]), request)
-        # single writes and deletions exist at dotdigital; nothing here may ever ask for them, and the journal would show it
-        return Response.of({"message": "Not served by this stand-in. ERROR_INVALID_REQUEST"}, 405)
+        # dotdigital has single writes and deletions, but the plugins must never call them; the journal records any attempt
+        return Response.of({"message": "Not served by this sandbox. ERROR_INVALID_REQUEST"}, 405)
 
     # Version 2
 

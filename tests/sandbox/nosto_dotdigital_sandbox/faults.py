@@ -1,4 +1,4 @@
-"""Faults on a script: "after accepting the third import, drop the connection"."""
+"""Scripted faults, such as "after accepting the third import, drop the connection"."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Kind = Literal["answer", "drop_before", "drop_after", "cut", "hang", "garble", "
 
 @dataclass(slots=True)
 class Fault:
-    """One fault and the calls that it strikes.
+    """One fault and the calls that it affects.
 
     Args:
-        kind: `answer` gives `response` in place of the service's; `drop_before` closes the connection before the service
-            sees the request; `drop_after` after it has done its work; `cut` in the middle of the answer; `hang` keeps the
-            request waiting and never does its work; `garble` answers with something that is not JSON; `rewrite` gives
-            what the function `rewrite` makes of the answer.
-        service: the service by name; None means any.
-        method: the method; None means any.
-        path: a regular expression that the path is searched for.
-        nth: the first matching call that is struck, counted from 1.
-        times: how many matching calls are struck from then on.
-        before: called before anything else, with the request (to kill a process, say).
-        after: called when the service has done its work, before it answers.
+        kind: `answer` returns `response` instead of calling the service; `drop_before` closes the connection before the service
+            handles the request; `drop_after` closes it afterwards; `cut` closes it in the middle of the response; `hang` never
+            handles the request and keeps the client waiting; `garble` returns invalid JSON; `rewrite` returns the response as
+            changed by the function `rewrite`.
+        service: name of the service; None matches any.
+        method: HTTP method; None matches any.
+        path: regular expression that is searched in the path.
+        nth: number of the first matching call that is affected, counted from 1.
+        times: number of matching calls that are affected.
+        before: called with the request before anything else, for example to kill a process.
+        after: called with the request after the service has handled it, before the response is sent.
     """
 
     kind: Kind = "answer"
@@ -51,7 +51,7 @@ class Fault:
     _release: threading.Event = field(default_factory=threading.Event)
 
     def strikes(self, request: Request) -> bool:
-        """Count a matching call, and say whether it is one to strike."""
+        """Count a matching call, and return whether the fault affects it."""
         if self.service not in {None, request.service} or self.method not in {None, request.method}:
             return False
         if not re.search(self.path, request.target):
@@ -63,10 +63,10 @@ class Fault:
         return True
 
     def play(self, request: Request, handle: Callable[[Request], Response]) -> Response:
-        """Strike.
+        """Apply the fault to a call.
 
         Raises:
-            Disconnect: where the fault closes the connection.
+            Disconnect: the fault closes the connection.
         """
         if self.before is not None:
             self.before(request)
@@ -94,33 +94,33 @@ class Fault:
         return response
 
     def release(self) -> None:
-        """Let go of requests that hang."""
+        """Release hanging requests."""
         self._release.set()
 
 
 class Faults:
-    """The faults on the script. The first that matches a call strikes it."""
+    """The scripted faults. The first matching fault affects a call."""
 
     def __init__(self) -> None:
-        """Start with none."""
+        """Start without faults."""
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
 
     def add(self, fault: Fault) -> Fault:
-        """Put a fault on the script."""
+        """Add a fault."""
         with self._lock:
             self._faults.append(fault)
         return fault
 
     def clear(self) -> None:
-        """Take all faults off the script and let go of what hangs."""
+        """Remove all faults, and release hanging requests."""
         with self._lock:
             for fault in self._faults:
                 fault.release()
             self._faults.clear()
 
     def due(self, request: Request) -> Fault | None:
-        """The fault that strikes this call, if any."""
+        """Return the fault that affects this call, if any."""
         with self._lock:
             return next((fault for fault in self._faults if fault.strikes(request)), None)
 
@@ -128,5 +128,5 @@ class Faults:
 def answer(
     status: int, body: bytes = b"", headers: Mapping[str, str] | None = None, content_type: str = "application/json"
 ) -> Response:
-    """A raw answer for a fault."""
+    """Return a raw response for a fault."""
     return Response(status, body, {"Content-Type": content_type, **(headers or {})})

@@ -1,4 +1,4 @@
-"""A shop's exports, day by day, deterministic from a seed: any size, and any day without the days before it."""
+"""Generates a shop's exports, deterministically from a seed. Any size; any day can be generated on its own."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def _mix(*parts: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """A shop whose shoppers drift between segments.
+    """A shop whose contacts change segments from day to day.
 
     Args:
-        contacts: how many on day one.
-        seed: everything follows from it.
-        segments: names; the catalogue's ids follow their order.
-        change_per_mille: how many of a thousand contacts change segments in a day.
-        vanish_per_mille: how many vanish in a day, for good.
-        new_per_mille: how many are new each day, of a thousand of day one.
-        doubled_per_mille: how many stand twice in a file, the second time in another spelling and with other names.
-        invalid: addresses in each file that are none.
-        most: the most names that a contact has.
-        renames: day -> {old name: new name}, from that day on.
+        contacts: number of contacts on the first day.
+        seed: seed of all random choices.
+        segments: segment names; the IDs in the catalogue follow their order.
+        change_per_mille: contacts per thousand that change segments each day.
+        vanish_per_mille: contacts per thousand that are removed each day, permanently.
+        new_per_mille: new contacts each day, per thousand contacts of the first day.
+        doubled_per_mille: contacts per thousand with a duplicate line, whose address is spelled differently and has other segments.
+        invalid: number of invalid addresses in each export.
+        most: maximum number of segments per contact.
+        renames: (day, old name, new name); the new name is valid from that day on.
     """
 
     contacts: int
@@ -66,11 +66,11 @@ class Shop:
     renames: tuple[tuple[int, str, str], ...] = ()
 
     def catalogue(self, day: int) -> list[tuple[str, str]]:
-        """The segments of a day: id (24 hexadecimal digits) and name."""
+        """Return the segments of a day: ID (24 hexadecimal digits) and name."""
         return [(f"5a49{index:020x}", self._named(index, day)) for index in range(len(self.segments))]
 
     def rows(self, day: int) -> Iterator[tuple[str, list[str]]]:
-        """Each line of a day's file: the address as Nosto spells it, and the names in no order."""
+        """Yield each line of a day's export: the address as Nosto spells it, and the unordered segment names."""
         names = [self._named(index, day) for index in range(len(self.segments))]
         for number in range(self.contacts + day * self.contacts * self.new_per_mille // 1000):
             born = self._born(number)
@@ -87,7 +87,7 @@ class Shop:
             yield f"not-an-address-{number}", [names[0]]
 
     def address(self, number: int) -> str:
-        """The address of a contact by its number: mostly plain, some with `+`, an apostrophe, capitals."""
+        """Return the address of a contact: mostly plain, some with `+`, an apostrophe or capitals."""
         kind = _mix(self.seed, 1, number) % 100
         name = f"shopper{number:07d}"
         if kind == 0:
@@ -99,11 +99,11 @@ class Shop:
         return f"{name}@shop{number % 97}.example.com"
 
     def export(self, day: int, identifier: str = "nosto_segments") -> bytes:
-        """A day's file."""
+        """Return a day's export."""
         return "".join(_line(address, names, identifier) for address, names in self.rows(day)).encode()
 
     def write(self, path: Path, day: int, identifier: str = "nosto_segments") -> None:
-        """Write a day's file, line by line."""
+        """Write a day's export to a file, line by line."""
         with path.open("w", encoding="utf-8") as file:
             file.writelines(_line(address, names, identifier) for address, names in self.rows(day))
 
@@ -119,7 +119,7 @@ class Shop:
         return 0 if number < self.contacts or not per_day else (number - self.contacts) // per_day + 1
 
     def _epoch(self, number: int, born: int, day: int) -> int | None:
-        """The last day on which the contact's segments were drawn anew; None once it has vanished."""
+        """Return the last day on which the contact's segments changed; None if the contact is removed."""
         epoch = born
         for today in range(born + 1, day + 1):
             drawn = _mix(self.seed, 2, number, today) % 1000

@@ -1,4 +1,4 @@
-"""What was on the wire: every request, in order, with the status it was answered with."""
+"""Records every request in order, with the status of its response."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Call:
-    """One call; `status` and `answer` stay None until it is answered."""
+    """One call; `status` and `answer` are None until the response is sent."""
 
     service: str
     method: str
@@ -29,7 +29,7 @@ class Call:
     request: Request | None = None
 
     def json(self) -> Any:
-        """The body as JSON."""
+        """Decode the request body as JSON."""
         if self.request is None:
             msg = "this journal keeps no bodies"
             raise ValueError(msg)
@@ -40,7 +40,7 @@ class Journal:
     """All calls since the start or the last `clear`. Thread-safe.
 
     Args:
-        bodies: whether request and answer bodies are kept (off for large loads).
+        bodies: whether request and response bodies are kept (off for large loads).
     """
 
     def __init__(self, *, bodies: bool = True) -> None:
@@ -50,7 +50,7 @@ class Journal:
         self._lock = threading.Lock()
 
     def note(self, request: Request) -> Call:
-        """Write a request down."""
+        """Record a request."""
         call = Call(
             request.service,
             request.method,
@@ -66,18 +66,18 @@ class Journal:
         return call
 
     def answered(self, call: Call, response: Response) -> None:
-        """Write down what a call was answered with."""
+        """Record the response of a call."""
         call.status = response.status
         if self.bodies:
             call.answer = response.body
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete all recorded calls."""
         with self._lock:
             self._calls.clear()
 
     def calls(self, service: str | None = None, method: str | None = None, path: str | None = None) -> list[Call]:
-        """The calls so far, filtered; `path` is a prefix."""
+        """Return the calls so far, filtered; `path` is a prefix."""
         with self._lock:
             calls = list(self._calls)
         return [
@@ -89,9 +89,9 @@ class Journal:
         ]
 
     def imports(self) -> list[Call]:
-        """The calls that write contacts."""
+        """Return the calls that submit imports."""
         return self.calls("dotdigital", "PUT", "/contacts/v3/import")
 
     def writes(self) -> list[Call]:
-        """The calls to dotdigital that are no reads."""
+        """Return all calls to dotdigital except reads."""
         return [call for call in self.calls("dotdigital") if call.method != "GET"]

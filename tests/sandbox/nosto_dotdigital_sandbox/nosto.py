@@ -1,4 +1,4 @@
-"""Nosto as far as it is public: the Segment Export in every plausible form, and the GraphQL catalogue of segments."""
+"""Nosto's public interfaces: the Segment Export in every plausible form, and the GraphQL catalogue of segments."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Auth = Literal["basic", "bearer", "header", "query", "none"]
 
 @dataclass(slots=True)
 class ExportFile:
-    """One day's file.
+    """One day's export.
 
     Args:
         body: JSON lines.
-        made: when Nosto made it, told as Last-Modified; None tells nothing.
+        made: time of creation, sent as Last-Modified; None sends no header.
         etag: whether an ETag is sent.
-        sent: how many bytes are sent of those that Content-Length announces; None is all.
+        sent: number of bytes that are sent although Content-Length announces all; None sends all.
     """
 
     body: bytes
@@ -40,17 +40,17 @@ class ExportFile:
 
 @dataclass(slots=True)
 class NostoAccount:
-    """What Nosto holds for one shop.
+    """Nosto's data for one shop.
 
     Args:
         token: the integration token.
         api_token: the GraphQL token.
-        auth: how the token must be sent; `auth_name` names the header or parameter.
-        form: how the file is handed out.
-        export: the file; None is "enabled less than a day ago".
-        not_ready_status: the answer while there is no file.
-        segments: the catalogue: id and name, both of which may be null.
-        graphql_body: a raw GraphQL answer to give in place of the catalogue.
+        auth: how the token has to be sent; `auth_name` names the header or parameter.
+        form: how the export is served.
+        export: the export; None if the Segment Export was enabled less than a day ago.
+        not_ready_status: HTTP status while there is no export.
+        segments: the catalogue: ID and name, both of which may be null.
+        graphql_body: raw GraphQL response instead of the catalogue.
     """
 
     token: str = "nosto-token"
@@ -67,7 +67,7 @@ class NostoAccount:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def handle(self, request: Request) -> Response:
-        """Answer as Nosto's own host."""
+        """Handle a request to Nosto's own host."""
         if request.path == "/v1/graphql":
             return self._graphql(request)
         if request.path != "/export":
@@ -83,7 +83,7 @@ class NostoAccount:
         return self._file(request, self.export)
 
     def handle_file(self, request: Request) -> Response:
-        """Answer as the file host, which refuses a request that carries authorisation of another host."""
+        """Handle a request to the file host, which rejects requests with credentials for another host."""
         carried = {"authorization", self.auth_name.lower() or "authorization"} & set(request.headers)
         if carried or self.token in request.target:
             return Response(400, b"Only one authorisation is allowed", {"Content-Type": "text/plain"})

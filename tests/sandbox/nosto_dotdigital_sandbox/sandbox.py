@@ -1,4 +1,4 @@
-"""The whole stand-in: Nosto, its file host, dotdigital in the account's own region, and dotdigital elsewhere."""
+"""The whole sandbox: Nosto, its file host, dotdigital in the account's own region, and dotdigital in other regions."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PASSWORD = "sandbox-password"
 
 
 class Sandbox:
-    """Starts the services on free ports and closes them at the end of a `with`.
+    """Starts the services on free ports, and closes them at the end of a `with` block.
 
     Args:
-        clock: monotonic seconds, for limits and imports.
-        wall: seconds since 1970, for X-RateLimit-Reset.
+        clock: returns monotonic seconds, for limits and imports.
+        wall: returns seconds since 1970, for X-RateLimit-Reset.
         bodies: whether the journal keeps bodies.
-        latency: seconds that every answer of dotdigital takes.
+        latency: delay of every dotdigital response in seconds.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Sandbox:
         bodies: bool = True,
         latency: float = 0.0,
     ) -> None:
-        """Start everything."""
+        """Start all services."""
         self.journal = Journal(bodies=bodies)
         self.faults = Faults()
         self.account = Account(clock=clock)
@@ -60,39 +60,39 @@ class Sandbox:
 
     @property
     def export_url(self) -> str:
-        """Nosto's address of the Segment Export."""
+        """URL of Nosto's Segment Export."""
         return f"{self._services['nosto'].url}/export"
 
     @property
     def graphql_url(self) -> str:
-        """Nosto's GraphQL address."""
+        """URL of Nosto's GraphQL API."""
         return f"{self._services['nosto'].url}/v1/graphql"
 
     @property
     def api_url(self) -> str:
-        """The first address to ask for the account's own, as r1-api.dotdigital.com is."""
+        """URL that returns the account's own region, like r1-api.dotdigital.com."""
         return self._services["elsewhere"].url
 
     @property
     def home_url(self) -> str:
-        """The account's own region."""
+        """URL of the account's own region."""
         return self._services["dotdigital"].url
 
     @property
     def forbidden_url(self) -> str:
-        """A region that refuses this account."""
+        """URL of a region that denies this account access."""
         return self._services["forbidden"].url
 
     def close(self) -> None:
-        """Stop everything."""
+        """Stop all services."""
         self.faults.clear()
         for service in self._services.values():
             service.close()
 
     def __enter__(self) -> Self:
-        """Give the sandbox."""
+        """Return the sandbox."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close it."""
+        """Close the sandbox."""
         self.close()

@@ -1,4 +1,4 @@
-"""HTTP as the sandbox needs it: requests and answers as plain data, and a server that can misbehave on purpose."""
+"""HTTP for the sandbox: requests and responses as plain data, and a server that can misbehave on purpose."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request as it arrived; header names are lower case."""
+    """One received request; header names are in lower case."""
 
     service: str
     method: str
@@ -36,21 +36,21 @@ class Request:
 
     @property
     def query(self) -> dict[str, str]:
-        """The query's parameters; of a repeated one the last."""
+        """The query parameters; of a repeated parameter, the last value."""
         return {name: values[-1] for name, values in parse_qs(urlsplit(self.target).query).items()}
 
     def json(self) -> Any:
-        """The body as JSON.
+        """Decode the body as JSON.
 
         Raises:
-            msgspec.DecodeError: when it is not JSON.
+            msgspec.DecodeError: the body is not JSON.
         """
         return msgspec.json.decode(self.body)
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answer. `length` overrides Content-Length, so that a short body can be shown."""
+    """One response. `length` overrides Content-Length, to simulate a truncated body."""
 
     status: int
     body: bytes = b""
@@ -59,15 +59,15 @@ class Response:
 
     @classmethod
     def of(cls, value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-        """An answer that holds JSON."""
+        """Create a JSON response."""
         return cls(status, msgspec.json.encode(value), {"Content-Type": "application/json", **(headers or {})})
 
 
 class Disconnect(Exception):  # noqa: N818 - an instruction, not an error
-    """Raised to close the connection with, perhaps, the first `sent` bytes of an answer."""
+    """Raised to close the connection, after sending the bytes `sent` of a response."""
 
     def __init__(self, sent: bytes = b"") -> None:
-        """Remember what goes out before the connection closes."""
+        """Store the bytes that are sent before the connection is closed."""
         super().__init__("closed on purpose")
         self.sent = sent
 
@@ -92,7 +92,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             if disconnect.sent:
                 self.wfile.write(disconnect.sent)
-            # without the shutdown the client would wait for the keep-alive connection to say more
+            # without the shutdown the client would keep waiting on the keep-alive connection
             self.connection.shutdown(socket.SHUT_RDWR)
             return
         self.wfile.write(encode(response, head=self.command == "HEAD"))
@@ -100,11 +100,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _serve  # noqa: N815 - the names that http.server calls
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing: the journal holds the calls."""
+        """Log nothing, because the journal records all calls."""
 
 
 def encode(response: Response, *, head: bool = False) -> bytes:
-    """Give the bytes of an answer as they go over the wire."""
+    """Encode a response as the bytes to send."""
     length = len(response.body) if response.length is None else response.length
     lines = [f"HTTP/1.1 {response.status} {http.HTTPStatus(response.status).phrase}"]
     lines += [f"{name}: {value}" for name, value in {**response.headers, "Content-Length": str(length)}.items()]
@@ -126,7 +126,7 @@ class Service(http.server.ThreadingHTTPServer):
         port: int = 0,
         latency: float = 0.0,
     ) -> None:
-        """Bind, and start to serve in a thread of its own."""
+        """Bind the port, and start serving in a background thread."""
         super().__init__(("127.0.0.1", port), _Handler)
         self.name = name
         self._handle = handle
@@ -138,11 +138,11 @@ class Service(http.server.ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """The address of the service, without a slash at its end."""
+        """URL of the service, without a trailing slash."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def answer(self, request: Request) -> Response:
-        """Write the call down, play its fault if it has one, and answer it."""
+        """Record the call, apply its fault if there is one, and return the response."""
         call = self._journal.note(request)
         if self._latency:
             time.sleep(self._latency)
@@ -152,13 +152,13 @@ class Service(http.server.ThreadingHTTPServer):
         return response
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away is what the fault tests are about; anything else is a defect of the sandbox."""
+        """Ignore clients that disconnected, as fault tests make them do; report any other error."""
         import sys  # noqa: PLC0415
 
         if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError, OSError)):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
     def close(self) -> None:
-        """Stop to serve and free the port."""
+        """Stop serving and free the port."""
         self.shutdown()
         self.server_close()

@@ -1,0 +1,87 @@
+"""What may stop a run: brakes before any write, and the results after it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from target_dotdigital.errors import BrakeError, DeliveryError, NotActivatedError
+from target_dotdigital.sync.plan import brakes
+
+if TYPE_CHECKING:
+    import datetime
+    from pathlib import Path
+
+    from target_dotdigital.reporting.report import Report
+    from target_dotdigital.settings import Settings
+    from target_dotdigital.stats import DeliveryStats, Plan
+
+# fewer rejections than this are no sign of something wrong
+MIN_REJECTED = 10
+SHOWN_CODES = 5
+
+
+def require_brakes(plan: Plan, settings: Settings, today: datetime.date) -> None:
+    """Stop a plan that would change more than the brakes allow.
+
+    Raises:
+        BrakeError: it would.
+    """
+    if stops := brakes(plan, settings, today):
+        msg = (
+            f"The brakes stopped the run before anything was written: {'; '.join(stops)}. The bookmark stays. Look at the "
+            f"report; if this is meant, set brake_override_date to {today.isoformat()} for today's run."
+        )
+        raise BrakeError(msg)
+
+
+def check_results(report: Report, tally: DeliveryStats, settings: Settings, should_hold: int) -> None:
+    """Check that what was sent has arrived; only then may STATE go out.
+
+    Args:
+        report: the run's report, which gets the problems.
+        tally: what was delivered.
+        settings: the settings.
+        should_hold: contacts that the account should hold, by which new rejections are judged.
+
+    Raises:
+        DeliveryError: it has not arrived, or too much of it is rejected that was not rejected before.
+    """
+    report.problems += tally.problems
+    if tally.problems or tally.unconfirmed:
+        msg = (
+            f"{tally.unconfirmed} of {tally.sent} contacts were sent, but dotdigital did not confirm them. The bookmark stays. "
+            f"{' '.join(tally.problems[:3])}"
+        )
+        raise DeliveryError(msg)
+    news = tally.new_reasons + report.intake.invalid
+    offered = should_hold + sum(report.intake.invalid.values())
+    if news.total() >= MIN_REJECTED and news.total() * 100 > offered * settings.max_rejected_percent:
+        codes = ", ".join(f"{code} {count}" for code, count in news.most_common(SHOWN_CODES))
+        msg = (
+            f"{news.total()} of {offered} contacts were newly rejected, more than max_rejected_percent "
+            f"({settings.max_rejected_percent}): {codes}. The others were delivered; the bookmark stays. Look at the report for "
+            "what to do; the next run judges only what is rejected for the first time."
+        )
+        raise DeliveryError(msg)
+
+
+def not_activated(report: Report, settings: Settings, path: Path) -> NotActivatedError:
+    """Return the error for a run that the operator has not switched on.
+
+    Args:
+        report: the run's report, with the activation code of its review.
+        settings: the settings.
+        path: where the review was written.
+    """
+    wrong = (
+        f"The activation_code in the settings ({settings.activation_code.strip()}) is not the code of this review: it has a "
+        "typo, or the account, address book, data field or label settings changed since. "
+        if settings.activation_code
+        else ""
+    )
+    msg = (
+        f"Not activated: nothing was written. {wrong}Read the review above ({path}). To switch the daily "
+        f"sync on for exactly this, set the setting activation_code to {report.activation_code} "
+        f"(TARGET_DOTDIGITAL_ACTIVATION_CODE={report.activation_code})"
+    )
+    return NotActivatedError(msg)
