@@ -87,7 +87,7 @@ class ContactReader:
             yield self._observed(usable)
             read += 1
             if read % PROGRESS == 0:
-                LOGGER.info("Reading dotdigital back: %d contacts so far", read * PAGE)
+                LOGGER.info("dotdigital: %d contacts read back so far", read * PAGE)
             if not marker or not page.items:
                 break
         _warn(left_out)

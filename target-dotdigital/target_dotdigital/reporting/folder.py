@@ -44,7 +44,7 @@ class ReportFolder:
             (self.path / ".probe").unlink()
         except OSError as error:
             msg = (
-                f"The report folder (report_dir) cannot be written to ({type(error).__name__}): nobody would learn what the run did, so "
+                f"The report folder (report_dir) cannot be written to ({type(error).__name__}): the run could not be reported, so "
                 "nothing was done. Check its rights and the free space."
             )
             raise SettingsError(msg) from None

@@ -11,7 +11,7 @@ from target_dotdigital.texts import without_controls
 ADVICE = {
     "invalidemail": "The address is not one that can receive mail. Correct it in the shop.",
     "invaliddomain": "The domain of the address does not exist. Correct it in the shop.",
-    "globallysuppressed": "dotdigital mails this address for nobody: it complained, or is a trap. Leave it.",
+    "globallysuppressed": "dotdigital suppresses this address in every account: it complained, or is a spam trap. Leave it.",
     "suppressedbydomain": "The domain asked dotdigital not to be mailed. Leave it.",
     "blocker": "dotdigital blocks this address. Leave it, or ask its support.",
     "invalidcontactid": "The contact was deleted in dotdigital since. Nothing to do.",

@@ -146,7 +146,7 @@ class Imports:
                 if self._open:
                     self._poll_next()
                 else:
-                    LOGGER.info("dotdigital: all slots for imports are taken by others; trying again in %.0f s", SLOT_PAUSE_SECONDS)
+                    LOGGER.info("dotdigital: other clients use all import slots; retrying in %.0f s", SLOT_PAUSE_SECONDS)
                     self._clock.wait(SLOT_PAUSE_SECONDS)
 
     def _watch(self, key: int, import_id: str, attempt: int) -> None:
@@ -173,7 +173,7 @@ class Imports:
                     LOGGER.warning("Import %s of an earlier run failed at dotdigital; its contacts are sent again", one.name)
                     self.tally.sent -= len(self._log.rows_of(one.key))
                 elif one.attempt < MAX_ATTEMPTS:
-                    LOGGER.warning("Import %s failed at dotdigital; its contacts are sent once more", one.name)
+                    LOGGER.warning("Import %s failed at dotdigital; resending its contacts", one.name)
                     self._again.append((self._log.rows_of(one.key), one.attempt + 1))
                 else:
                     self._problem(

@@ -173,9 +173,9 @@ class Collector:
 
 
 def keep_labels_current(ledger: ContactLedger, scope: sa.Row[Any], settings: Settings, encoder: LabelEncoder) -> None:
-    """Make all desired labels anew where the settings turn names into other labels than before."""
+    """Recompute all desired labels if the label settings changed."""
     now = msgspec.json.encode(asdict(settings.labels), order="sorted").decode()
     if scope.labels not in {None, now}:
-        LOGGER.info("Ledger: the label settings changed; every contact's labels are made anew")
+        LOGGER.info("Ledger: the label settings changed; recomputing the labels of every contact")
         ledger.relabel(encoder.payload_of)
     ledger.update_scope(labels=now)

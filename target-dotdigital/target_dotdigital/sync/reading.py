@@ -102,7 +102,7 @@ class AccountReading:
 
 
 def read_account(ledger: ContactLedger, reader: ContactReader, settings: Settings) -> None:
-    """Read the whole account into the ledger."""
+    """Read the whole account back into the ledger, and log the number of contacts."""
     reading = AccountReading(ledger, uploads=settings.upload_emails, is_excluded=settings.is_excluded)
     total = reading.read(reader.pages())
     LOGGER.info("dotdigital: %d contacts read back", total)
@@ -117,19 +117,19 @@ def read_back(
     account_contacts: int,
     since: int | None,
 ) -> None:
-    """Read back what dotdigital holds of contacts that the ledger cannot answer for.
+    """Read contacts back from dotdigital whose state the ledger does not know.
 
-    Where everything is read, what is right already is not sent, what is replaced can be put back, and labels that only dotdigital
-    remembers are found. Otherwise only contacts are looked up that the ledger has no id for where rows may be matched by id alone,
-    and contacts that the input repeats without news.
+    If the whole account is read, current labels are not sent again, replaced labels can be restored, and orphaned labels are
+    found. Otherwise only two kinds of contacts are looked up: contacts without a known ID that can only be matched by ID, and
+    contacts that the input repeats without changes.
 
     Args:
-        ledger: the ledger's part, with the input in it.
-        reader: the account.
+        ledger: the ledger scope, with the input in it.
+        reader: reads contacts from the account.
         settings: the settings.
-        everything: whether the whole account is to be read.
-        account_contacts: contacts of the account when it was last read.
-        since: the run that acknowledged the bookmark that the input starts from.
+        everything: whether the whole account is read.
+        account_contacts: number of contacts in the account at the last complete reading.
+        since: run that acknowledged the bookmark that the input starts from.
     """
     c = contacts.c
     unknown = c.pending & c.contact_id.is_(None) & c.confirmed.is_(None)
@@ -138,7 +138,7 @@ def read_back(
     if since is not None:
         unknown |= ledger.repeated_since(since)
     asked = [] if everything else ledger.emails(unknown)
-    # one call for each of a few contacts, or one for each page of all
+    # look up contacts one by one only if that takes no more calls than reading every page
     if everything or len(asked) > max(1, account_contacts // PAGE):
         read_account(ledger, reader, settings)
     elif asked:

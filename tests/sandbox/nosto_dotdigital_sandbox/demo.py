@@ -191,7 +191,7 @@ def main() -> int:
         except Failed as failed:
             print(f"\nThe demo stopped: {failed}.")
             return 1
-    print("\nAll of it ran on loopback, against stand-ins for Nosto and dotdigital.")
+    print("\nEverything ran on loopback, against a sandbox of Nosto and dotdigital.")
     return 0
 
 
