@@ -104,7 +104,7 @@ class Client:
         return self._call(kind, "POST", path, answer, body=msgspec.json.encode(body))
 
     def start_import(self, body: bytes) -> str:
-        """Hand in an import, and return its id.
+        """Submit an import, and return its id.
 
         Raises:
             TooManyImportsError: no slot is free.
@@ -176,7 +176,7 @@ class Client:
         return _Reply(response.status_code, {name.lower(): value for name, value in response.headers.items()}, response.content)
 
     def _reason(self, reply: _Reply) -> str:
-        """Say why a call failed, as the end of a sentence."""
+        """Explain why a call failed, as the end of a sentence."""
         if reply.trouble is None:
             return f"status {reply.status}"
         if reply.trouble.reached:

@@ -1,7 +1,6 @@
 """The ledger's contacts: what is desired of each, what dotdigital has confirmed, and so what is pending.
 
-A contact's labels are stored as a JSON object, field -> value, with sorted keys: equal texts are equal labels, `{}` is
-"empty", NULL is "not known". The rules for what is pending stand in one place, `_pending`.
+Labels are stored as payloads (`payloads.py`); NULL is "not known". The rule for what is pending is `_pending`.
 """
 
 from __future__ import annotations
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
     from target_dotdigital.records import Observed
 
 PAGE = 20_000
-# address, stream, JSON array of names, whether the contact was removed
-Incoming = tuple[str, str, str, bool]
+Incoming = tuple[str, str, str, bool]  # address, stream, JSON array of names, whether the contact was removed
 
 
 class ContactLedger(ContactQueries):
@@ -41,11 +39,11 @@ class ContactLedger(ContactQueries):
         bulk.stage(self.connection, mentioned)
 
     def receive(self, rows: Sequence[Incoming]) -> None:
-        """Take what the input says of contacts; of several rows for one address the last counts."""
+        """Stage what the input says of contacts; of several rows for one address the last counts."""
         bulk.put(self.connection, incoming, list({row[0]: row for row in rows}.values()))
 
     def mark_mentioned(self, emails: Iterable[str]) -> None:
-        """Take contacts that the input names without saying what they are to hold: they were not removed."""
+        """Mark contacts that the input names without saying what they are to hold: they were not removed."""
         bulk.put(self.connection, mentioned, [(email,) for email in set(emails)])
 
     def desire(self, payload_of: Callable[[str], str]) -> None:
@@ -159,7 +157,7 @@ class ContactLedger(ContactQueries):
         return changed
 
     def stage_remote(self, rows: Sequence[Observed]) -> None:
-        """Have what dotdigital holds of contacts at hand, for `observe` and for comparing; of several of one address the last."""
+        """Stage what dotdigital holds of contacts, for comparing and for `apply_remote`; of several of one address the last."""
         last = {row.email: (row.email, row.contact_id, row.payload, row.in_address_book, row.excluded) for row in rows}
         bulk.stage(self.connection, observed, list(last.values()))
 
@@ -237,6 +235,8 @@ class ContactLedger(ContactQueries):
         """
         c = contacts.c
         matched = c.pending & c.contact_id.is_not(None) if by_id else c.pending & c.removed & c.contact_id.is_not(None)
+        if not self.connection.scalar(sa.select(sa.exists().where(self._mine, matched))):
+            return
         sent = sa.select(c.contact_id).where(self._mine, matched)
         shared = (
             sa.select(c.contact_id).where(self._mine, c.contact_id.in_(sent)).group_by(c.contact_id).having(sa.func.count() > 1)
@@ -247,7 +247,7 @@ class ContactLedger(ContactQueries):
             self.connection.execute(sa.update(contacts).where(self._mine, matched, some).values(contact_id=None, confirmed=None))
 
     def settle_unknown(self, *, removed_only: bool) -> int:
-        """Take contacts that dotdigital does not hold off what is pending: there is nothing to clear, or to create."""
+        """Settle pending contacts that dotdigital does not hold: there is nothing to clear, or to create."""
         # what was read back is there, also where its id is of no use
         conditions = [self._mine, contacts.c.pending, contacts.c.contact_id.is_(None), contacts.c.confirmed.is_(None)]
         if removed_only:

@@ -131,7 +131,7 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
     # readers never wait for the writer, and a commit survives a crash of the process
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = NORMAL")
-    cursor.execute("PRAGMA cache_size = -65536")
+    cursor.execute("PRAGMA cache_size = -16384")
     # in pages; a run rewrites the same pages many times, so checkpoints are rare
     cursor.execute("PRAGMA wal_autocheckpoint = 10000")
     cursor.close()

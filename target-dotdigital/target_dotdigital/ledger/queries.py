@@ -71,17 +71,22 @@ class ContactQueries:
         return list(self.connection.execute(query))
 
     def emails(self, *conditions: sa.ColumnElement[bool]) -> list[str]:
-        """Give the addresses of the contacts for which all conditions hold."""
+        """Return the addresses of the contacts for which all conditions hold."""
         return list(self.connection.scalars(sa.select(contacts.c.email).where(self._mine, *conditions)))
 
     def fields_used(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Give those of the data fields that some contact's desired labels fill."""
+        """Return those of the data fields that some contact's desired labels fill."""
         return tuple(name for name in names if self.count(contacts.c.desired.contains(f'"{name}":', autoescape=True)))
 
     def changed_streams(self) -> set[str]:
         """Return the streams that this run's input changed a contact of."""
         query = sa.select(contacts.c.stream).where(self._mine, contacts.c.changed_run == self.run, contacts.c.stream.is_not(None))
         return set(self.connection.scalars(query.distinct()))
+
+    def counts(self, *conditions: sa.ColumnElement[bool]) -> tuple[int, ...]:
+        """Count the contacts for which each of the conditions holds, in one pass."""
+        each = (sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0) for condition in conditions)
+        return tuple(map(int, self.connection.execute(sa.select(*each).where(self._mine)).one()))
 
     def count(self, *conditions: sa.ColumnElement[bool]) -> int:
         """Count the contacts for which all conditions hold."""

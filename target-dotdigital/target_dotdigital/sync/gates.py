@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from target_dotdigital.errors import BrakeError, DeliveryError, NotActivatedError
+from target_dotdigital.errors import BrakeError, DeliveryError, NotActivatedError, SettingsError
 from target_dotdigital.sync.plan import brakes
 
 if TYPE_CHECKING:
@@ -85,3 +85,16 @@ def not_activated(report: Report, settings: Settings, path: Path) -> NotActivate
         f"(TARGET_DOTDIGITAL_ACTIVATION_CODE={report.activation_code})"
     )
     return NotActivatedError(msg)
+
+
+def nothing_to_review(path: Path) -> SettingsError:
+    """Return the error for a review of a ledger that no run has delivered from.
+
+    Args:
+        path: where a run writes its review.
+    """
+    msg = (
+        "There is nothing to review yet: no run has delivered to this account, address book and data field. Run the sync "
+        f"once: it writes nothing and ends with the review ({path})."
+    )
+    return SettingsError(msg)

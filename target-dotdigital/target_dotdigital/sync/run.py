@@ -26,7 +26,7 @@ from target_dotdigital.reporting.report import ENDED, Report, RunStatus
 from target_dotdigital.reporting.review import review
 from target_dotdigital.sync.agreement import States, acknowledge, is_incomplete, require_agreement
 from target_dotdigital.sync.delivery import Delivery, needed_fields
-from target_dotdigital.sync.gates import check_results, not_activated, require_brakes
+from target_dotdigital.sync.gates import check_results, not_activated, nothing_to_review, require_brakes
 from target_dotdigital.sync.intake import Collector, keep_labels_current
 from target_dotdigital.sync.labels import LabelEncoder, Labels, ambiguous_names
 from target_dotdigital.sync.locked_account import LockedAccount
@@ -131,11 +131,7 @@ class SyncRun:
         """
         try:
             if self._scope.account_contacts is None:
-                msg = (
-                    "There is nothing to review yet: no run has delivered to this account, address book and data field. Run the sync "
-                    f"once: it writes nothing and ends with the review ({self._folder.path / 'review.txt'})."
-                )
-                raise SettingsError(msg)
+                raise nothing_to_review(self._folder.path / "review.txt")
             self._read_input()
             self._prepare()
             return self._reviewed()
@@ -242,7 +238,8 @@ class SyncRun:
         report.ambiguous_names = ambiguous_names(list(report.segments)[:500], self.settings.labels.delimiter)
         report.plan = plan = make_plan(self.ledger, self._restored)
         report.import_calls = import_calls(plan, self.settings)
-        report.held = self.ledger.count(contacts.c.held.is_not(None))
+        if not self._writes:
+            report.held = self.ledger.count(contacts.c.held.is_not(None))
         return plan
 
     def _require_activation(self) -> None:
@@ -266,10 +263,9 @@ class SyncRun:
         report, tally = self.report, self._delivery.tally
         with self._place.ledger.engine.connect() as connection:
             ledger = ContactLedger(connection, self.ledger.scope, uploads=self.settings.upload_emails)
-            report.left = ledger.count(contacts.c.pending)
-            report.held = ledger.count(contacts.c.held.is_not(None))
-            should_hold = ledger.count(~contacts.c.removed)
-            report.still_rejected = ledger.count(contacts.c.rejection.is_not(None))
+            report.left, report.held, report.still_rejected, should_hold = ledger.counts(
+                contacts.c.pending, contacts.c.held.is_not(None), contacts.c.rejection.is_not(None), ~contacts.c.removed
+            )
         check_results(report, tally, self.settings, should_hold)
         if report.held or (self.settings.max_contacts_per_run and report.left):
             report.outcome = RunStatus.PARTLY
