@@ -106,7 +106,6 @@ class Edit:
         row_results: what runs had said of the contact up to then: to hear that again is no news.
         read_by: where `reconcile` has seen it since.
         known_to: where it counts no more: the whole account was read, or the source has changed the contact.
-        forgotten: whether the target forgot the address, so that reading the account back cannot tell it that the source has it.
     """
 
     email: str
@@ -114,7 +113,6 @@ class Edit:
     row_results: list[list[str] | None]
     read_by: set[Place] = field(default_factory=set)
     known_to: set[Place] = field(default_factory=set)
-    forgotten: bool = False
 
 
 class Days:
@@ -145,6 +143,8 @@ class Days:
         self.days: list[Content] = []
         self.ever: set[str] = set()
         self.edits: list[Edit] = []
+        # addresses that the target forgot: reading the account back cannot tell it that the source has them
+        self.forgotten: list[Edit] = []
         # rejected for a reason that passes: right once they are tried again
         self.waiting: frozenset[str] = frozenset()
         self.attempted: list[Content] = []
@@ -365,7 +365,7 @@ class Days:
     def _settle(self, report: dict[str, Any], *, whole: bool, disturbed: bool, fault: str | None) -> None:
         """Take a healthy run into account: from now on the memories have to agree."""
         place, wanted = self.place, self.wanted()
-        for edit in self.edits:
+        for edit in (*self.edits, *self.forgotten):
             if whole or place in edit.read_by or wanted.get(edit.email) not in edit.row_results:
                 edit.known_to.add(place)
         if fault is None:
@@ -387,8 +387,9 @@ class Days:
         self.versions[self.ledger] = next(self._numbers)
         if agreed:
             self.left = self._backup()
+            unknown = {one.email for one in self.forgotten if self.place not in one.known_to}
             for edit in self.edits:
-                if not edit.forgotten:
+                if edit.email not in unknown:
                     edit.read_by.add(self.place)
         self.backups.append(self._backup())
 
@@ -397,7 +398,7 @@ class Days:
         if self.unfinished or email in self.exempt:
             # what was still to be sent is forgotten with it
             self._edited(email, None)
-            self.edits[-1].forgotten = True
+        self.forgotten.append(self._edit(email, None))
         self._calm()
         self._begin()
         outcome = run_target(self.pipeline.target, "", self.time, forget=email)
@@ -449,7 +450,10 @@ class Days:
             self._edited(email, None)
 
     def _edited(self, email: str, name: str | None) -> None:
-        self.edits.append(Edit(email, name, [wanted.get(email) for wanted in self.attempted]))
+        self.edits.append(self._edit(email, name))
+
+    def _edit(self, email: str, name: str | None) -> Edit:
+        return Edit(email, name, [wanted.get(email) for wanted in self.attempted])
 
     # Memories
 
