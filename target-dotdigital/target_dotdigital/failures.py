@@ -23,7 +23,7 @@ from singer_sdk.singerlib.exceptions import InvalidInputLine
 from target_dotdigital.config import CONFIG
 from target_dotdigital.errors import NoInputError, SettingsError, TargetError
 from target_dotdigital.ledger.database import ledger_error
-from target_dotdigital.reporting.folder import ReportFolder
+from target_dotdigital.reporting.folder import open_folder
 from target_dotdigital.reporting.report import Report, RunStatus
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def report_failure(error: BaseException, message: str, report: Report, config: M
     report.problems.insert(0, message)
     report.finished_at = report.finished_at or report.started_at
     try:
-        ReportFolder(path).publish(report)
+        open_folder(path).publish(report)
     except SettingsError:
         return
 

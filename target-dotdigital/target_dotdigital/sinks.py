@@ -30,7 +30,7 @@ class ContactTarget(Protocol):
         ...
 
     @property
-    def session(self) -> SyncRun:
+    def sync_run(self) -> SyncRun:
         """The run; the first stream opens it."""
         ...
 
@@ -57,7 +57,7 @@ class ContactSink(BatchSink):
                 )
                 raise StreamError(msg)
         super().__init__(target, stream_name, schema, key_properties)
-        self._target.session.collector.streams.add(stream_name)
+        self._target.sync_run.collector.streams.add(stream_name)
 
     @property
     def include_sdc_metadata_properties(self) -> bool:
@@ -82,7 +82,7 @@ class ContactSink(BatchSink):
 
     @override
     def process_record(self, record: dict[str, Any], context: dict[str, Any]) -> None:
-        self._target.session.collector.add(
+        self._target.sync_run.collector.add(
             self.stream_name,
             record.get(self._email),
             record.get(self._segments),
@@ -95,4 +95,4 @@ class ContactSink(BatchSink):
 
     @override
     def activate_version(self, new_version: int) -> None:
-        self._target.session.collector.activate(self.stream_name)
+        self._target.sync_run.collector.activate(self.stream_name)

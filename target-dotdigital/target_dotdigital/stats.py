@@ -31,6 +31,11 @@ class InputStats:
     dropped: collections.Counter[str] = field(default_factory=collections.Counter)
 
     @property
+    def left_out(self) -> int:
+        """Records that are invalid or excluded."""
+        return self.invalid.total() + self.excluded
+
+    @property
     def duplicates(self) -> int:
         """Records for an address that another record of this run already has."""
         return max(0, self.read - sum(self.invalid.values()) - self.excluded - self.kept - self.distinct)
@@ -103,3 +108,41 @@ class Plan:
     def total(self) -> int:
         """Contacts to send."""
         return self.created + self.updated + self.cleared + self.added_to_address_book + self.resent
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """What a ledger scope holds after a delivery, in contacts.
+
+    Args:
+        pending: contacts that are still to be sent.
+        held: contacts of imports that the Data Watchdog rejected.
+        rejected: contacts whose last delivery was rejected.
+        in_source: contacts that the source has, which the account should hold.
+    """
+
+    pending: int = 0
+    held: int = 0
+    rejected: int = 0
+    in_source: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a run would do.
+
+    Args:
+        plan: contacts to send, by kind of change.
+        import_calls: import calls for the plan.
+        unknown: pending contacts that dotdigital does not hold and that are not created.
+        segments: segment -> contacts.
+        segments_before: the same after the last run that delivered.
+        ambiguous_names: names that a rule "contains" may confuse, one sentence each.
+    """
+
+    plan: Plan
+    import_calls: int
+    unknown: int
+    segments: dict[str, int]
+    segments_before: dict[str, int]
+    ambiguous_names: tuple[str, ...]

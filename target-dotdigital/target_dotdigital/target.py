@@ -20,12 +20,12 @@ from target_dotdigital.config import CONFIG
 from target_dotdigital.errors import NoInputError, ReportError, StreamError
 from target_dotdigital.failures import drain, explain, report_failure, stdin_of, use_utf8
 from target_dotdigital.reader import FastPath, Reader
-from target_dotdigital.reporting.folder import ReportFolder
+from target_dotdigital.reporting.folder import open_folder
 from target_dotdigital.reporting.report import Report
 from target_dotdigital.settings import Settings
 from target_dotdigital.sinks import ContactSink
 from target_dotdigital.sync.agreement import States
-from target_dotdigital.sync.run import SyncRun
+from target_dotdigital.sync.run import SyncRun, open_sync
 
 # exit codes above this one say which signal ended the process
 SIGNALLED = 128
@@ -71,12 +71,12 @@ class TargetDotdigital(Target):
         return Report(started_at=self.clock().now())
 
     @cached_property
-    def session(self) -> SyncRun:
-        """The run, opened by the first stream: logs in, reads the account, opens the ledger."""
-        session = SyncRun(self.settings, self.clock(), self.report, ReportFolder(self.settings.report_dir))
-        self._reader.empty_record = lambda stream: session.collector.add(stream, None, None, deleted=False)
+    def sync_run(self) -> SyncRun:
+        """The run, opened by the first stream."""
+        sync = open_sync(self.settings, self.clock(), self.report, open_folder(self.settings.report_dir))
+        self._reader.empty_record = lambda stream: sync.collector.add(stream, None, None, deleted=False)
         self._reader.versioned_record = self._expect_version
-        return session
+        return sync
 
     @property
     def _reader(self) -> Reader:
@@ -84,7 +84,7 @@ class TargetDotdigital(Target):
 
     def _expect_version(self, stream: str) -> None:
         for one in self.mapper.stream_maps.get(stream, []):
-            self.session.collector.expect_version(one.stream_alias)
+            self.sync_run.collector.expect_version(one.stream_alias)
 
     @classmethod
     @override
@@ -106,7 +106,7 @@ class TargetDotdigital(Target):
         maps = self.mapper.stream_maps.get(stream_name, [])
         settings = self.settings
         if [type(one) for one in maps] == [SameRecordTransform] and set(sink.key_properties or ()) <= {settings.email_property}:
-            take = self.session.collector.take
+            take = self.sync_run.collector.take
             lanes[stream_name] = FastPath(stream_name, settings.email_property, settings.segments_property, take)
 
     def _close_lane(self, stream_name: str) -> None:
@@ -115,7 +115,7 @@ class TargetDotdigital(Target):
             return
         self._sinks_active[stream_name].record_counter_metric.increment(lane.taken)
         if lane.versioned:
-            self.session.collector.expect_version(stream_name)
+            self.sync_run.collector.expect_version(stream_name)
 
     @override
     def process_endofpipe(self) -> None:
@@ -125,26 +125,27 @@ class TargetDotdigital(Target):
                 "message says why."
             )
             raise NoInputError(msg)
-        session = self.session
         for stream_name in list(self._reader.lanes):
             self._close_lane(stream_name)
-        session.finish(States(self._begin, self._latest_state))
+        self._acknowledged = self.sync_run.finish(States(self._begin, self._latest_state))
         super().process_endofpipe()
-        self.logger.info("%s", session.report.summary())
-        if session.report.unwritten is not None:
+        self.logger.info("%s", self.report.summary())
+        if self.report.unwritten is not None:
             # what was delivered is acknowledged by now
-            raise ReportError(session.report.unwritten)
+            raise ReportError(self.report.unwritten)
 
     #: The STATE with which the input begins, as SDK taps send it.
     _begin: dict[str, Any] | None = None
+    #: Whether STATE may be emitted.
+    _acknowledged = False
 
     @override
     def _process_state_message(self, message_dict: dict[str, Any]) -> None:
         super()._process_state_message(message_dict)
         if self._reader.line == 1:
             self._begin = message_dict["value"]
-        if "session" in self.__dict__:
-            self.session.collector.state()
+        if "sync_run" in self.__dict__:
+            self.sync_run.collector.state()
 
     @override
     def _process_batch_message(self, message_dict: dict[str, Any]) -> None:
@@ -153,8 +154,8 @@ class TargetDotdigital(Target):
 
     @override
     def _write_state_message(self, state: dict[str, Any]) -> None:
-        # The barrier: STATE stands for rows that dotdigital has confirmed, or rejected by name.
-        if self.session.acknowledged:
+        # the barrier: STATE stands for rows that dotdigital has confirmed, or rejected by name
+        if self._acknowledged:
             super()._write_state_message(state)
 
     @override
@@ -225,9 +226,9 @@ def _tell(
     target: TargetDotdigital | None, error: BaseException, message: str, config: dict[str, Any], clock: type[Clock]
 ) -> Report:
     """Write the report of a run that failed, unless the run has done so itself; return it."""
-    if target is not None and "session" in target.__dict__:
+    if target is not None and "sync_run" in target.__dict__:
         if target.report.finished_at is None:
-            target.session.fail(message)
+            target.sync_run.fail(message)
         return target.report
     report = Report(started_at=clock().now()) if target is None else target.report
     report_failure(error, message, report, config)

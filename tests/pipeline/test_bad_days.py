@@ -40,7 +40,7 @@ LARGE = singer(people(20_000, ["a segment with a name of some length"]))
         ({"data_feild": "X"}, "The settings are wrong, so nothing was done: "),
         ({"address_book": "Test"}, "keeps for itself"),
         ({"email_property": "mail"}, "The stream 'people' has no property 'mail'"),
-        ({"report_dir": "/proc/nothing"}, "The report folder (report_dir) cannot be written to"),
+        ({"report_dir": "/proc/nothing"}, "The report folder (report_dir) is not writable"),
         ({"activation_code": None}, "Not activated"),
     ],
 )
@@ -290,7 +290,7 @@ def code_of(pipeline: Pipeline) -> str:
     """Return the activation code for settings with which no label can be made."""
     from target_dotdigital.dotdigital import account as accounts  # noqa: PLC0415
     from target_dotdigital.settings import Settings  # noqa: PLC0415
-    from target_dotdigital.sync.plan import activation_code  # noqa: PLC0415
+    from target_dotdigital.sync.activation import activation_code  # noqa: PLC0415
 
     settings = Settings.of(pipeline.target)
     client, info = accounts.connect(settings, pipeline.time.clock())

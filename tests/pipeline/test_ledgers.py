@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from nosto_dotdigital_sandbox import Fault
 from support.running import BIN, Pipeline, singer
-from target_dotdigital.ledger.database import Ledger
+from target_dotdigital.ledger.database import open_ledger
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ def test_of_two_runs_one_delivers_and_the_other_says_why_not(pipeline: Pipeline,
     others: list[tuple[int, list[str]]] = []
 
     def start_another(_request: object) -> None:
-        ledger = Ledger(pipeline.target["ledger_url"])
+        ledger = open_ledger(pipeline.target["ledger_url"])
         try:
             with ledger.locked(sandbox.account.id):
                 others.append((0, []))

@@ -31,13 +31,13 @@ def assert_refused(pipeline: Pipeline, outcome: Outcome, *words: str) -> None:
     [
         ({"api_password": "wrong-secret"}, ["rejected the API user", "api_password"]),
         ({"api_url": "http://r1-api.dotdigital.com"}, ["api_url", "https"]),
-        ({"address_book": "Test"}, ["address_book", "keeps for itself"]),
-        ({"address_book_id": 99}, ["no address book with the id 99"]),
-        ({"data_field": "LASTNAME"}, ["belongs to dotdigital itself"]),
-        ({"data_field": "EMAIL"}, ["belongs to dotdigital itself"]),
+        ({"address_book": "Test"}, ["address_book", "a name that dotdigital reserves"]),
+        ({"address_book_id": 99}, ["no address book with the ID 99:"]),
+        ({"data_field": "LASTNAME"}, ["'LASTNAME' is one of dotdigital's own"]),
+        ({"data_field": "EMAIL"}, ["'EMAIL' is one of dotdigital's own"]),
         ({"data_field": "NOSTOSEGMENTNAMES12", "overflow": "spill"}, ["more than 20 characters"]),
         ({"synced_at_field": "nostosegment"}, ["same field"]),
-        ({"brake_override_date": "2026-02-30"}, ["brake_override_date", "no date"]),
+        ({"brake_override_date": "2026-02-30"}, ["brake_override_date is '2026-02-30', which is not a date"]),
         ({"ledger_url": "sqlite://"}, ["ledger_url names no file"]),
         ({"ledger_url": "sqlite:////proc/nothing/ledger.db"}, ["The ledger cannot be used"]),
         ({"ledger_url": "no address at all"}, ["The ledger cannot be used"]),
@@ -60,7 +60,8 @@ def test_settings_that_cannot_be(pipeline: Pipeline, change: dict[str, Any], wor
         ({"contacts_per_import": 0}, "less than the minimum"),
         ({"max_active_imports": 25}, "greater than the maximum"),
         ({"overflow": "cut"}, "is not one of"),
-        ({"load_method": "overwrite"}, "is not one of"),
+        ({"load_method": "upsert"}, "'load_method' was unexpected"),
+        ({"request_timeout": 3_601}, "greater than the maximum"),
     ],
 )
 def test_settings_that_the_schema_refuses(pipeline: Pipeline, tmp_path: Path, change: dict[str, Any], words: str) -> None:
@@ -74,6 +75,25 @@ def test_settings_that_the_schema_refuses(pipeline: Pipeline, tmp_path: Path, ch
     assert (done.returncode, done.stdout) == (1, "")
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_whole_numbers_may_be_written_with_a_fraction_of_zero(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    """JSON Schema accepts 5.0 as an integer; in a path it would be another address book."""
+    book = sandbox.account.add_book("Given by its ID")
+    pipeline.target |= {"address_book_id": float(book.id), "contacts_per_import": 2.0}
+    pipeline.activate()
+    sandbox.journal.clear()
+    assert pipeline.load(singer([{"email": f"{name}@example.com", "segments": ["A"]} for name in "abc"])).code == 0
+    assert {call.path for call in sandbox.journal.calls() if "address-books" in call.path} == {f"/v2/address-books/{book.id}"}
+    assert [len(call.json()["contacts"]) for call in sandbox.journal.imports()] == [2, 1]
+    assert all(contact.lists == {book.id} for contact in sandbox.account.snapshot().values())
+
+
+def test_a_null_means_the_default(pipeline: Pipeline) -> None:
+    pipeline.target |= {"segment_delimiter": None, "max_value_length": None, "brake_override_date": None}
+    pipeline.activate()
+    assert pipeline.load(singer([{"email": "a@example.com", "segments": ["A", "B"]}])).code == 0
+    assert pipeline.sandbox.account.snapshot()["a@example.com"].data_fields == {"NOSTOSEGMENT": "A;B"}
 
 
 def test_the_wrong_region(pipeline: Pipeline) -> None:
@@ -98,7 +118,7 @@ def test_a_data_field_of_the_wrong_type(pipeline: Pipeline) -> None:
 
 def test_an_account_that_holds_all_the_fields_it_may(pipeline: Pipeline) -> None:
     pipeline.sandbox.account.field_limit = 6
-    assert_refused(pipeline, pipeline.load(ONE), "as many data fields as it may")
+    assert_refused(pipeline, pipeline.load(ONE), "reached its limit of data fields")
 
 
 @pytest.mark.parametrize("code", ["ERROR_ADDRESSBOOK_LIMITEXCEEDED", "ERROR_ADDRESSBOOK_INVALID"])
@@ -154,9 +174,9 @@ def test_overflow_fail_stops_before_anything(pipeline: Pipeline) -> None:
 
 
 def test_two_runs_at_once(pipeline: Pipeline, sandbox: Sandbox) -> None:
-    from target_dotdigital.ledger.database import Ledger  # noqa: PLC0415
+    from target_dotdigital.ledger.database import open_ledger  # noqa: PLC0415
 
-    ledger = Ledger(pipeline.target["ledger_url"])
+    ledger = open_ledger(pipeline.target["ledger_url"])
     with ledger.locked(sandbox.account.id):
         assert_refused(pipeline, pipeline.load(ONE), "Another run is working on this account")
     ledger.close()

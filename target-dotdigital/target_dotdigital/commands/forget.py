@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-import sqlalchemy as sa
 
 from target_dotdigital.addresses import normalise
-from target_dotdigital.ledger.database import Ledger
-from target_dotdigital.ledger.tables import contacts, deliveries, scopes
+from target_dotdigital.ledger import scopes
+from target_dotdigital.ledger.contacts.outcomes import forget_address
+from target_dotdigital.ledger.database import open_ledger
+from target_dotdigital.ledger.imports import forget_deliveries
 
 if TYPE_CHECKING:
     from target_dotdigital.settings import Settings
@@ -27,24 +28,21 @@ def forget(settings: Settings, address: str) -> int:
         LedgerError: the ledger is unavailable, or a run is using it.
     """
     email = normalise(address)
-    ledger = Ledger(settings.ledger_url)
+    ledger = open_ledger(settings.ledger_url)
     with ExitStack() as stack:
         stack.callback(ledger.close)
         with ledger.engine.connect() as connection:
-            accounts = list(connection.scalars(sa.select(scopes.c.account_id).distinct()))
+            accounts = scopes.accounts(connection)
         for account in accounts:
             stack.enter_context(ledger.locked(account))
         with ledger.engine.begin() as connection:
-            places = sum(
-                connection.execute(sa.delete(table).where(table.c.email == email)).rowcount for table in (contacts, deliveries)
-            )
-            # the ledger no longer knows every contact of the source, so it cannot identify orphaned labels
-            connection.execute(sa.update(scopes).values(segments=None, whole=False))
+            places = forget_address(connection, email) + forget_deliveries(connection, email)
+            scopes.doubt_completeness(connection)
         ledger.shred()
-    return places + _strike(Path(settings.report_dir) / "rejected.singer.jsonl", email, settings.email_property)
+    return places + _remove_lines(Path(settings.report_dir) / "rejected.singer.jsonl", email, settings.email_property)
 
 
-def _strike(path: Path, email: str, name: str) -> int:
+def _remove_lines(path: Path, email: str, name: str) -> int:
     if not path.exists():
         return 0
     lines = path.read_bytes().splitlines(keepends=True)

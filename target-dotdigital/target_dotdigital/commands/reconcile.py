@@ -8,9 +8,7 @@ from target_dotdigital.dotdigital.contacts import ContactReader
 from target_dotdigital.ledger.contacts import ContactLedger
 from target_dotdigital.ledger.runs import begin_run, end_run
 from target_dotdigital.ledger.scopes import open_scope
-from target_dotdigital.ledger.tables import contacts
-from target_dotdigital.payloads import EMPTY
-from target_dotdigital.sync.locked_account import LockedAccount
+from target_dotdigital.sync.locked_account import lock_account
 from target_dotdigital.sync.reading import AccountReading, Drift
 
 if TYPE_CHECKING:
@@ -32,15 +30,15 @@ def reconcile(settings: Settings, clock: Clock) -> tuple[int, Counter[Drift], in
     Raises:
         TargetError: account or ledger cannot be read.
     """
-    with LockedAccount(settings, clock) as place, place.ledger.engine.begin() as connection:
+    with lock_account(settings, clock) as place, place.ledger.engine.begin() as connection:
         scope = open_scope(connection, place.scope_key, place.account.id)
         run = begin_run(connection, scope.id, clock.now().isoformat())
         ledger = ContactLedger(connection, scope.id, uploads=settings.upload_emails, run=run)
-        reading = AccountReading(ledger, uploads=settings.upload_emails, is_excluded=settings.is_excluded)
+        reading = AccountReading(ledger, settings.is_excluded)
         total = reading.read(ContactReader(place.client, place.account).pages())
         if scope.whole and settings.on_removed == "clear":
-            ledger.clear(contacts.c.stream.is_(None), contacts.c.removed, contacts.c.desired != EMPTY)
+            ledger.clear_orphaned()
         ledger.settle_unknown(removed_only=settings.upload_emails)
-        left = ledger.count(contacts.c.pending)
+        left = ledger.count_pending()
         end_run(connection, run, "reconciled")
     return total, +reading.drift, left

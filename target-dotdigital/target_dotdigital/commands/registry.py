@@ -8,14 +8,15 @@ import click
 
 from target_dotdigital.commands.forget import forget
 from target_dotdigital.commands.reconcile import reconcile
+from target_dotdigital.commands.rehearse import options as rehearsal_options
+from target_dotdigital.commands.rehearse import run_rehearsal
 from target_dotdigital.commands.release import release
 from target_dotdigital.dotdigital import account as accounts
 from target_dotdigital.errors import SettingsError
-from target_dotdigital.reporting.folder import ReportFolder
+from target_dotdigital.reporting.folder import open_folder
 from target_dotdigital.reporting.report import Report
-from target_dotdigital.sync.agreement import States
 from target_dotdigital.sync.reading import Drift
-from target_dotdigital.sync.run import SyncRun
+from target_dotdigital.sync.run import SyncRun, open_sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +41,7 @@ def check(settings: Settings, clock: Clock, _value: Any) -> None:
 
 def show_review(settings: Settings, clock: Clock, _value: Any) -> None:
     """Print the review of the contacts that are pending in the ledger."""
-    click.echo(_session(settings, clock).review())
+    click.echo(_open(settings, clock).review())
 
 
 def run_reconcile(settings: Settings, clock: Clock, _value: Any) -> None:
@@ -58,10 +59,9 @@ def run_restore(settings: Settings, clock: Clock, run: Any) -> None:
     if run is None:
         msg = "Which run is to be put back? Give its number with --run; nothing was done."
         raise SettingsError(msg)
-    session = _session(settings, clock)
-    session.restore(int(run))
-    session.finish(States())
-    click.echo(session.report.summary())
+    sync = _open(settings, clock)
+    sync.restore(int(run))
+    click.echo(sync.report.summary())
     click.echo(
         "Fix the cause, then run once with --full-refresh. Until then ordinary runs stop: the tap assumes that the restored contacts "
         "are current."
@@ -83,8 +83,8 @@ def run_release(settings: Settings, clock: Clock, _value: Any) -> None:
     click.echo(f"{count:,} contacts are no longer held: the next run sends those whose labels are not confirmed yet.")
 
 
-def _session(settings: Settings, clock: Clock) -> SyncRun:
-    return SyncRun(settings, clock, Report(started_at=clock.now()), ReportFolder(settings.report_dir))
+def _open(settings: Settings, clock: Clock) -> SyncRun:
+    return open_sync(settings, clock, Report(started_at=clock.now()), open_folder(settings.report_dir))
 
 
 COMMANDS: dict[str, Callable[[Settings, Clock, Any], None]] = {
@@ -94,6 +94,7 @@ COMMANDS: dict[str, Callable[[Settings, Clock, Any], None]] = {
     "restore": run_restore,
     "forget": run_forget,
     "release": run_release,
+    "rehearse": run_rehearsal,
 }
 
 
@@ -117,4 +118,5 @@ def options() -> list[click.Option]:
         click.Option(
             ["--forget"], metavar="EMAIL", help="Remove an address from ledger, before-images and the file of rejected contacts."
         ),
+        *rehearsal_options(),
     ]

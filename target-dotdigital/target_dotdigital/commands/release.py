@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from target_dotdigital.ledger.contacts import ContactLedger
+from target_dotdigital.ledger.contacts.outcomes import ContactOutcomes
 from target_dotdigital.ledger.scopes import open_scope
-from target_dotdigital.sync.locked_account import LockedAccount
+from target_dotdigital.sync.locked_account import lock_account
 
 if TYPE_CHECKING:
     from target_dotdigital.clock import Clock
@@ -19,6 +19,6 @@ def release(settings: Settings, clock: Clock) -> int:
     Raises:
         TargetError: account or ledger unavailable.
     """
-    with LockedAccount(settings, clock) as place, place.ledger.engine.begin() as connection:
+    with lock_account(settings, clock) as place, place.ledger.engine.begin() as connection:
         scope = open_scope(connection, place.scope_key, place.account.id)
-        return ContactLedger(connection, scope.id, uploads=settings.upload_emails).release_held()
+        return ContactOutcomes(connection, scope.id).release_held()

@@ -22,31 +22,14 @@ class Ledger:
     """The ledger's database.
 
     Args:
-        url: SQLAlchemy URL.
-
-    Raises:
-        LedgerError: the database cannot be opened.
+        engine: the database.
+        path: file of a SQLite database; None for PostgreSQL.
     """
 
-    def __init__(self, url: str) -> None:
-        """Open the database, creating it if it is missing."""
-        try:
-            parsed = sa.make_url(url)
-            self._path = _private_file(parsed) if parsed.get_backend_name() == "sqlite" else None
-            self.engine = sa.create_engine(parsed, hide_parameters=True)
-        except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
-            raise ledger_error(error) from None
-        if self._path is not None:
-            sa.event.listen(self.engine, "connect", _configure_sqlite)
-        try:
-            METADATA.create_all(self.engine)
-            self._check_layout()
-        except sa.exc.SQLAlchemyError as error:
-            self.close()
-            raise ledger_error(error) from None
-        except LedgerError:
-            self.close()
-            raise
+    def __init__(self, engine: sa.Engine, path: Path | None) -> None:
+        """Store the database."""
+        self.engine = engine
+        self._path = path
 
     @contextmanager
     def locked(self, account_id: int) -> Iterator[None]:
@@ -76,23 +59,6 @@ class Ledger:
             connection.commit()
             yield
 
-    def _check_layout(self) -> None:
-        """Check that the ledger's tables have exactly the columns of this version.
-
-        Raises:
-            LedgerError: a table has a missing or an unknown column.
-        """
-        inspector = sa.inspect(self.engine)
-        if any(
-            {one["name"] for one in inspector.get_columns(table.name)} != set(table.c.keys()) for table in METADATA.sorted_tables
-        ):
-            msg = (
-                "The ledger was made by another version of this target, and nothing was done. Move it away (ledger_url) and run once "
-                "with --full-refresh: a new one is made, what dotdigital holds is read back, and only what differs is sent. The upgrade "
-                "notes in the README say more."
-            )
-            raise LedgerError(msg)
-
     def shred(self) -> None:
         """Overwrite deleted data, which would otherwise remain in the free pages of a SQLite file."""
         if self._path is not None:
@@ -105,6 +71,35 @@ class Ledger:
         self.engine.dispose()
 
 
+def open_ledger(url: str) -> Ledger:
+    """Open a ledger, creating it if it is missing.
+
+    Args:
+        url: SQLAlchemy URL.
+
+    Raises:
+        LedgerError: the database cannot be opened, or has the layout of another version.
+    """
+    try:
+        parsed = sa.make_url(url)
+        path = _private_file(parsed) if parsed.get_backend_name() == "sqlite" else None
+        engine = sa.create_engine(parsed, hide_parameters=True)
+    except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
+        raise ledger_error(error) from None
+    if path is not None:
+        sa.event.listen(engine, "connect", _configure_sqlite)
+    try:
+        METADATA.create_all(engine)
+        _check_layout(engine)
+    except sa.exc.SQLAlchemyError as error:
+        engine.dispose()
+        raise ledger_error(error) from None
+    except LedgerError:
+        engine.dispose()
+        raise
+    return Ledger(engine, path)
+
+
 def ledger_error(error: Exception) -> LedgerError:
     """Return the error for an unavailable ledger."""
     msg = (
@@ -113,6 +108,22 @@ def ledger_error(error: Exception) -> LedgerError:
         "and is made anew by a run with --full-refresh."
     )
     return LedgerError(msg)
+
+
+def _check_layout(engine: sa.Engine) -> None:
+    """Check that the ledger's tables have exactly the columns of this version.
+
+    Raises:
+        LedgerError: a table has a missing or an unknown column.
+    """
+    inspector = sa.inspect(engine)
+    if any({one["name"] for one in inspector.get_columns(table.name)} != set(table.c.keys()) for table in METADATA.sorted_tables):
+        msg = (
+            "The ledger was made by another version of this target, and nothing was done. Move it away (ledger_url) and run once "
+            "with --full-refresh: a new one is made, what dotdigital holds is read back, and only what differs is sent. The upgrade "
+            "notes in the README say more."
+        )
+        raise LedgerError(msg)
 
 
 def _private_file(url: sa.URL) -> Path:

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from target_dotdigital.ledger import bulk
-from target_dotdigital.ledger.tables import contacts, deliveries, imports, row_results, runs
+from target_dotdigital.ledger.contacts.outcomes import ContactOutcomes
+from target_dotdigital.ledger.tables import deliveries, imports, row_results
 from target_dotdigital.records import Row, RowResult, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
-# hours before a rejected contact is retried, by the number of consecutive rejections; the last value applies from then on
-RETRY_PAUSES = (0, 20, 68, 164)
 # rejections that are not retried until the contact changes (contracts/dotdigital.md 4)
 PERMANENT = frozenset(
     {
@@ -74,10 +73,7 @@ class ImportLog:
             (key,) = inserted.inserted_primary_key or (0,)
             sent = [(key, row.email, row.contact_id, row.before, row.after) for row in rows]
             bulk.put(connection, deliveries, sent, ("import", "email", "contact_id", "before", "after"))
-            mine = sa.select(deliveries.c.email).where(deliveries.c["import"] == key)
-            connection.execute(
-                sa.update(contacts).where(contacts.c.scope == self._scope, contacts.c.email.in_(mine)).values(in_doubt=True)
-            )
+            ContactOutcomes(connection, self._scope).mark_in_doubt(key)
         return int(key)
 
     def accepted(self, key: int, import_id: str) -> None:
@@ -86,11 +82,9 @@ class ImportLog:
 
     def hold(self, key: int) -> int:
         """Hold the rows of an import that the Data Watchdog rejected until the operator releases them, and return their number."""
-        mine = sa.select(deliveries.c.email).where(deliveries.c["import"] == key)
         with self._engine.begin() as connection:
             connection.execute(sa.update(imports).where(imports.c.id == key).values(state=State.REJECTED))
-            held = sa.update(contacts).where(contacts.c.scope == self._scope, contacts.c.email.in_(mine))
-            return connection.execute(held.values(held=key, pending=False)).rowcount
+            return ContactOutcomes(connection, self._scope).hold(key)
 
     def abandoned(self, key: int, state: State) -> None:
         """Record that an import failed or that its result is unknown; its rows stay in doubt and pending."""
@@ -115,11 +109,9 @@ class ImportLog:
             )
         with self._engine.begin() as connection:
             bulk.stage(connection, row_results, rows)
-            connection.execute(self._confirm(key))
-            news: dict[str, int] = {}
-            if any(row[1] == Verdict.REJECTED for row in rows):
-                news = self._new_rejections(connection)
-                connection.execute(self._reject(key, now))
+            contacts = ContactOutcomes(connection, self._scope)
+            contacts.confirm(key)
+            news = contacts.reject(key, now) if any(row[1] == Verdict.REJECTED for row in rows) else {}
             noted = row_results.c.verdict.in_((Verdict.REJECTED, Verdict.UNCONFIRMED))
             # rows of a finished import without an outcome were accepted, so only the others are written
             connection.execute(
@@ -170,74 +162,11 @@ class ImportLog:
                 found[email] = (found[email][0] if email in found else before, after)
         return found
 
-    def rejected(self) -> Iterator[tuple[str, str, str]]:
-        """Yield the contacts whose last delivery was rejected: address, JSON array of names, dotdigital's code."""
-        query = (
-            sa.select(contacts.c.email, contacts.c.names, contacts.c.rejection)
-            .where(contacts.c.scope == self._scope, contacts.c.rejection.is_not(None), contacts.c.names.is_not(None))
-            .order_by(contacts.c.email)
-        )
-        with self._engine.connect() as connection:
-            yield from (tuple(row) for row in connection.execute(query))
-
-    def finish_run(self, outcome: str, segments: str | None) -> None:
-        """Record the outcome of the run and, if it delivered, the number of contacts per segment."""
-        with self._engine.begin() as connection:
-            connection.execute(
-                sa.update(runs).where(runs.c.id == self.run).values(outcome=outcome, segments=segments),
-            )
-
     def _set(self, key: int, **values: Any) -> None:
         with self._engine.begin() as connection:
             connection.execute(sa.update(imports).where(imports.c.id == key).values(**values))
 
-    def _of_verdict(self, key: int, *verdicts: Verdict) -> sa.Update:
-        return sa.update(contacts).where(
-            contacts.c.scope == self._scope,
-            bulk.matching(contacts.c.email, row_results, row_results.c.verdict.in_(verdicts)),
-            deliveries.c["import"] == key,
-            deliveries.c.email == row_results.c.email,
-        )
 
-    def _new_rejections(self, connection: sa.Connection) -> dict[str, int]:
-        query = (
-            sa.select(sa.func.coalesce(row_results.c.reason, "Unknown"), sa.func.count())
-            .select_from(contacts)
-            .join(row_results, bulk.matching(contacts.c.email, row_results, row_results.c.verdict == Verdict.REJECTED))
-            .where(contacts.c.scope == self._scope)
-            .where(contacts.c.rejection.is_distinct_from(sa.func.coalesce(row_results.c.reason, "Unknown")))
-            .group_by(row_results.c.reason)
-        )
-        return {code: count for code, count in connection.execute(query)}
-
-    def _confirm(self, key: int) -> sa.Update:
-        return self._of_verdict(key, Verdict.CREATED, Verdict.UPDATED).values(
-            confirmed=deliveries.c.after,
-            in_doubt=False,
-            held=None,
-            rejected=None,
-            rejection=None,
-            rejections=0,
-            retry_at=None,
-            contact_id=sa.func.coalesce(row_results.c.contact_id, contacts.c.contact_id),
-            # rows matched by ID carry no address book
-            in_address_book=contacts.c.in_address_book | deliveries.c.contact_id.is_(None),
-            # the desired value may have changed since the row was sent
-            pending=(contacts.c.desired != deliveries.c.after)
-            | ~(contacts.c.in_address_book | deliveries.c.contact_id.is_(None) | contacts.c.removed),
-        )
-
-    def _reject(self, key: int, now: float) -> sa.Update:
-        pauses = [(contacts.c.rejections == times, now + hours * 3600.0) for times, hours in enumerate(RETRY_PAUSES)]
-        later = sa.case(*pauses, else_=now + RETRY_PAUSES[-1] * 3600.0)
-        return self._of_verdict(key, Verdict.REJECTED).values(
-            in_doubt=False,
-            # the contact was deleted, so its ID and confirmed labels are no longer valid
-            contact_id=sa.case((~row_results.c.gone, contacts.c.contact_id)),
-            confirmed=sa.case((~row_results.c.gone, contacts.c.confirmed)),
-            rejected=deliveries.c.after,
-            rejection=sa.func.coalesce(row_results.c.reason, "Unknown"),
-            rejections=contacts.c.rejections + 1,
-            retry_at=sa.case((~row_results.c.final, later)),
-            pending=contacts.c.desired != deliveries.c.after,
-        )
+def forget_deliveries(connection: sa.Connection, email: str) -> int:
+    """Delete the before-images of an address, and return their number."""
+    return connection.execute(sa.delete(deliveries).where(deliveries.c.email == email)).rowcount

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from target_dotdigital.ledger.tables import runs
 
 
-def latest_segments(connection: sa.Connection, scope: int) -> str | None:
-    """Return the contacts per segment of the last run that delivered, as JSON; None if there is none."""
+def latest_segments(connection: sa.Connection, scope: int) -> dict[str, int]:
+    """Return the contacts per segment of the last run that delivered; empty if there is none."""
     query = (
         sa.select(runs.c.segments).where(runs.c.scope == scope, runs.c.segments.is_not(None)).order_by(runs.c.id.desc()).limit(1)
     )
     found: str | None = connection.scalar(query)
-    return found
+    return msgspec.json.decode(found or "{}", type=dict[str, int])
 
 
 def begin_run(connection: sa.Connection, scope: int, started_at: str) -> int:
@@ -25,6 +26,7 @@ def begin_run(connection: sa.Connection, scope: int, started_at: str) -> int:
     return int(key)
 
 
-def end_run(connection: sa.Connection, run: int, outcome: str) -> None:
-    """Record the outcome of a run that delivered nothing."""
-    connection.execute(sa.update(runs).where(runs.c.id == run).values(outcome=outcome))
+def end_run(connection: sa.Connection, run: int, outcome: str, segments: dict[str, int] | None = None) -> None:
+    """Record the outcome of a run and, if it delivered, the contacts per segment."""
+    text = None if segments is None else msgspec.json.encode(segments).decode()
+    connection.execute(sa.update(runs).where(runs.c.id == run).values(outcome=outcome, segments=text))

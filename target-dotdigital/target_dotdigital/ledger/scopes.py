@@ -1,19 +1,59 @@
-"""The parts of the ledger: one for each account, address book and data field."""
+"""Ledger scopes: one for each account, address book and data field."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from target_dotdigital.ledger.tables import scopes
 
 
-def open_scope(connection: sa.Connection, key: str, account_id: int) -> sa.Row[Any]:
-    """Find the ledger's part for an account, address book and data field; make it if it is missing."""
-    query = sa.select(scopes).where(scopes.c.key == key)
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """A ledger scope as a run or command finds it.
+
+    Args:
+        id: number of the scope.
+        labels: label settings of the last run, as JSON; None before the first.
+        account_contacts: contacts in the account at the last complete reading; None before the first.
+        whole: whether a complete input has been received, so that all other labels are orphaned.
+        changed_run: last run whose input changed desired labels; 0 before the first.
+        streams: streams that have sent STATE before, so that an input of theirs without STATE is incomplete.
+    """
+
+    id: int
+    labels: str | None
+    account_contacts: int | None
+    whole: bool
+    changed_run: int
+    streams: frozenset[str]
+
+
+def open_scope(connection: sa.Connection, key: str, account_id: int) -> Scope:
+    """Return the scope for an account, address book and data field, creating it if it is missing."""
+    c = scopes.c
+    query = sa.select(c.id, c.labels, c.account_contacts, c.whole, c.changed_run, c.streams).where(c.key == key)
     found = connection.execute(query).one_or_none()
     if found is None:
         connection.execute(sa.insert(scopes).values(key=key, account_id=account_id))
         found = connection.execute(query).one()
-    return found
+    streams = frozenset(msgspec.json.decode(found.streams or "[]", type=list[str]))
+    return Scope(found.id, found.labels, found.account_contacts, found.whole, found.changed_run, streams)
+
+
+def update_scope(connection: sa.Connection, scope: int, **values: Any) -> None:
+    """Store facts about a scope."""
+    connection.execute(sa.update(scopes).where(scopes.c.id == scope).values(**values))
+
+
+def accounts(connection: sa.Connection) -> list[int]:
+    """Return the IDs of all accounts in the ledger."""
+    return list(connection.scalars(sa.select(scopes.c.account_id).distinct()))
+
+
+def doubt_completeness(connection: sa.Connection) -> None:
+    """Record that the ledger may no longer know every contact of the source, so it cannot identify orphaned labels."""
+    connection.execute(sa.update(scopes).values(segments=None, whole=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,29 +26,11 @@ LOGGER = logging.getLogger("target-dotdigital")
 PROBE = " " * 65_536
 
 
+@dataclass(frozen=True, slots=True)
 class ReportFolder:
-    """The report folder; only its owner may read the files in it.
+    """The report folder; only its owner may read the files in it."""
 
-    Args:
-        path: the folder.
-
-    Raises:
-        SettingsError: the folder is not writable.
-    """
-
-    def __init__(self, path: str) -> None:
-        """Create the folder if it is missing, and check that it is writable."""
-        self.path = Path(path)
-        try:
-            make_private_folder(self.path)
-            self.write_text(".probe", PROBE)
-            (self.path / ".probe").unlink()
-        except OSError as error:
-            msg = (
-                f"The report folder (report_dir) cannot be written to ({type(error).__name__}): the run could not be reported, so "
-                "nothing was done. Check its rights and the free space."
-            )
-            raise SettingsError(msg) from None
+    path: Path
 
     def publish(self, report: Report) -> None:
         """Write the report and emit its metrics; if the folder is not writable, record that in `report.unwritten`."""
@@ -105,3 +88,23 @@ class ReportFolder:
 
     def _open(self, name: str) -> Any:
         return open(self.path / name, "wb", opener=lambda path, flags: os.open(path, flags, 0o600))
+
+
+def open_folder(path: str) -> ReportFolder:
+    """Create the report folder if it is missing, and check that it is writable.
+
+    Raises:
+        SettingsError: the folder is not writable.
+    """
+    folder = ReportFolder(Path(path))
+    try:
+        make_private_folder(folder.path)
+        folder.write_text(".probe", PROBE)
+        (folder.path / ".probe").unlink()
+    except OSError as error:
+        msg = (
+            f"The report folder (report_dir) is not writable ({type(error).__name__}), so the run could not be reported. Nothing was "
+            "done. Check its permissions and the free space."
+        )
+        raise SettingsError(msg) from None
+    return folder

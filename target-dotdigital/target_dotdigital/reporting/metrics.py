@@ -51,15 +51,15 @@ def _points(report: Report) -> Iterator[metrics.Point[float]]:
         Metric.REJECTED: tally.verdicts[Verdict.REJECTED],
         Metric.LEFT_OUT: sum(report.intake.invalid.values()),
         Metric.UNCONFIRMED: tally.unconfirmed,
-        Metric.WAITING: report.left,
-        Metric.HELD: report.held,
+        Metric.WAITING: report.remaining.pending,
+        Metric.HELD: report.remaining.held,
     }
     for metric, count in counted.items():
         yield _point("counter", metric, count, status)
     # one counter per kind of call
-    for kind, calls in report.calls.items():
+    for kind, calls in report.traffic.calls.items():
         yield _point("counter", Metric.CALLS, calls, {**status, "endpoint": kind})
-    yield _point("timer", Metric.WAITED, round(report.waited, 3), status)
+    yield _point("timer", Metric.WAITED, round(report.traffic.waited, 3), status)
     if report.finished_at is not None:
         yield _point("timer", Metric.SECONDS, (report.finished_at - report.started_at).total_seconds(), status)
 

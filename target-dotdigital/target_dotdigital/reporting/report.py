@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from target_dotdigital.records import Verdict
-from target_dotdigital.stats import DeliveryStats, InputStats
+from target_dotdigital.stats import DeliveryStats, InputStats, Planned, Remaining
 
 if TYPE_CHECKING:
     import datetime
-
-    from target_dotdigital.stats import Plan
 
 VERSION = 1
 # keeps reports readable when a shop has very many segments
@@ -40,61 +38,75 @@ class RunStatus(enum.StrEnum):
 ENDED = frozenset({RunStatus.DELIVERED, RunStatus.PARTLY, RunStatus.NOTHING, RunStatus.INCOMPLETE, RunStatus.FAILED})
 
 
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a run delivers to."""
+
+    account: str = ""
+    region: str = ""
+    address_book: str = ""
+    data_field: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewFacts:
+    """What only a review shows.
+
+    Args:
+        activation_code: code that activates the sync for these settings.
+        programs: names of active programs; None if the API user may not see them.
+        limits: calls per minute, by scope of the rate limit.
+    """
+
+    activation_code: str
+    programs: list[str] | None
+    limits: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Calls to dotdigital by kind, and seconds spent waiting."""
+
+    calls: dict[str, int] = field(default_factory=dict)
+    waited: float = 0.0
+
+
 @dataclass(slots=True)
 class Report:
-    """The facts of a run. Contains no contact addresses and no secrets."""
+    """The facts of a run, to which each of its steps adds a part. Contains no contact addresses and no secrets."""
 
     started_at: datetime.datetime
     finished_at: datetime.datetime | None = None
     run: int = 0
     outcome: RunStatus = RunStatus.FAILED
-    account: str = ""
-    region: str = ""
-    address_book: str = ""
-    data_field: str = ""
-    intake: InputStats = field(default_factory=InputStats)
-    plan: Plan | None = None
-    import_calls: int = 0
-    tally: DeliveryStats = field(default_factory=DeliveryStats)
-    unknown: int = 0
-    left: int = 0
-    held: int = 0
-    still_rejected: int = 0
-    incomplete: bool = False
+    destination: Destination = field(default_factory=Destination)
     restored: int | None = None
+    intake: InputStats = field(default_factory=InputStats)
+    incomplete: bool = False
+    planned: Planned | None = None
+    review: ReviewFacts | None = None
+    tally: DeliveryStats = field(default_factory=DeliveryStats)
+    remaining: Remaining = field(default_factory=Remaining)
+    traffic: Traffic = field(default_factory=Traffic)
     unwritten: str | None = None
-    segments: dict[str, int] = field(default_factory=dict)
-    segments_before: dict[str, int] = field(default_factory=dict)
-    ambiguous_names: list[str] = field(default_factory=list)
-    programs: list[str] | None = None
-    limits: dict[str, int] = field(default_factory=dict)
-    activation_code: str | None = None
-    calls: dict[str, int] = field(default_factory=dict)
-    waited: float = 0.0
     problems: list[str] = field(default_factory=list)
-
-    @property
-    def received(self) -> tuple[int, int, int]:
-        """Records read, unique contacts, and records left out."""
-        intake = self.intake
-        return intake.read, intake.distinct, sum(intake.invalid.values()) + intake.excluded
 
     def summary(self) -> str:
         """Return the summary of the run in one line."""
-        read, distinct, left_out = self.received
-        planned = self.plan.total if self.plan else 0
+        intake = self.intake
+        planned = self.planned.plan.total if self.planned else 0
         verdicts = self.tally.verdicts
         parts = [
-            f"{read:,} records read",
-            f"{distinct:,} contacts",
+            f"{intake.read:,} records read",
+            f"{intake.distinct:,} contacts",
             f"{planned:,} to change",
             f"{self.tally.sent:,} sent",
             f"{verdicts[Verdict.CREATED]:,} created",
             f"{verdicts[Verdict.UPDATED]:,} updated",
-            f"{verdicts[Verdict.REJECTED] + left_out:,} rejected or left out",
-            *([f"{self.held:,} held"] if self.held else []),
+            f"{verdicts[Verdict.REJECTED] + intake.left_out:,} rejected or left out",
+            *([f"{self.remaining.held:,} held"] if self.remaining.held else []),
             f"{self.tally.unconfirmed:,} unconfirmed",
-            f"{sum(self.calls.values()):,} calls to dotdigital",
+            f"{sum(self.traffic.calls.values()):,} calls to dotdigital",
         ]
         # the number of a run that may not write is not kept
         name = f"Run {self.run}" if self.run and self.outcome in ENDED else "Run"
@@ -102,70 +114,76 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values; the keys are a public interface, documented in the README."""
-        plan, intake, verdicts = self.plan, self.intake, self.tally.verdicts
+        intake, verdicts, planned, review, remaining = self.intake, self.tally.verdicts, self.planned, self.review, self.remaining
+        destination = self.destination
         return {
             "version": VERSION,
             "run": self.run,
             "outcome": self.outcome.value,
             "started_at": self.started_at.isoformat(),
             "finished_at": self.finished_at.isoformat() if self.finished_at else None,
-            "account": {"name": self.account, "region": self.region},
-            "address_book": self.address_book,
-            "data_field": self.data_field,
+            "account": {"name": destination.account, "region": destination.region},
+            "address_book": destination.address_book,
+            "data_field": destination.data_field,
             "read": intake.read,
             "distinct": intake.distinct,
             "duplicates": intake.duplicates,
             "removed": intake.removed,
             "excluded": intake.excluded,
             "invalid": dict(intake.invalid),
-            "unknown_to_dotdigital": self.unknown,
+            "unknown_to_dotdigital": planned.unknown if planned else 0,
             "incomplete": self.incomplete,
             "restored_run": self.restored,
-            "plan": None
-            if plan is None
-            else {
-                "total": plan.total,
-                "created": plan.created,
-                "updated": plan.updated,
-                "cleared": plan.cleared,
-                "added_to_address_book": plan.added_to_address_book,
-                "resent": plan.resent,
-                "unchanged": plan.unchanged,
-                "orphaned": plan.orphaned,
-                "labelled": plan.labelled,
-                "import_calls": self.import_calls,
-                "samples": [
-                    {"before": _values(sample.before), "after": _values(sample.after), "contacts": sample.contacts}
-                    for sample in plan.samples
-                ],
-            },
+            "plan": _plan(planned) if planned else None,
             "sent": self.tally.sent,
             "created": verdicts[Verdict.CREATED],
             "updated": verdicts[Verdict.UPDATED],
             "rejected": verdicts[Verdict.REJECTED],
             "unconfirmed": self.tally.unconfirmed,
-            "left_for_later": self.left,
-            "held": self.held,
+            "left_for_later": remaining.pending,
+            "held": remaining.held,
             "rejections": dict(self.tally.reasons),
             "new_rejections": dict(self.tally.new_reasons),
-            "still_rejected": self.still_rejected,
-            "segments": self._segments(),
-            "segments_not_shown": max(0, len(self.segments_before | self.segments) - MAX_SEGMENTS),
+            "still_rejected": remaining.rejected,
+            **_segments(planned),
             "overflow": dict(intake.dropped),
-            "ambiguous_names": self.ambiguous_names,
-            "active_programs": self.programs,
-            "activation_code": self.activation_code,
-            "calls": self.calls,
-            "waited_seconds": round(self.waited, 1),
+            "ambiguous_names": list(planned.ambiguous_names) if planned else [],
+            "active_programs": review.programs if review else None,
+            "activation_code": review.activation_code if review else None,
+            "calls": self.traffic.calls,
+            "waited_seconds": round(self.traffic.waited, 1),
             "problems": self.problems,
         }
 
-    def _segments(self) -> dict[str, dict[str, int]]:
-        counted = dict.fromkeys(self.segments_before, 0) | self.segments
-        if len(counted) > MAX_SEGMENTS:
-            largest = heapq.nlargest(MAX_SEGMENTS, counted.items(), key=lambda one: one[1])
-            counted = dict(sorted(largest))
-        return {name: {"contacts": count, "change": count - self.segments_before.get(name, 0)} for name, count in counted.items()}
+
+def _plan(planned: Planned) -> dict[str, Any]:
+    plan = planned.plan
+    return {
+        "total": plan.total,
+        "created": plan.created,
+        "updated": plan.updated,
+        "cleared": plan.cleared,
+        "added_to_address_book": plan.added_to_address_book,
+        "resent": plan.resent,
+        "unchanged": plan.unchanged,
+        "orphaned": plan.orphaned,
+        "labelled": plan.labelled,
+        "import_calls": planned.import_calls,
+        "samples": [
+            {"before": _values(sample.before), "after": _values(sample.after), "contacts": sample.contacts}
+            for sample in plan.samples
+        ],
+    }
+
+
+def _segments(planned: Planned | None) -> dict[str, Any]:
+    before = planned.segments_before if planned else {}
+    counted = dict.fromkeys(before, 0) | (planned.segments if planned else {})
+    left_out = max(0, len(counted) - MAX_SEGMENTS)
+    if left_out:
+        counted = dict(sorted(heapq.nlargest(MAX_SEGMENTS, counted.items(), key=lambda one: one[1])))
+    shown = {name: {"contacts": count, "change": count - before.get(name, 0)} for name, count in counted.items()}
+    return {"segments": shown, "segments_not_shown": left_out}
 
 
 def _values(payload: str | None) -> dict[str, str] | None:

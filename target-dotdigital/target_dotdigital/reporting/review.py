@@ -8,19 +8,22 @@ import msgspec
 
 if TYPE_CHECKING:
     from target_dotdigital.dotdigital.account import Account
-    from target_dotdigital.reporting.report import Report
+    from target_dotdigital.reporting.report import Report, ReviewFacts
     from target_dotdigital.settings import Settings
+    from target_dotdigital.stats import Planned
 
 SHOWN = 12
 SHOWN_SEGMENTS = 60
 RULE = "-" * 78
 
 
-def review(report: Report, settings: Settings, account: Account, *, active: bool) -> str:
+def review(report: Report, planned: Planned, facts: ReviewFacts, settings: Settings, account: Account, *, active: bool) -> str:
     """Return the text of the review.
 
     Args:
         report: report of the run that made the plan.
+        planned: the plan.
+        facts: what only the review shows.
         settings: the settings.
         account: the account to deliver to.
         active: whether the sync is already activated for these settings.
@@ -35,11 +38,11 @@ def review(report: Report, settings: Settings, account: Account, *, active: bool
             RULE,
             *_caution_first(report),
             *_where(settings, account),
-            *_what(report, settings, account),
-            *_samples(report),
-            *_segments(report),
-            *_cautions(report),
-            *_programs(report.programs),
+            *_what(report, planned, facts, settings, account),
+            *_samples(planned),
+            *_segments(planned),
+            *_cautions(report, planned),
+            *_programs(facts.programs),
             "What the API does not show - please check in dotdigital before you activate:",
             "  [ ] join actions of the address book (a campaign or program that starts when a contact joins)",
             "  [ ] Settings > General > Account settings: double opt-in enforced for bulk uploads too? Then every new",
@@ -51,7 +54,7 @@ def review(report: Report, settings: Settings, account: Account, *, active: bool
             "The activation code stands for account, address book, data field and label settings. It does not cover the choice of",
             "segments: another choice changes labels without asking again, within the brakes (max_clear_percent, max_change_percent).",
             "",
-            "The sync is switched on for this already." if active else f"activation_code: {report.activation_code}",
+            "The sync is switched on for this already." if active else f"activation_code: {facts.activation_code}",
             RULE,
         ],
     )
@@ -63,10 +66,10 @@ def _caution_first(report: Report) -> list[str]:
     return ["CAUTION: the input broke off, so the numbers below are too small. Run again before you activate.", ""]
 
 
-def _segments(report: Report) -> list[str]:
-    if not report.segments:
+def _segments(planned: Planned) -> list[str]:
+    if not planned.segments:
         return []
-    largest = sorted(report.segments.items(), key=lambda one: (-one[1], one[0]))
+    largest = sorted(planned.segments.items(), key=lambda one: (-one[1], one[0]))
     lines = [f"{count:>12,}  {name!r}" for name, count in largest[:SHOWN_SEGMENTS]]
     more = [f"              and {len(largest) - SHOWN_SEGMENTS} more"] if len(largest) > SHOWN_SEGMENTS else []
     return ["Segments, and the contacts in each:", *lines, *more, ""]
@@ -89,10 +92,8 @@ def _where(settings: Settings, account: Account) -> list[str]:
     ]
 
 
-def _what(report: Report, settings: Settings, account: Account) -> list[str]:
-    plan = report.plan
-    if plan is None:
-        return []
+def _what(report: Report, planned: Planned, facts: ReviewFacts, settings: Settings, account: Account) -> list[str]:
+    plan = planned.plan
     lines = [
         f"{plan.created:>12,}  contacts would be created",
         f"{plan.updated:>12,}  contacts would get other labels",
@@ -105,12 +106,12 @@ def _what(report: Report, settings: Settings, account: Account) -> list[str]:
         f"{plan.added_to_address_book:>12,}  contacts would only join the address book",
         f"{plan.unchanged:>12,}  contacts are right already and left alone",
     ]
-    if report.unknown:
-        lines.append(f"{report.unknown:>12,}  contacts are unknown to dotdigital and left alone")
+    if planned.unknown:
+        lines.append(f"{planned.unknown:>12,}  contacts are unknown to dotdigital and left alone")
     if invalid := sum(report.intake.invalid.values()):
         lines.append(f"{invalid:>12,}  records would be left out: {', '.join(report.intake.invalid)}")
-    cost = f"Cost: {report.import_calls:,} import calls"
-    if limit := report.limits.get("lowCallRate"):
+    cost = f"Cost: {planned.import_calls:,} import calls"
+    if limit := facts.limits.get("lowCallRate"):
         cost += f"; the account allows {limit:,} such calls a minute"
     if account.calls_left is not None:
         cost += f"; the account has {account.calls_left:,} calls left in this hour, and each question after an import counts"
@@ -119,22 +120,22 @@ def _what(report: Report, settings: Settings, account: Account) -> list[str]:
     return [*lines, cost, ""]
 
 
-def _samples(report: Report) -> list[str]:
-    if report.plan is None or not report.plan.samples:
+def _samples(planned: Planned) -> list[str]:
+    if not planned.plan.samples:
         return []
     lines = ["The most frequent changes:"]
-    for sample in report.plan.samples:
+    for sample in planned.plan.samples:
         before = _shown(sample.before) if sample.before is not None else "(not there)"
         lines.append(f"{sample.contacts:>12,}  {before}  ->  {_shown(sample.after)}")
     return [*lines, ""]
 
 
-def _cautions(report: Report) -> list[str]:
-    lines = [f"  {one}" for one in report.ambiguous_names[:SHOWN]]
+def _cautions(report: Report, planned: Planned) -> list[str]:
+    lines = [f"  {one}" for one in planned.ambiguous_names[:SHOWN]]
     if lines:
         lines.insert(0, 'Names that a rule "contains" may confuse (enclose_segments helps):')
-    if len(report.ambiguous_names) > SHOWN:
-        lines.append(f"  and {len(report.ambiguous_names) - SHOWN} more")
+    if len(planned.ambiguous_names) > SHOWN:
+        lines.append(f"  and {len(planned.ambiguous_names) - SHOWN} more")
     if report.intake.dropped:
         lines.append("Names that do not fit into the data field for some contacts:")
         lines += [f"  {name}" for name, _ in report.intake.dropped.most_common(SHOWN)]

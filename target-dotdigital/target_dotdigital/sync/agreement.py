@@ -9,13 +9,13 @@ import msgspec
 
 from target_dotdigital.errors import AgreementError
 from target_dotdigital.ledger.bookmarks import Bookmarks, digest_of
+from target_dotdigital.ledger.scopes import update_scope
 
 if TYPE_CHECKING:
     import datetime
 
-    import sqlalchemy as sa
-
     from target_dotdigital.ledger.contacts import ContactLedger
+    from target_dotdigital.ledger.scopes import Scope
     from target_dotdigital.sync.intake import Collector
 
 
@@ -42,7 +42,7 @@ class States:
         return digest_of(self.end)
 
 
-def is_incomplete(states: States, collector: Collector, ledger: ContactLedger, scope: sa.Row[Any]) -> bool:
+def is_incomplete(states: States, collector: Collector, ledger: ContactLedger, scope: Scope) -> bool:
     """Return whether the tap broke off, as far as its messages can show.
 
     A source that never sends STATE, or one whose STATE holds no bookmark, cannot say where it ends. An SDK tap does not repeat
@@ -50,20 +50,17 @@ def is_incomplete(states: States, collector: Collector, ledger: ContactLedger, s
     """
     after = collector.after_state
     if states.end is None:
-        known = set(msgspec.json.decode(scope.streams or "[]"))
-        return bool(after & known) or collector.unactivated
+        return bool(after & scope.streams) or collector.unactivated
     return bool(after) and states.ends_at is not None and bool(after & ledger.changed_streams())
 
 
-def require_agreement(
-    states: States, collector: Collector, ledger: ContactLedger, scope: sa.Row[Any], *, incomplete: bool
-) -> int | None:
+def require_agreement(states: States, collector: Collector, ledger: ContactLedger, scope: Scope, *, incomplete: bool) -> int | None:
     """Require that the ledger knows what the input builds on.
 
     Args:
         states: what the STATE messages of the input say.
         collector: the input.
-        ledger: the ledger's part.
+        ledger: the ledger scope.
         scope: the facts about it from before the run.
         incomplete: whether the input broke off, so that it cannot mention everything.
 
@@ -95,20 +92,20 @@ def require_agreement(
     return since
 
 
-def acknowledge(states: States, collector: Collector, ledger: ContactLedger, scope: sa.Row[Any], now: datetime.datetime) -> None:
+def acknowledge(states: States, collector: Collector, ledger: ContactLedger, scope: Scope, now: datetime.datetime) -> None:
     """Note the bookmark up to which everything is in the ledger; an older one may come back, and is known then.
 
     Args:
         states: what the STATE messages of the input say.
         collector: the input.
-        ledger: the ledger's part.
+        ledger: the ledger scope.
         scope: the facts about it from before the run.
         now: the time, in UTC.
     """
     if states.ends_at is None:
         return
-    streams = set(msgspec.json.decode(scope.streams or "[]")) | collector.streams
-    ledger.update_scope(streams=msgspec.json.encode(sorted(streams)).decode())
+    streams = scope.streams | collector.streams
+    update_scope(ledger.connection, ledger.scope, streams=msgspec.json.encode(sorted(streams)).decode())
     if states.ends_at != states.begins_at or collector.is_whole:
         Bookmarks(ledger.connection, ledger.scope).acknowledge(states.ends_at, ledger.run, now)
 

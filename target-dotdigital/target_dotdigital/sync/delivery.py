@@ -92,10 +92,10 @@ class Delivery:
         while left is None or left > 0:
             with self._place.ledger.engine.connect() as connection:
                 ledger = ContactLedger(connection, scope, uploads=settings.upload_emails)
-                page = ledger.pending(ROWS if left is None else min(ROWS, left), after, removed=removed, restored=restored)
+                page = ledger.next_to_send(ROWS if left is None else min(ROWS, left), after, removed=removed, restored=restored)
             if not page:
                 return
-            for email, contact_id, confirmed, desired, _ in page:
+            for email, contact_id, confirmed, desired in page:
                 yield Row(email, contact_id if removed or by_id else None, confirmed, desired)
             after = page[-1].email
             left = None if left is None else left - len(page)

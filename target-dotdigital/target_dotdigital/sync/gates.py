@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from target_dotdigital.errors import BrakeError, DeliveryError, NotActivatedError, SettingsError
+from target_dotdigital.errors import BrakeError, DeliveryError, IncompleteInputError, NotActivatedError, SettingsError
 from target_dotdigital.sync.plan import brakes
 
 if TYPE_CHECKING:
     import datetime
+    from collections import Counter
     from pathlib import Path
 
-    from target_dotdigital.reporting.report import Report
     from target_dotdigital.settings import Settings
     from target_dotdigital.stats import DeliveryStats, Plan
 
@@ -34,27 +34,26 @@ def require_brakes(plan: Plan, settings: Settings, today: datetime.date) -> None
         raise BrakeError(msg)
 
 
-def check_results(report: Report, tally: DeliveryStats, settings: Settings, should_hold: int) -> None:
-    """Check that what was sent has arrived; only then may STATE go out.
+def check_results(tally: DeliveryStats, invalid: Counter[str], settings: Settings, in_source: int) -> None:
+    """Check that everything sent has arrived; STATE may only be emitted after this.
 
     Args:
-        report: the run's report, which gets the problems.
-        tally: what was delivered.
+        tally: figures of the delivery.
+        invalid: records of the input that were left out, by reason; they count as new rejections.
         settings: the settings.
-        should_hold: contacts that the account should hold, by which new rejections are judged.
+        in_source: contacts that the account should hold, against which new rejections are judged.
 
     Raises:
-        DeliveryError: it has not arrived, or too much of it is rejected that was not rejected before.
+        DeliveryError: something has not arrived, or too much is rejected that was not rejected before.
     """
-    report.problems += tally.problems
     if tally.problems or tally.unconfirmed:
         msg = (
             f"{tally.unconfirmed} of {tally.sent} contacts were sent, but dotdigital did not confirm them. The bookmark stays. "
             f"{' '.join(tally.problems[:3])}"
         )
         raise DeliveryError(msg)
-    news = tally.new_reasons + report.intake.invalid
-    offered = should_hold + sum(report.intake.invalid.values())
+    news = tally.new_reasons + invalid
+    offered = in_source + invalid.total()
     if news.total() >= MIN_REJECTED and news.total() * 100 > offered * settings.max_rejected_percent:
         codes = ", ".join(f"{code} {count}" for code, count in news.most_common(SHOWN_CODES))
         msg = (
@@ -65,12 +64,12 @@ def check_results(report: Report, tally: DeliveryStats, settings: Settings, shou
         raise DeliveryError(msg)
 
 
-def not_activated(report: Report, settings: Settings, path: Path) -> NotActivatedError:
-    """Return the error for a run that the operator has not switched on.
+def not_activated(settings: Settings, code: str, path: Path) -> NotActivatedError:
+    """Return the error for a run that the operator has not activated.
 
     Args:
-        report: the run's report, with the activation code of its review.
         settings: the settings.
+        code: the activation code of the review.
         path: where the review was written.
     """
     wrong = (
@@ -81,8 +80,8 @@ def not_activated(report: Report, settings: Settings, path: Path) -> NotActivate
     )
     msg = (
         f"Not activated: nothing was written. {wrong}Read the review above ({path}). To switch the daily "
-        f"sync on for exactly this, set the setting activation_code to {report.activation_code} "
-        f"(TARGET_DOTDIGITAL_ACTIVATION_CODE={report.activation_code})"
+        f"sync on for exactly this, set the setting activation_code to {code} "
+        f"(TARGET_DOTDIGITAL_ACTIVATION_CODE={code})"
     )
     return NotActivatedError(msg)
 
@@ -98,3 +97,16 @@ def nothing_to_review(path: Path) -> SettingsError:
         f"once: it writes nothing and ends with the review ({path})."
     )
     return SettingsError(msg)
+
+
+def incomplete_input(done: str) -> IncompleteInputError:
+    """Return the error for an input that broke off.
+
+    Args:
+        done: what was done with it, as a clause.
+    """
+    msg = (
+        f"The input is incomplete: it ended without a STATE behind its last record, so the tap broke off. {done}; the bookmark "
+        "stays, and the next run gets the rest. The tap's own message says why."
+    )
+    return IncompleteInputError(msg)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import collections
 import logging
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from target_dotdigital.addresses import is_address, normalise
+from target_dotdigital.ledger.scopes import update_scope
 from target_dotdigital.stats import InputStats
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
-
     from target_dotdigital.ledger.contacts import ContactLedger, Incoming
+    from target_dotdigital.ledger.scopes import Scope
     from target_dotdigital.settings import Settings
     from target_dotdigital.sync.labels import LabelEncoder, Labels
 
@@ -27,7 +27,7 @@ _encode = msgspec.json.encode
 
 
 class Collector:
-    """Writes the records of one run to the ledger.
+    """Writes the records of one run to the ledger, whose input has to be open.
 
     Args:
         ledger: the ledger scope.
@@ -52,7 +52,6 @@ class Collector:
         self._versioned: set[str] = set()
         self._seen: collections.Counter[str] = collections.Counter()
         self._seen_at_state: collections.Counter[str] = collections.Counter()
-        ledger.open_input()
 
     def add(self, stream: str, email: object, segments: object, *, deleted: bool) -> None:
         """Add one record whose types are not checked yet.
@@ -114,7 +113,7 @@ class Collector:
         self.intake.read = self._seen.total()
         self.intake.distinct = self.ledger.count_input()
         self.intake.dropped = self._encoder.dropped
-        self.ledger.desire(self._encoder.payload_of)
+        self.ledger.desire_input(self._encoder.payload_of)
         return self.intake
 
     @property
@@ -141,13 +140,13 @@ class Collector:
         """Mark contacts as removed that the complete streams do not name; requires that the account was read back before."""
         if not self.whole:
             return
-        self.ledger.update_scope(whole=True)
+        update_scope(self.ledger.connection, self.ledger.scope, whole=True)
         if self._on_removed == "clear":
             self.intake.removed += self.ledger.remove_unmentioned(self.whole, self.streams - self.whole, self._is_excluded)
 
     def flush(self) -> None:
         """Write buffered records to the ledger."""
-        self.ledger.receive(self._buffer)
+        self.ledger.stage_input(self._buffer)
         self.ledger.mark_mentioned(self._mentioned)
         self._buffer.clear()
         self._mentioned.clear()
@@ -172,10 +171,10 @@ class Collector:
             self.flush()
 
 
-def keep_labels_current(ledger: ContactLedger, scope: sa.Row[Any], settings: Settings, encoder: LabelEncoder) -> None:
+def keep_labels_current(ledger: ContactLedger, scope: Scope, settings: Settings, encoder: LabelEncoder) -> None:
     """Recompute all desired labels if the label settings changed."""
     now = msgspec.json.encode(asdict(settings.labels), order="sorted").decode()
     if scope.labels not in {None, now}:
         LOGGER.info("Ledger: the label settings changed; recomputing the labels of every contact")
         ledger.relabel(encoder.payload_of)
-    ledger.update_scope(labels=now)
+    update_scope(ledger.connection, ledger.scope, labels=now)

@@ -5,60 +5,77 @@ from __future__ import annotations
 import logging
 import weakref
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from target_dotdigital.dotdigital import account as accounts
-from target_dotdigital.ledger.database import Ledger
+from target_dotdigital.ledger.database import open_ledger
 
 if TYPE_CHECKING:
     from target_dotdigital.clock import Clock
     from target_dotdigital.dotdigital.account import Account
+    from target_dotdigital.dotdigital.client import Client
+    from target_dotdigital.ledger.database import Ledger
     from target_dotdigital.settings import Settings
 
 LOGGER = logging.getLogger("target-dotdigital")
 
 
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class LockedAccount:
     """An account that is logged in and read, with its ledger open and locked.
 
     Args:
         settings: the settings.
         clock: injectable clock.
-
-    Raises:
-        TargetError: login, ledger or lock unavailable; anything acquired is released.
+        client: API client, logged in.
+        account: the account as it was read.
+        ledger: the ledger's database, locked for the account.
+        stack: releases lock, ledger and whatever else a run acquires.
     """
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
-        """Log in, read the account, and open and lock the ledger."""
-        self.settings = settings
-        self.clock = clock
-        self.stack = ExitStack()
-        # the SDK has no hook for a run that breaks off, so the ledger is also released when this object is garbage collected
-        self.close = weakref.finalize(self, self.stack.close)
-        try:
-            self.client, info = accounts.connect(settings, clock)
-            self.account = accounts.read_account(settings, self.client, info)
-            LOGGER.info("Account: %s (%d) at %s", self.account.name, self.account.id, self.account.endpoint)
-            self.ledger = Ledger(settings.ledger_url)
-            self.stack.callback(self.ledger.close)
-            self.stack.enter_context(self.ledger.locked(self.account.id))
-        except BaseException:
-            self.close()
-            raise
+    settings: Settings
+    clock: Clock
+    client: Client
+    account: Account
+    ledger: Ledger
+    stack: ExitStack
 
     def __enter__(self) -> Self:
         """Return this object."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Release ledger and lock."""
+        """Release everything."""
         self.close()
+
+    def close(self) -> None:
+        """Release ledger and lock; a second call does nothing."""
+        self.stack.close()
 
     @property
     def scope_key(self) -> str:
         """The key of the ledger scope for this account, address book and data field."""
         return scope_key(self.settings, self.account)
+
+
+def lock_account(settings: Settings, clock: Clock) -> LockedAccount:
+    """Log in, read the account, and open and lock its ledger.
+
+    Raises:
+        TargetError: login, ledger or lock unavailable; anything acquired is released.
+    """
+    with ExitStack() as stack:
+        client, info = accounts.connect(settings, clock)
+        account = accounts.read_account(settings, client, info)
+        LOGGER.info("Account: %s (%d) at %s", account.name, account.id, account.endpoint)
+        ledger = open_ledger(settings.ledger_url)
+        stack.callback(ledger.close)
+        stack.enter_context(ledger.locked(account.id))
+        place = LockedAccount(settings, clock, client, account, ledger, stack.pop_all())
+    # the SDK has no hook for a run that breaks off, so the ledger is also released when the object is garbage collected
+    weakref.finalize(place, place.stack.close)
+    return place
 
 
 def scope_key(settings: Settings, account: Account) -> str:

@@ -1,0 +1,206 @@
+"""What contacts should have: the input, and the desired labels that follow from it.
+
+Labels are stored as payloads (`payloads.py`); NULL means "not known".
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from typing import TYPE_CHECKING
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from target_dotdigital.ledger import bulk
+from target_dotdigital.ledger.contacts.pending import is_pending
+from target_dotdigital.ledger.contacts.queries import ContactQueries
+from target_dotdigital.ledger.scopes import update_scope
+from target_dotdigital.ledger.tables import contacts, incoming, labelled, mentioned, replaced, scopes
+from target_dotdigital.payloads import EMPTY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+PAGE = 20_000
+Incoming = tuple[str, str, str, bool]  # address, stream, JSON array of names, whether the contact was removed
+
+
+class DesiredContacts(ContactQueries):
+    """Stages the input and stores the labels that contacts should have."""
+
+    def open_input(self) -> None:
+        """Create the tables in which the input is staged."""
+        bulk.stage(self.connection, incoming)
+        bulk.stage(self.connection, mentioned)
+
+    def stage_input(self, rows: Sequence[Incoming]) -> None:
+        """Stage contacts of the input; of several with the same address, the last counts."""
+        bulk.put(self.connection, incoming, list({row[0]: row for row in rows}.values()))
+
+    def mark_mentioned(self, emails: Iterable[str]) -> None:
+        """Mark contacts that the input names without usable labels: they were not removed."""
+        bulk.put(self.connection, mentioned, [(email,) for email in set(emails)])
+
+    def desire_input(self, payload_of: Callable[[str], str]) -> None:
+        """Store the labels of the staged input as desired labels, for contacts in which something changed.
+
+        Args:
+            payload_of: returns the payload for a JSON array of names.
+        """
+        news = incoming.c.names.is_distinct_from(contacts.c.names) | (incoming.c.removed != contacts.c.removed)
+        page = (
+            sa.select(incoming.c.email, incoming.c.names)
+            .outerjoin(contacts, self._mine & (contacts.c.email == incoming.c.email))
+            .where(news | incoming.c.stream.is_distinct_from(contacts.c.stream))
+            .order_by(incoming.c.email)
+            .limit(PAGE)
+        )
+        statement = self._desire()
+        after = ""
+        while rows := self.connection.execute(page.where(incoming.c.email > after)).all():
+            self._note_change()
+            bulk.stage(self.connection, labelled, [(email, payload_of(names)) for email, names in rows])
+            self.connection.execute(statement)
+            after = rows[-1][0]
+
+    def _desire(self) -> sa.Insert:
+        given = {
+            "email": labelled.c.email,
+            "stream": incoming.c.stream,
+            "names": incoming.c.names,
+            "desired": labelled.c.payload,
+            "removed": incoming.c.removed,
+        }
+        fixed = {
+            "scope": self.scope,
+            "in_address_book": not self._uploads,
+            "in_doubt": False,
+            "pending": True,
+            "rejections": 0,
+            "changed_run": self.run,
+        }
+        select = (
+            sa.select(*given.values(), *(sa.literal(value).label(name) for name, value in fixed.items()))
+            .join(incoming, incoming.c.email == labelled.c.email)
+            # without a WHERE, SQLite takes the ON of the conflict clause for that of the join
+            .where(sa.literal(1) == 1)
+        )
+        insert = postgresql.insert(contacts) if self.connection.dialect.name == "postgresql" else sqlite.insert(contacts)
+        new = insert.excluded
+        # a rejection of a removed contact says nothing about the same contact after it has come back
+        rejected = sa.case((contacts.c.removed == new.removed, contacts.c.rejected))
+        return insert.from_select([*given, *fixed], select).on_conflict_do_update(
+            index_elements=["scope", "email"],
+            set_={
+                "stream": new.stream,
+                "names": new.names,
+                "desired": new.desired,
+                "removed": new.removed,
+                "restored": None,
+                "changed_run": new.changed_run,
+                "rejected": rejected,
+                "pending": is_pending(new.desired, new.removed, rejected=rejected),
+            },
+        )
+
+    def remove_unmentioned(self, whole: Iterable[str], others: Iterable[str], is_excluded: Callable[[str], bool] | None) -> int:
+        """Mark contacts as removed that a complete input does not mention, and return their number.
+
+        This includes contacts that no stream of the source ever named (orphaned labels). If every stream of the input is complete,
+        it also includes contacts of streams that the input no longer has: a data field belongs to one pipeline.
+
+        Args:
+            whole: streams of which the input names every contact.
+            others: streams of which the input names only what changed.
+            is_excluded: whether an address is excluded by the settings; None if no pattern is set.
+        """
+        others = list(others)
+        concerned = contacts.c.stream.in_(list(whole)) if others else sa.true()
+        unmentioned = [
+            *(~sa.exists().where(table.c.email == contacts.c.email) for table in (incoming, mentioned)),
+            contacts.c.stream.is_(None) | concerned,
+            # a contact that was removed before has nothing to lose, unless its labels came back since
+            ~contacts.c.removed | (contacts.c.desired != EMPTY),
+        ]
+        if is_excluded is not None:
+            self.mark_mentioned(filter(is_excluded, self._emails(*unmentioned)))
+        return self._remove(*unmentioned)
+
+    def clear_orphaned(self) -> int:
+        """Make contacts pending whose labels are orphaned, so that they are cleared, and return their number."""
+        return self._remove(contacts.c.stream.is_(None), contacts.c.removed, contacts.c.desired != EMPTY)
+
+    def _remove(self, *conditions: sa.ColumnElement[bool]) -> int:
+        statement = (
+            sa.update(contacts)
+            .where(self._mine, *conditions)
+            .values(
+                removed=True,
+                names="[]",
+                desired=EMPTY,
+                restored=None,
+                changed_run=self.run,
+                pending=is_pending(sa.literal(EMPTY), sa.true()),
+            )
+        )
+        changed = self.connection.execute(statement).rowcount
+        if changed:
+            self._note_change()
+        return changed
+
+    def put_back(self, images: dict[str, tuple[str | None, str]]) -> int:
+        """Make replaced labels the desired ones, for contacts that still have what replaced them, and return their number.
+
+        Args:
+            images: address -> payload before and payload after; None before means "empty".
+        """
+        rows = [(email, before or EMPTY, after) for email, (before, after) in images.items()]
+        bulk.stage(self.connection, replaced, rows)
+        statement = (
+            sa.update(contacts)
+            .where(self._mine, bulk.matching(contacts.c.email, replaced), contacts.c.confirmed == replaced.c.after)
+            # the names no longer stand for the labels
+            .values(desired=replaced.c.before, names=None, restored=self.run, pending=is_pending(replaced.c.before))
+        )
+        changed = self.connection.execute(statement).rowcount
+        if changed:
+            update_scope(self.connection, self.scope, segments=None)
+        return changed
+
+    def relabel(self, payload_of: Callable[[str], str]) -> None:
+        """Recompute all desired labels from the names.
+
+        Args:
+            payload_of: returns the payload for a JSON array of names.
+        """
+        page = sa.select(contacts.c.email, contacts.c.names).order_by(contacts.c.email).limit(PAGE)
+        known = self._mine & ~contacts.c.removed & contacts.c.names.is_not(None)
+        statement = (
+            sa.update(contacts)
+            .where(self._mine, bulk.matching(contacts.c.email, labelled))
+            .values(desired=labelled.c.payload, pending=is_pending(labelled.c.payload))
+        )
+        after = ""
+        while rows := self.connection.execute(page.where(known, contacts.c.email > after)).all():
+            bulk.stage(self.connection, labelled, [(email, payload_of(names)) for email, names in rows])
+            self.connection.execute(statement)
+            after = rows[-1][0]
+
+    def segments(self) -> dict[str, int]:
+        """Count the contacts of each segment; removed contacts do not count."""
+        known: str | None = self.connection.scalar(sa.select(scopes.c.segments).where(scopes.c.id == self.scope))
+        if known is None:
+            counted: collections.Counter[str] = collections.Counter()
+            query = sa.select(contacts.c.names).where(self._mine, ~contacts.c.removed, contacts.c.names.is_not(None))
+            for page in self.connection.execute(query.execution_options(yield_per=PAGE)).scalars().partitions():
+                lists = msgspec.json.decode(f"[{','.join(page)}]", type=list[list[str]])
+                counted.update(itertools.chain.from_iterable(lists))
+            # sorted here, because the encoder's own ordering takes quadratic time
+            known = msgspec.json.encode(dict(sorted(counted.items()))).decode()
+            update_scope(self.connection, self.scope, segments=known)
+        return msgspec.json.decode(known, type=dict[str, int])
+
+    def _note_change(self) -> None:
+        update_scope(self.connection, self.scope, segments=None, changed_run=self.run)

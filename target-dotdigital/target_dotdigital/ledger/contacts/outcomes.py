@@ -1,0 +1,121 @@
+"""What deliveries did to contacts: sent, confirmed, rejected, held, released, forgotten."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from target_dotdigital.ledger import bulk
+from target_dotdigital.ledger.contacts.pending import is_pending
+from target_dotdigital.ledger.tables import contacts, deliveries, row_results
+from target_dotdigital.records import Verdict
+
+# hours before a rejected contact is retried, by the number of consecutive rejections; the last value applies from then on
+RETRY_PAUSES = (0, 20, 68, 164)
+
+
+class ContactOutcomes:
+    """Applies what became of deliveries to the contacts of one ledger scope, within one transaction.
+
+    Args:
+        connection: the transaction.
+        scope: number of the ledger scope.
+    """
+
+    def __init__(self, connection: sa.Connection, scope: int) -> None:
+        """Create the view of one scope's contacts."""
+        self._connection = connection
+        self._mine = contacts.c.scope == scope
+
+    def mark_in_doubt(self, key: int) -> None:
+        """Mark the contacts of an import that is about to be sent: until it ends, their labels are not known."""
+        self._connection.execute(sa.update(contacts).where(self._mine, _sent_in(key)).values(in_doubt=True))
+
+    def hold(self, key: int) -> int:
+        """Hold the contacts of an import that the Data Watchdog rejected, and return their number."""
+        held = sa.update(contacts).where(self._mine, _sent_in(key)).values(held=key, pending=False)
+        return self._connection.execute(held).rowcount
+
+    def release_held(self) -> int:
+        """Make held contacts pending again, and return their number."""
+        held = sa.update(contacts).where(self._mine, contacts.c.held.is_not(None))
+        return self._connection.execute(held.values(held=None, pending=is_pending(held=sa.null()))).rowcount
+
+    def release_due(self, now: float) -> None:
+        """Make rejected contacts pending whose pause is over.
+
+        Args:
+            now: seconds since 1970.
+        """
+        due = sa.update(contacts).where(self._mine, contacts.c.retry_at <= now)
+        self._connection.execute(due.values(rejected=None, retry_at=None, pending=is_pending(rejected=sa.null())))
+
+    def confirm(self, key: int) -> None:
+        """Apply the created and updated rows among the staged results of an import."""
+        # rows matched by ID carry no address book
+        in_address_book = contacts.c.in_address_book | deliveries.c.contact_id.is_(None)
+        confirmed = self._of_verdict(key, Verdict.CREATED, Verdict.UPDATED).values(
+            confirmed=deliveries.c.after,
+            in_doubt=False,
+            held=None,
+            rejected=None,
+            rejection=None,
+            rejections=0,
+            retry_at=None,
+            contact_id=sa.func.coalesce(row_results.c.contact_id, contacts.c.contact_id),
+            in_address_book=in_address_book,
+            # the desired labels may have changed since the row was sent
+            pending=(contacts.c.desired != deliveries.c.after) | ~(in_address_book | contacts.c.removed),
+        )
+        self._connection.execute(confirmed)
+
+    def reject(self, key: int, now: float) -> dict[str, int]:
+        """Apply the rejected rows among the staged results of an import.
+
+        Args:
+            key: number of the import.
+            now: seconds since 1970.
+
+        Returns:
+            New rejections: code -> number of contacts that were not rejected with this code before.
+        """
+        reason = sa.func.coalesce(row_results.c.reason, "Unknown")
+        query = (
+            sa.select(reason, sa.func.count())
+            .select_from(contacts)
+            .join(row_results, bulk.matching(contacts.c.email, row_results, row_results.c.verdict == Verdict.REJECTED))
+            .where(self._mine, contacts.c.rejection.is_distinct_from(reason))
+            .group_by(row_results.c.reason)
+        )
+        news = {code: count for code, count in self._connection.execute(query)}
+        pauses = [(contacts.c.rejections == times, now + hours * 3600.0) for times, hours in enumerate(RETRY_PAUSES)]
+        later = sa.case(*pauses, else_=now + RETRY_PAUSES[-1] * 3600.0)
+        rejected = self._of_verdict(key, Verdict.REJECTED).values(
+            in_doubt=False,
+            # if the contact was deleted, its ID and confirmed labels are no longer valid
+            contact_id=sa.case((~row_results.c.gone, contacts.c.contact_id)),
+            confirmed=sa.case((~row_results.c.gone, contacts.c.confirmed)),
+            rejected=deliveries.c.after,
+            rejection=reason,
+            rejections=contacts.c.rejections + 1,
+            retry_at=sa.case((~row_results.c.final, later)),
+            pending=contacts.c.desired != deliveries.c.after,
+        )
+        self._connection.execute(rejected)
+        return news
+
+    def _of_verdict(self, key: int, *verdicts: Verdict) -> sa.Update:
+        return sa.update(contacts).where(
+            self._mine,
+            bulk.matching(contacts.c.email, row_results, row_results.c.verdict.in_(verdicts)),
+            deliveries.c["import"] == key,
+            deliveries.c.email == row_results.c.email,
+        )
+
+
+def forget_address(connection: sa.Connection, email: str) -> int:
+    """Delete an address from every ledger scope, and return the number of rows."""
+    return connection.execute(sa.delete(contacts).where(contacts.c.email == email)).rowcount
+
+
+def _sent_in(key: int) -> sa.ColumnElement[bool]:
+    return contacts.c.email.in_(sa.select(deliveries.c.email).where(deliveries.c["import"] == key))

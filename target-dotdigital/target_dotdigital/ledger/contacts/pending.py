@@ -1,0 +1,37 @@
+"""The rule for which contacts have to be sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from target_dotdigital.ledger.tables import contacts
+
+
+def is_pending(
+    desired: sa.ColumnElement[str] = contacts.c.desired,
+    removed: sa.ColumnElement[bool] = contacts.c.removed,
+    *,
+    rejected: sa.ColumnElement[Any] = contacts.c.rejected,
+    held: sa.ColumnElement[Any] = contacts.c.held,
+) -> sa.ColumnElement[bool]:
+    """Return the condition for contacts to send: desired labels neither confirmed nor rejected as they are, and not held.
+
+    Args:
+        desired: desired labels, if a statement is about to change them.
+        removed: whether the contact was removed, likewise.
+        rejected: rejected labels, likewise.
+        held: the import that the Data Watchdog rejected, likewise.
+    """
+    there = contacts.c.confirmed.is_not_distinct_from(desired) & ~contacts.c.in_doubt & (contacts.c.in_address_book | removed)
+    return ~(there | rejected.is_not_distinct_from(desired)) & held.is_(None)
+
+
+def to_send(restored: int | None = None) -> sa.ColumnElement[bool]:
+    """Return the condition for contacts that a run sends.
+
+    Args:
+        restored: number of a restoring run, which sends only the contacts that it restores; None for any other run.
+    """
+    return sa.and_(contacts.c.pending, *([contacts.c.restored == restored] if restored is not None else []))
