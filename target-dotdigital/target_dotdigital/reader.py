@@ -67,6 +67,38 @@ class FastPath:
         return True
 
 
+class _RecordHead(msgspec.Struct, gc=False):
+    type: Literal["RECORD"]
+    stream: str
+
+
+class SkipPath:
+    """Skips the records of a stream that holds no contacts.
+
+    Args:
+        stream: name of the stream.
+    """
+
+    versioned = False
+
+    def __init__(self, stream: str) -> None:
+        """Store the name."""
+        self._stream = stream
+        self._decode = msgspec.json.Decoder(_RecordHead).decode
+        self.taken = 0
+
+    def try_line(self, line: bytes | str) -> bool:
+        """Skip a line if it is a record of the stream, and return whether it was."""
+        try:
+            message = self._decode(line)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return False
+        if message.stream != self._stream:
+            return False
+        self.taken += 1
+        return True
+
+
 class Reader(GenericSingerReader[str]):
     """Reads messages from standard input.
 
@@ -82,7 +114,7 @@ class Reader(GenericSingerReader[str]):
     def __init__(self) -> None:
         """Create a reader without fast paths."""
         super().__init__()
-        self.lanes: dict[str, FastPath] = {}
+        self.lanes: dict[str, FastPath | SkipPath] = {}
         self.line = 0
         self.empty_record: Callable[[str], None] = lambda _stream: None
         self.versioned_record: Callable[[str], None] = lambda _stream: None
@@ -94,7 +126,7 @@ class Reader(GenericSingerReader[str]):
         source = file_input or self.default_input
         lines: Any = getattr(source, "buffer", source)
         quick = 0
-        lane: FastPath | None = None
+        lane: FastPath | SkipPath | None = None
         for number, line in enumerate(lines, 1):
             # try the lane of the previous record first, because records of one stream usually follow each other
             if lane is not None and lane.try_line(line):

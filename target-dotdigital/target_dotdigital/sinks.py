@@ -31,33 +31,43 @@ class ContactTarget(Protocol):
 
     @property
     def sync_run(self) -> SyncRun:
-        """The run; the first stream opens it."""
+        """The run; the first stream with contacts opens it."""
+        ...
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Streams without contacts, and what they lack."""
         ...
 
 
 class ContactSink(BatchSink):
-    """Receives the contacts of one stream."""
+    """Receives the contacts of one stream. A stream without addresses or segment names is skipped."""
 
     def __init__(self, target: Target, stream_name: str, schema: dict[str, Any], key_properties: Sequence[str] | None) -> None:
-        """Check that the stream contains contacts, and register it.
+        """Register the stream.
 
         Raises:
-            StreamError: the address or segments property is missing.
+            StreamError: the stream lacks a property that an earlier schema of this input had.
         """
         self._target = cast("ContactTarget", target)
-        settings = self._target.settings
+        settings, skipped = self._target.settings, self._target.skipped
         self._email, self._segments = settings.email_property, settings.segments_property
-        there = sorted(name for name in schema["properties"] if not name.startswith("_sdc_"))
-        for name, setting in ((self._email, "email_property"), (self._segments, "segments_property")):
-            if name not in there:
-                shown = ", ".join(there[:SHOWN]) or "none"
-                msg = (
-                    f"The stream {stream_name!r} has no property {name!r} (it has: {shown}): it holds no contacts that this target "
-                    f"could label. Deselect the stream in the tap, name the property in {setting}, or rename it with stream_maps."
-                )
-                raise StreamError(msg)
+        lack = _lack(stream_name, schema, {"email_property": self._email, "segments_property": self._segments})
         super().__init__(target, stream_name, schema, key_properties)
-        self._target.sync_run.collector.streams.add(stream_name)
+        self.has_contacts = lack is None
+        if lack is not None:
+            if not skipped.keys() & {stream_name}:
+                if self._had_contacts():
+                    msg = f"{lack}, although its schema had it before. Nothing was written. Check the tap."
+                    raise StreamError(msg)
+                self.logger.warning("%s, so the stream is skipped.", lack)
+            skipped[stream_name] = lack
+        else:
+            self._target.sync_run.collector.streams.add(stream_name)
+
+    def _had_contacts(self) -> bool:
+        """Return whether this input has named the stream with contacts before."""
+        return "sync_run" in vars(self._target) and self.stream_name in self._target.sync_run.collector.streams
 
     @property
     def include_sdc_metadata_properties(self) -> bool:
@@ -82,6 +92,8 @@ class ContactSink(BatchSink):
 
     @override
     def process_record(self, record: dict[str, Any], context: dict[str, Any]) -> None:
+        if not self.has_contacts:
+            return
         self._target.sync_run.collector.add(
             self.stream_name,
             record.get(self._email),
@@ -95,4 +107,21 @@ class ContactSink(BatchSink):
 
     @override
     def activate_version(self, new_version: int) -> None:
-        self._target.sync_run.collector.activate(self.stream_name)
+        if self.has_contacts:
+            self._target.sync_run.collector.activate(self.stream_name)
+
+
+def _lack(stream: str, schema: dict[str, Any], needed: dict[str, str]) -> str | None:
+    """Return what a stream lacks to hold contacts, as the beginning of a sentence; None if it lacks nothing.
+
+    Args:
+        stream: name of the stream.
+        schema: its schema.
+        needed: setting -> property that it names.
+    """
+    there = sorted(name for name in schema["properties"] if not name.startswith("_sdc_"))
+    for setting, name in needed.items():
+        if name not in there:
+            shown = ", ".join(there[:SHOWN]) or "none"
+            return f"The stream {stream!r} has no property {name!r} ({setting}; it has: {shown})"
+    return None

@@ -19,7 +19,7 @@ from target_dotdigital.commands.registry import COMMANDS, options
 from target_dotdigital.config import CONFIG
 from target_dotdigital.errors import NoInputError, ReportError, StreamError
 from target_dotdigital.failures import drain, explain, report_failure, stdin_of, use_utf8
-from target_dotdigital.reader import FastPath, Reader
+from target_dotdigital.reader import FastPath, Reader, SkipPath
 from target_dotdigital.reporting.folder import open_folder
 from target_dotdigital.reporting.report import Report
 from target_dotdigital.settings import Settings
@@ -74,17 +74,27 @@ class TargetDotdigital(Target):
     def sync_run(self) -> SyncRun:
         """The run, opened by the first stream."""
         sync = open_sync(self.settings, self.clock(), self.report, open_folder(self.settings.report_dir))
-        self._reader.empty_record = lambda stream: sync.collector.add(stream, None, None, deleted=False)
+        self._reader.empty_record = self._take_empty
         self._reader.versioned_record = self._expect_version
         return sync
+
+    @cached_property
+    def skipped(self) -> dict[str, str]:
+        """Streams without contacts, and what they lack."""
+        return {}
 
     @property
     def _reader(self) -> Reader:
         return cast("Reader", self.message_reader)
 
+    def _take_empty(self, stream: str) -> None:
+        if stream not in self.skipped:
+            self.sync_run.collector.add(stream, None, None, deleted=False)
+
     def _expect_version(self, stream: str) -> None:
         for one in self.mapper.stream_maps.get(stream, []):
-            self.sync_run.collector.expect_version(one.stream_alias)
+            if one.stream_alias not in self.skipped:
+                self.sync_run.collector.expect_version(one.stream_alias)
 
     @classmethod
     @override
@@ -105,7 +115,9 @@ class TargetDotdigital(Target):
         self._close_lane(stream_name)
         maps = self.mapper.stream_maps.get(stream_name, [])
         settings = self.settings
-        if [type(one) for one in maps] == [SameRecordTransform] and set(sink.key_properties or ()) <= {settings.email_property}:
+        if stream_name in self.skipped and len(maps) == 1:
+            lanes[stream_name] = SkipPath(stream_name)
+        elif [type(one) for one in maps] == [SameRecordTransform] and set(sink.key_properties or ()) <= {settings.email_property}:
             take = self.sync_run.collector.take
             lanes[stream_name] = FastPath(stream_name, settings.email_property, settings.segments_property, take)
 
@@ -127,7 +139,14 @@ class TargetDotdigital(Target):
             raise NoInputError(msg)
         for stream_name in list(self._reader.lanes):
             self._close_lane(stream_name)
-        self._acknowledged = self.sync_run.finish(States(self._begin, self._latest_state))
+        if self.skipped and "sync_run" not in self.__dict__:
+            msg = (
+                f"{next(iter(self.skipped.values()))}, and no other stream of the input holds contacts. Nothing was written, and the "
+                "bookmark stays. Select a stream with contacts in the tap, name its properties in email_property and "
+                "segments_property, or rename them with stream_maps."
+            )
+            raise StreamError(msg)
+        self._acknowledged = self.sync_run.finish(States(self._begin, self._latest_state), self.skipped)
         super().process_endofpipe()
         self.logger.info("%s", self.report.summary())
         if self.report.unwritten is not None:

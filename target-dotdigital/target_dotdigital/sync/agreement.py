@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from target_dotdigital.errors import AgreementError
+from target_dotdigital.errors import AgreementError, StreamError
 from target_dotdigital.ledger.bookmarks import Bookmarks, digest_of
 from target_dotdigital.ledger.scopes import update_scope
 
 if TYPE_CHECKING:
     import datetime
+    from collections.abc import Mapping
 
     from target_dotdigital.ledger.contacts import ContactLedger
     from target_dotdigital.ledger.scopes import Scope
@@ -90,6 +91,26 @@ def require_agreement(states: States, collector: Collector, ledger: ContactLedge
         reason = "the tap's snapshots or its STATE were restored from a backup"
         raise AgreementError(_disagreement(f"does not mention {missed} contacts that changed since its bookmark", reason))
     return since
+
+
+def require_no_skipped_contacts(ledger: ContactLedger, skipped: Mapping[str, str]) -> None:
+    """Require that no stream is skipped whose contacts are in the ledger: they would keep old labels, or lose them.
+
+    Args:
+        ledger: the ledger scope.
+        skipped: streams without contacts, and what they lack.
+
+    Raises:
+        StreamError: the ledger holds contacts of a skipped stream.
+    """
+    for stream, lack in skipped.items():
+        if ledger.has_stream(stream):
+            msg = (
+                f"{lack}, but an earlier run got contacts from it: their labels would be wrong from now on. Nothing was written, and the "
+                "bookmark stays. Check the tap, or deselect the stream and run once with --full-refresh, which clears the labels of "
+                "contacts that no other stream has."
+            )
+            raise StreamError(msg)
 
 
 def acknowledge(states: States, collector: Collector, ledger: ContactLedger, scope: Scope, now: datetime.datetime) -> None:

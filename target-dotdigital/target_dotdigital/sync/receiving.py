@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from target_dotdigital.dotdigital.contacts import ContactReader
-from target_dotdigital.sync.agreement import is_incomplete, require_agreement
+from target_dotdigital.sync.agreement import is_incomplete, require_agreement, require_no_skipped_contacts
 from target_dotdigital.sync.reading import read_back
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from target_dotdigital.stats import InputStats
     from target_dotdigital.sync.agreement import States
     from target_dotdigital.sync.opening import OpenRun
@@ -31,12 +33,19 @@ class Received:
     incomplete: bool
 
 
-def receive(opened: OpenRun, states: States) -> Received:
+def receive(opened: OpenRun, states: States, skipped: Mapping[str, str]) -> Received:
     """Store the collected input in the ledger.
+
+    Args:
+        opened: the run.
+        states: what the STATE messages of the input say.
+        skipped: streams of the input without contacts, and what they lack.
 
     Raises:
         AgreementError: the input builds on a base that the ledger does not know.
+        StreamError: a skipped stream had contacts before.
     """
+    require_no_skipped_contacts(opened.ledger, skipped)
     settings, collector, ledger, scope = opened.place.settings, opened.collector, opened.ledger, opened.scope
     stats = collector.finish()
     LOGGER.info("Input: %d records, %d contacts, %d left out", stats.read, stats.distinct, stats.left_out)

@@ -29,7 +29,7 @@ from target_dotdigital.sync.reading import read_account
 from target_dotdigital.sync.receiving import Received, receive
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from target_dotdigital.clock import Clock
     from target_dotdigital.reporting.folder import ReportFolder
@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from target_dotdigital.sync.intake import Collector
 
 LOGGER = logging.getLogger("target-dotdigital")
-HELD = "%d contacts are held since dotdigital's Data Watchdog rejected their import: ask its support, then use the command `release`"
+HELD = (
+    "%d contacts are held since dotdigital's Data Watchdog rejected their import: ask its support, then use the command `release`"
+)
 
 
 class SyncRun:
@@ -64,12 +66,12 @@ class SyncRun:
         """Takes the input."""
         return self._opened.collector
 
-    def close(self) -> None:
-        """Release ledger and lock."""
-        self._place.close()
-
-    def finish(self, states: States) -> bool:
+    def finish(self, states: States, skipped: Mapping[str, str]) -> bool:
         """Deliver the collected input, and report.
+
+        Args:
+            states: what the STATE messages of the input say.
+            skipped: streams of the input without contacts, and what they lack.
 
         Returns:
             Whether STATE may be emitted.
@@ -78,13 +80,13 @@ class SyncRun:
             TargetError: the run was not allowed to deliver, or not everything arrived.
         """
         with self._reported():
-            return self._sync(states)
+            return self._sync(states, skipped)
 
     def fail(self, message: str) -> None:
         """Report that the run ended before its input did."""
         self.report.problems.insert(0, message)
         self._publish()
-        self.close()
+        self._place.close()
 
     def restore(self, run: int) -> None:
         """Deliver the labels that a run replaced, to contacts that still have what replaced them.
@@ -98,7 +100,7 @@ class SyncRun:
         ledger, opened = self._ledger, self._opened
         images = ImportLog(self._place.ledger.engine, ledger.scope, run).before_images(run)
         if not images:
-            self.close()
+            self._place.close()
             msg = f"Run {run} has delivered nothing to this account, address book and data field: nothing can be put back."
             raise SettingsError(msg)
         with self._reported():
@@ -121,14 +123,14 @@ class SyncRun:
         try:
             if self._opened.scope.account_contacts is None:
                 raise nothing_to_review(self._folder.path / "review.txt")
-            self._receive(States())
+            self._receive(States(), {})
             return self._review(self._plan())
         finally:
             self._opened.connection.rollback()
-            self.close()
+            self._place.close()
 
-    def _sync(self, states: States) -> bool:
-        received = self._receive(states)
+    def _sync(self, states: States, skipped: Mapping[str, str]) -> bool:
+        received = self._receive(states, skipped)
         planned = self._plan()
         if not self._authorise(planned):
             self._require_complete(received, "Nothing was written (dry_run)")
@@ -140,15 +142,15 @@ class SyncRun:
             acknowledge(states, self.collector, self._reopened(connection), self._opened.scope, self._place.clock.now())
         return True
 
-    def _receive(self, states: States) -> Received:
+    def _receive(self, states: States, skipped: Mapping[str, str]) -> Received:
         """Store the input in the ledger, and add its figures to the report.
 
         Raises:
-            AgreementError: the input builds on a base that the ledger does not know.
+            TargetError: the input cannot be applied to this ledger.
         """
         # also if the input is refused, the report says what it was
         self.report.intake = self.collector.intake
-        received = receive(self._opened, states)
+        received = receive(self._opened, states, skipped)
         self.report.incomplete = received.incomplete
         return received
 
@@ -248,7 +250,7 @@ class SyncRun:
             raise
         finally:
             self._publish()
-            self.close()
+            self._place.close()
 
     def _publish(self) -> None:
         # what is not committed by now must not be: a run that was not allowed to deliver leaves no trace

@@ -91,6 +91,11 @@ class ContactQueries:
         query = sa.select(contacts.c.stream).where(self._mine, contacts.c.changed_run == self.run, contacts.c.stream.is_not(None))
         return set(self.connection.scalars(query.distinct()))
 
+    def has_stream(self, stream: str) -> bool:
+        """Return whether a contact of the ledger came from a stream and is still in the source."""
+        found = sa.exists().where(self._mine, contacts.c.stream == stream, ~contacts.c.removed)
+        return bool(self.connection.scalar(sa.select(found)))
+
     def remaining(self) -> Remaining:
         """Count what is pending, held and rejected, in one pass."""
         conditions = (contacts.c.pending, contacts.c.held.is_not(None), contacts.c.rejection.is_not(None), ~contacts.c.removed)
