@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import logging
 import os
 import sys
 import traceback
@@ -27,7 +29,7 @@ from target_dotdigital.reporting.folder import open_folder
 from target_dotdigital.reporting.report import Report, RunStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
 NOT_SINGER = (
@@ -79,6 +81,36 @@ def use_utf8(*, terminal: bool) -> None:
                 stream.reconfigure(errors="backslashreplace")
             else:
                 stream.reconfigure(encoding="utf-8", errors="strict")
+
+
+@contextlib.contextmanager
+def without_progress(*loggers: logging.Logger) -> Iterator[None]:
+    """Log warnings and errors only: the SDK logs a line for each environment variable that it reads."""
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        if logger.getEffectiveLevel() == logging.INFO:
+            logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def unreadable_config(error: Exception) -> SettingsError:
+    """Return the error for a file of --config that cannot be read.
+
+    Args:
+        error: what reading it raised; a message about its content may quote a secret.
+    """
+    what = (
+        "does not exist"
+        if isinstance(error, FileNotFoundError)
+        else "is not readable"
+        if isinstance(error, OSError)
+        else "is no JSON"
+    )
+    return SettingsError(f"The file of --config {what}, so nothing was done. Name a JSON file with the settings, or ENV.")
 
 
 def drain(source: IO[Any]) -> None:

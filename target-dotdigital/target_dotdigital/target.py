@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, cast
 
+import click
 from singer_sdk import Target
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
 from singer_sdk.mapper import SameRecordTransform
@@ -18,9 +20,11 @@ from target_dotdigital.clock import Clock
 from target_dotdigital.commands.registry import COMMANDS, options
 from target_dotdigital.config import CONFIG
 from target_dotdigital.errors import NoInputError, ReportError, StreamError
-from target_dotdigital.failures import drain, explain, report_failure, stdin_of, use_utf8
+from target_dotdigital.failures import drain, explain, report_failure, stdin_of, unreadable_config, use_utf8, without_progress
 from target_dotdigital.reader import FastPath, Reader, SkipPath
 from target_dotdigital.reporting.folder import open_folder
+from target_dotdigital.reporting.notifications import notify
+from target_dotdigital.reporting.receivers import load_receivers
 from target_dotdigital.reporting.report import Report
 from target_dotdigital.settings import Settings
 from target_dotdigital.sinks import ContactSink
@@ -29,12 +33,12 @@ from target_dotdigital.sync.run import SyncRun, open_sync
 
 # exit codes above this one say which signal ended the process
 SIGNALLED = 128
+UNREADABLE = "target_dotdigital.unreadable_config"
 
 if TYPE_CHECKING:
     from types import FrameType
     from typing import IO
 
-    import click
     from singer_sdk import Sink
 
 
@@ -61,9 +65,11 @@ class TargetDotdigital(Target):
         """The settings, checked.
 
         Raises:
-            SettingsError: they contradict each other.
+            SettingsError: they contradict each other, or notifications cannot be sent to notify_urls.
         """
-        return Settings.of(self.config)
+        settings = Settings.of(self.config)
+        load_receivers(settings.notify_urls)
+        return settings
 
     @cached_property
     def report(self) -> Report:
@@ -82,6 +88,11 @@ class TargetDotdigital(Target):
     def skipped(self) -> dict[str, str]:
         """Streams without contacts, and what they lack."""
         return {}
+
+    @property
+    def line(self) -> int:
+        """Number of the last line that did not take a fast path; 0 before the first."""
+        return self._reader.line
 
     @property
     def _reader(self) -> Reader:
@@ -148,6 +159,9 @@ class TargetDotdigital(Target):
             raise StreamError(msg)
         self._acknowledged = self.sync_run.finish(States(self._begin, self._latest_state), self.skipped)
         super().process_endofpipe()
+        # STATE is out by now: it does not wait for receivers of notifications
+        if self.report.unwritten is None:
+            notify(self.report, self.config)
         self.logger.info("%s", self.report.summary())
         if self.report.unwritten is not None:
             # what was delivered is acknowledged by now
@@ -184,6 +198,24 @@ class TargetDotdigital(Target):
 
     @classmethod
     @override
+    def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> _ConfigInput:
+        try:
+            return super().cb_config(ctx, param, value)
+        except (OSError, ValueError) as error:
+            # raised later, where the input is drained and the failure reported
+            ctx.meta[UNREADABLE] = unreadable_config(error)
+            return _ConfigInput()
+
+    @classmethod
+    def _create(cls, given: _ConfigInput) -> Self:
+        context = click.get_current_context(silent=True)
+        if context is not None and UNREADABLE in context.meta:
+            raise context.meta[UNREADABLE]
+        with without_progress(cls.logger, logging.getLogger("singer_sdk")):
+            return cls(config=given.config, parse_env_config=given.parse_env)
+
+    @classmethod
+    @override
     def get_singer_command(cls) -> click.Command:
         command = super().get_singer_command()
         command.params.extend(options())
@@ -211,7 +243,7 @@ class TargetDotdigital(Target):
         command = next((name for name in COMMANDS if options.get(name)), None)
         target: TargetDotdigital | None = None
         try:
-            target = cls(config=given.config, parse_env_config=given.parse_env)
+            target = cls._create(given)
             if command is not None:
                 COMMANDS[command](target.settings, cls.clock(), run if command == "restore" else options[command])
                 return
@@ -220,11 +252,12 @@ class TargetDotdigital(Target):
             _ = target.settings
             target.listen(file_input)
         except Exception as error:
-            message = explain(error, target._reader.line if target is not None else 0)
+            message = explain(error, target.line if target is not None else 0)
             cls.logger.debug("What happened, in full", exc_info=True)
             if command is None:
                 drain(stdin_of(file_input))
                 report = _tell(target, error, message, given.config, cls.clock)
+                notify(report, given.config if target is None else target.config, message)
                 cls.logger.info("%s", report.summary())
             cls.logger.error(message)  # noqa: TRY400 - one line, without what a traceback quotes
             raise SystemExit(1) from None
@@ -236,7 +269,8 @@ class TargetDotdigital(Target):
                     f"Ended by {name}: the bookmark stays, and nothing is lost. What was sent is looked up by the next run, which "
                     "completes it."
                 )
-                _tell(target, end, message, given.config, cls.clock)
+                report = _tell(target, end, message, given.config, cls.clock)
+                notify(report, given.config if target is None else target.config, message)
                 cls.logger.error(message)  # noqa: TRY400 - no traceback
             raise
 
