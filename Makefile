@@ -10,7 +10,7 @@ TESTS ?= not slow
 WORKERS ?= 2
 PACKAGES := tap-nosto-segments/tap_nosto_segments target-dotdigital/target_dotdigital
 
-.PHONY: sync test test-all lint style types architecture dependencies documents documents-check coverage interface bench drill clean
+.PHONY: sync test test-all lint style types architecture dependencies documents documents-check coverage interface bench drill explore clean
 
 sync: $(VENV)/.ready
 	$(BIN)/python -m nosto_dotdigital_sandbox.demo
@@ -67,6 +67,10 @@ bench: $(VENV)/.ready
 drill: $(VENV)/.ready
 	PYTHONPATH=tests $(BIN)/python -W ignore -m support.drill
 
+# sequences of days that no test has seen yet; prints the shortest one that goes wrong
+explore: $(VENV)/.ready
+	SEQUENCES=$${SEQUENCES:-1000} $(BIN)/python -m pytest -n 0 -m slow tests/pipeline/test_stateful.py
+
 clean:
 	rm -rf $(VENV) .meltano var
 
@@ -75,5 +79,5 @@ $(VENV)/.ready: constraints.txt pyproject.toml tap-nosto-segments/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ..." if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --upgrade 'pip>=25.1'
-	$(PIP) install -c constraints.txt --group dev -e './tap-nosto-segments[s3]' -e './target-dotdigital[postgres]' -e ./tests/sandbox
+	$(PIP) install -c constraints.txt --group dev -e './tap-nosto-segments[s3]' -e './target-dotdigital[postgres,notify]' -e ./tests/sandbox
 	@touch $@

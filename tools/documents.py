@@ -7,74 +7,79 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
+import textwrap
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import click
 import hub
+import jinja2
 import yaml
-from hub import PLACES, PLUGINS
 
 ROOT = Path(__file__).resolve().parent.parent
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=jinja2.select_autoescape(),
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+# the filter `tojson` that comes with Jinja escapes for HTML
+TEMPLATES.filters["json"] = json.dumps
+# set by the operator although they are not required
+FIRST_RUN_SETTINGS = {"export_token", "activation_code"}
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One variable of `.env.example`.
+
+    Args:
+        variable: name of the environment variable.
+        value: default, quoted for a shell; empty if there is none.
+        needed: whether a first run needs it; all others are commented out.
+        comment: title and description of the setting.
+    """
+
+    variable: str
+    value: str
+    needed: bool
+    comment: str
 
 
 @cache
 def about(plugin: str) -> dict[str, Any]:
     """Return the output of a plugin's `--about`."""
-    return hub.ask(plugin, "--about", "--format=json")
-
-
-def settings_of(plugin: str) -> dict[str, dict[str, Any]]:
-    """Return a plugin's own settings."""
-    return hub.settings_of(about(plugin))
+    return hub.query(plugin, "--about", "--format=json")
 
 
 def meltano_settings(plugin: str) -> str:
     """Render the settings for `meltano.yml`."""
-    lines = []
-    for name, facts in settings_of(plugin).items():
-        lines += [f"    - name: {name}", f"      label: {_quoted(facts['title'])}"]
-        kind = hub.kind_of(facts)
-        lines.append(f"      kind: {kind}")
-        if kind == "options":
-            lines.append("      options:")
-            lines += [f"      - {{label: {option}, value: {option}}}" for option in facts["enum"]]
-        if facts.get("secret"):
-            lines.append("      sensitive: true")
-        if name in PLACES:
-            lines.append(f"      value: {PLACES[name]}")
-        elif "default" in facts:
-            lines.append(f"      value: {json.dumps(facts['default'])}")
-        lines.append(f"      description: {_quoted(facts['description'])}")
-    return "\n".join(lines) + "\n"
+    return textwrap.indent(hub.to_yaml(hub.meltano_settings(about(plugin))), "    ")
 
 
-def table(plugin: str) -> str:
+def settings_table(plugin: str) -> str:
     """Render the settings as a table for a README."""
-    lines = ["| setting | default | what it does |", "| --- | --- | --- |"]
-    for name, facts in settings_of(plugin).items():
-        default = "required" if facts["required"] else f"`{json.dumps(facts['default'])}`" if "default" in facts else "none"
-        marks = " (secret)" if facts.get("secret") else ""
-        description = facts["description"].replace("|", "\\|")
-        lines.append(f"| `{name}`{marks} | {default} | {description} |")
-    return "\n".join(lines) + "\n"
+    return TEMPLATES.get_template("settings.md.j2").render(settings=hub.settings_of(about(plugin)))
 
 
 def environment() -> str:
-    """Render `.env.example`: settings needed for a first run are set, all others are commented out."""
-    lines = []
-    for plugin in PLUGINS:
-        prefix = plugin.upper().replace("-", "_")
-        lines += [f"# {plugin}", ""]
-        for name, facts in settings_of(plugin).items():
-            lines.append(f"# {facts['title']}: {facts['description']}")
-            needed = facts["required"] or name in {"export_token", "activation_code"}
-            default = "" if needed or name in PLACES else json.dumps(facts["default"]) if "default" in facts else ""
-            if default.startswith('"'):
-                default = json.loads(default)
-            lines += [f"{'' if needed else '# '}{prefix}_{name.upper()}={_shell(default)}", ""]
-    return "\n".join(lines)
+    """Render `.env.example`."""
+    plugins = {
+        plugin: [_example(plugin, name, facts) for name, facts in hub.settings_of(about(plugin)).items()] for plugin in hub.PLUGINS
+    }
+    return TEMPLATES.get_template("env.j2").render(plugins=plugins)
+
+
+def interface(plugin: str) -> str:
+    """Render the capabilities and, for a tap, the streams with their schemas."""
+    capabilities = sorted(about(plugin)["capabilities"])
+    streams = hub.query(plugin, "--discover")["streams"] if "discover" in capabilities else []
+    return TEMPLATES.get_template("plugin.md.j2").render(capabilities=capabilities, streams=streams)
 
 
 def own_part(text: str, plugin: str) -> dict[str, Any]:
@@ -88,15 +93,27 @@ def documents() -> dict[Path, str]:
     """Return the up-to-date text of every generated document."""
     meltano, readme = ROOT / "meltano.yml", ROOT / "README.md"
     texts = {meltano: meltano.read_text(), readme: readme.read_text(), ROOT / ".env.example": environment()}
-    for plugin in PLUGINS:
+    for plugin in hub.PLUGINS:
         own = ROOT / plugin / "README.md"
         texts[meltano] = _between(texts[meltano], f"    # settings of {plugin}", meltano_settings(plugin))
-        shown = table(plugin)
-        texts[readme] = _between(texts[readme], f"<!-- settings of {plugin}", shown)
-        texts[own] = _between(own.read_text(), f"<!-- settings of {plugin}", shown)
-        texts[own] = _between(texts[own], f"<!-- what {plugin} says of itself", hub.said_in_readme(plugin, about(plugin)))
+        table = settings_table(plugin)
+        texts[readme] = _between(texts[readme], f"<!-- settings of {plugin}", table)
+        texts[own] = _between(own.read_text(), f"<!-- settings of {plugin}", table)
+        texts[own] = _between(texts[own], f"<!-- what {plugin} says of itself", interface(plugin))
         texts[ROOT / plugin / "meltanohub.yml"] = hub.definition(plugin, about(plugin), own_part(texts[meltano], plugin))
     return texts
+
+
+def _example(plugin: str, name: str, facts: dict[str, Any]) -> Example:
+    needed = facts["required"] or name in FIRST_RUN_SETTINGS
+    default = "" if needed or name in hub.PLACES else facts.get("default", "")
+    text = default if isinstance(default, str) else json.dumps(default)
+    return Example(
+        variable=f"{plugin}_{name}".replace("-", "_").upper(),
+        value=shlex.quote(text) if text else "",
+        needed=needed,
+        comment=f"{facts['title']}: {facts['description']}",
+    )
 
 
 def _between(text: str, mark: str, content: str) -> str:
@@ -107,23 +124,16 @@ def _between(text: str, mark: str, content: str) -> str:
     return pattern.sub(lambda found: found[1] + content + found[2], text)
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _shell(text: str) -> str:
-    return f"'{text}'" if re.search(r"[^A-Za-z0-9_.:/@+-]", text) else text
-
-
 def main() -> int:
     """Rewrite the documents, or check them with `--check`."""
-    stale = [path for path, text in documents().items() if not path.exists() or path.read_text() != text]
+    texts = documents()
+    stale = [path for path, text in texts.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv:
         for path in stale:
-            print(f"{path.relative_to(ROOT)} is not what the settings say: run `make documents`")  # noqa: T201 - a command
+            click.echo(f"{path.relative_to(ROOT)} does not match the settings: run `make documents`")
         return 1 if stale else 0
-    for path, text in documents().items():
-        path.write_text(text)
+    for path in stale:
+        path.write_text(texts[path])
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Generates MeltanoHub definitions, and the capabilities and streams in each package's README, from the plugins."""
+"""Reads the plugins' own descriptions, and generates their MeltanoHub definitions from them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLACES = {
     "report_dir": "$MELTANO_PROJECT_ROOT/var/$MELTANO_ENVIRONMENT/reports",
 }
 # facts that `--about` does not contain
-SAID: dict[str, dict[str, Any]] = {
+FACTS: dict[str, dict[str, Any]] = {
     "tap-nosto-segments": {
         "domain_url": "https://www.nosto.com",
         "prereq": "Enable the Segment Export in Nosto's admin; it shows the address and the integration token.\n",
@@ -37,7 +37,7 @@ SAID: dict[str, dict[str, Any]] = {
 }
 
 
-def ask(plugin: str, *arguments: str) -> dict[str, Any]:
+def query(plugin: str, *arguments: str) -> dict[str, Any]:
     """Run a plugin and return its JSON output."""
     command = [str(Path(sys.executable).parent / plugin), *arguments]
     facts: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)  # noqa: S603 - ours
@@ -53,14 +53,6 @@ def settings_of(about: dict[str, Any]) -> dict[str, dict[str, Any]]:
         for name, facts in schema["properties"].items()
         if not name.startswith(BUILT_IN)
     }
-
-
-def kind_of(facts: dict[str, Any]) -> str:
-    """Return Meltano's kind for a JSON Schema type."""
-    if "enum" in facts:
-        return "options"
-    kinds = [kind for kind in facts["type"] if kind != "null"] if isinstance(facts["type"], list) else [facts["type"]]
-    return str(kinds[0])
 
 
 def definition(plugin: str, about: dict[str, Any], project: dict[str, Any]) -> str:
@@ -81,17 +73,25 @@ def definition(plugin: str, about: dict[str, Any], project: dict[str, Any]) -> s
         "quality": "unknown",
         "supported_python_versions": about["supported_python_versions"],
         "capabilities": sorted(about["capabilities"]),
-        **SAID[plugin],
+        **FACTS[plugin],
         **{name: project[name] for name in ("settings_group_validation", "select", "commands") if name in project},
-        "settings": [_setting(name, one) for name, one in settings_of(about).items()],
+        "settings": meltano_settings(about),
     }
-    return f"# Made by `make documents` from `{plugin} --about`.\n" + yaml.safe_dump(
-        facts, sort_keys=False, width=120, allow_unicode=True
-    )
+    return f"# Made by `make documents` from `{plugin} --about`.\n{to_yaml(facts)}"
+
+
+def meltano_settings(about: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a plugin's settings in the form that Meltano and MeltanoHub share."""
+    return [_setting(name, facts) for name, facts in settings_of(about).items()]
+
+
+def to_yaml(value: Any) -> str:
+    """Render a value as YAML, keys in their given order."""
+    return yaml.safe_dump(value, sort_keys=False, width=120, allow_unicode=True)
 
 
 def _setting(name: str, facts: dict[str, Any]) -> dict[str, Any]:
-    setting: dict[str, Any] = {"name": name, "label": facts["title"], "kind": kind_of(facts), "description": facts["description"]}
+    setting: dict[str, Any] = {"name": name, "label": facts["title"], "kind": _kind(facts), "description": facts["description"]}
     if "enum" in facts:
         setting["options"] = [{"label": option, "value": option} for option in facts["enum"]]
     if facts.get("secret"):
@@ -101,21 +101,9 @@ def _setting(name: str, facts: dict[str, Any]) -> dict[str, Any]:
     return setting
 
 
-def said_in_readme(plugin: str, about: dict[str, Any]) -> str:
-    """Render the capabilities and, for a tap, the streams with their schemas."""
-    lines = [f"Capabilities: {', '.join(f'`{name}`' for name in sorted(about['capabilities']))}.", ""]
-    if "discover" not in about["capabilities"]:
-        return "\n".join(lines)
-    for stream in ask(plugin, "--discover")["streams"]:
-        root = next(one["metadata"] for one in stream["metadata"] if not one["breadcrumb"])
-        keys = ", ".join(f"`{name}`" for name in stream["key_properties"])
-        chosen = "selected by default" if root["selected"] else "selected on demand"
-        by = f", incremental by `{stream['replication_key']}`" if stream.get("replication_key") else ""
-        lines += [f"**`{stream['tap_stream_id']}`**: key {keys}{by}; {chosen}.", ""]
-        lines += ["| property | type | content |", "| --- | --- | --- |"]
-        for name, facts in stream["schema"]["properties"].items():
-            kinds = facts["type"] if isinstance(facts["type"], list) else [facts["type"]]
-            shown = ", ".join([*kinds, *([facts["format"]] if "format" in facts else [])])
-            lines.append(f"| `{name}` | {shown} | {facts.get('description', '')} |")
-        lines.append("")
-    return "\n".join(lines)
+def _kind(facts: dict[str, Any]) -> str:
+    """Return Meltano's kind for a JSON Schema type."""
+    if "enum" in facts:
+        return "options"
+    kinds = [kind for kind in facts["type"] if kind != "null"] if isinstance(facts["type"], list) else [facts["type"]]
+    return str(kinds[0])

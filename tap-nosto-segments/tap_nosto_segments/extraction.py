@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tap_nosto_segments import guards
+from tap_nosto_segments.candidate import Candidate, date_export, has_same_selection, match_catalogue
 from tap_nosto_segments.errors import CatalogueError, SnapshotError
-from tap_nosto_segments.nosto.catalogue import fetch_catalogue, renamed_segments
-from tap_nosto_segments.nosto.credential import Credential
-from tap_nosto_segments.nosto.export import Export, ExportSource, Validators, fetch_export
+from tap_nosto_segments.nosto.catalogue import read_catalogue
+from tap_nosto_segments.nosto.export import Export, Validators, fetch_export
 from tap_nosto_segments.snapshots.database import connect, explain_out_of_space
 from tap_nosto_segments.snapshots.diff import SnapshotDiff
+from tap_nosto_segments.snapshots.head import require_no_web_page
 from tap_nosto_segments.snapshots.manifest import Manifest
 from tap_nosto_segments.snapshots.parser import parse_export, require_complete_last_line, write_contacts
 from tap_nosto_segments.snapshots.store import SnapshotStore, open_store
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from tap_nosto_segments.settings import Selection, Settings
 
 LOGGER = logging.getLogger("tap-nosto-segments")
+MAX_UNDATED_AGE = datetime.timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -99,7 +101,7 @@ class Extractor:
         try:
             with explain_out_of_space("stored"):
                 workspace = _Workspace(folder, connect(folder), store)
-                resolved = self._resolve_snapshot(workspace, [store.get(bookmark) for bookmark in bookmarks])
+                resolved = self._resolve_snapshot(workspace, bookmarks)
             _warn_of_unmatched_patterns(self._settings.selection, resolved.manifest)
             _prune_snapshots(store, bookmarks, resolved.manifest)
             diff = SnapshotDiff(store, workspace.database, folder, resolved.manifest, resolved.path)
@@ -111,14 +113,14 @@ class Extractor:
             raise
         return extraction
 
-    def _resolve_snapshot(self, workspace: _Workspace, bookmarked: Sequence[Manifest | None]) -> _Resolved:
+    def _resolve_snapshot(self, workspace: _Workspace, bookmarks: Sequence[str | None]) -> _Resolved:
         """Return the newest snapshot if the export has not changed since, and a new one otherwise."""
         newest = workspace.store.newest()
+        bookmarked = [workspace.store.get(bookmark) for bookmark in bookmarks]
         # the download may be skipped only if every stream has acknowledged the newest snapshot, made with the same selection
         acknowledged = newest if newest is not None and all(manifest == newest for manifest in bookmarked) else None
-        is_reusable = acknowledged is not None and self._has_same_selection(acknowledged)
-        known = Validators(acknowledged.etag, acknowledged.last_modified) if acknowledged and is_reusable else Validators()
-        export = fetch_export(self._client, self._export_source(), workspace.folder, known)
+        known = self._trusted_validators(acknowledged)
+        export = fetch_export(self._client, self._settings.export_source, workspace.folder, known)
         if export is None:
             if acknowledged is None:
                 msg = "Nosto answered that the export has not changed, but there is no earlier one. Nothing was emitted. Run again."
@@ -126,31 +128,31 @@ class Extractor:
             guards.require_fresh(self._settings, acknowledged.exported_at if acknowledged.last_modified else None, self._now())
             LOGGER.info("Export: unchanged since %s", acknowledged.exported_at.isoformat())
             return self._reuse_snapshot(acknowledged)
+        require_no_web_page(export.path)
         require_complete_last_line(export.path, export.size)
         LOGGER.info(
             "Export: %d bytes, made %s", export.size, export.made_at.isoformat() if export.made_at else "at an unknown time"
         )
         guards.require_fresh(self._settings, export.made_at, self._now())
-        if newest is not None and newest.export_digest == export.digest and self._has_same_selection(newest):
+        if newest is not None and newest.export_digest == export.digest and has_same_selection(self._settings, newest):
             LOGGER.info("Export: identical to that of %s", newest.exported_at.isoformat())
             return self._reuse_snapshot(newest)
-        base = max((manifest for manifest in bookmarked if manifest), key=lambda manifest: manifest.sequence, default=newest)
-        return self._create_snapshot(workspace, export, base, newest)
+        return self._create_snapshot(workspace, export, workspace.store.base_of(bookmarks), newest)
 
     def _create_snapshot(self, workspace: _Workspace, export: Export, base: Manifest | None, newest: Manifest | None) -> _Resolved:
-        parsed = parse_export(workspace.database, export.path, self._settings.segment_identifier)
+        settings = self._settings
+        parsed = parse_export(workspace.database, export.path, settings.segment_identifier)
         export.path.unlink()
-        guards.require_plausible_content(self._settings, parsed)
-        exported_at = self._exported_at(export, newest)
-        if newest is not None and export.digest != newest.export_digest:
-            guards.require_newer(exported_at, newest)
-        catalogue, catalogue_error = self._read_catalogue(base)
-        if base is not None:
-            renamed = renamed_segments(base.catalogue, catalogue)
-            guards.require_size(self._settings, parsed, base, renamed, self._now().date())
-            _warn_of_renames(self._settings.selection, renamed)
-        known_names = {*parsed.counts, *catalogue.values(), *(base.segment_names if base else ())}
-        guards.require_chosen_segment(self._settings.selection, parsed.contacts, parsed.counts, known_names)
+        known = base.catalogue if base else {}
+        catalogue, catalogue_error = read_catalogue(self._client, settings.graphql_url, settings.api_token, known)
+        if catalogue_error is not None:
+            # the catalogue only serves to recognise renamed segments, so the contacts do not wait for it
+            LOGGER.warning("%s The run continues without it, and does not recognise renamed segments.", catalogue_error)
+        catalogue = match_catalogue(catalogue, base, parsed.counts)
+        exported_at = date_export(export, newest, self._now())
+        candidate = Candidate(parsed, export.digest, exported_at, catalogue, base, newest)
+        guards.require_acceptable(settings, candidate, self._now().date())
+        _warn_of_renames(settings.selection, candidate.renamed)
         path = workspace.folder / "snapshot.parquet"
         chosen = self._settings.selection.chosen(parsed.counts)
         write_contacts(workspace.database, path, chosen, is_every_segment=len(chosen) == len(parsed.counts))
@@ -173,7 +175,7 @@ class Extractor:
                 contacts=parsed.contacts,
                 counts=dict(parsed.counts),
                 catalogue=catalogue,
-                chosen=tuple(self._settings.selection.chosen(known_names)),
+                chosen=tuple(self._settings.selection.chosen(candidate.known_names)),
             ),
         )
         LOGGER.info(
@@ -190,35 +192,14 @@ class Extractor:
         guards.require_chosen_segment(self._settings.selection, manifest.contacts, manifest.counts, manifest.segment_names)
         return _Resolved(manifest)
 
-    def _export_source(self) -> ExportSource:
-        settings = self._settings
-        credential = Credential(settings.export_url, settings.export_auth, settings.export_auth_name, settings.export_token)
-        return ExportSource(settings.export_url, credential, settings.export_link_pointer)
-
-    def _exported_at(self, export: Export, newest: Manifest | None) -> datetime.datetime:
-        if export.made_at is not None:
-            return export.made_at.replace(microsecond=0)
-        now = self._now().replace(microsecond=0)
-        # this is our time, not Nosto's: the export must not look old only because our clock was set back
-        return max(now, newest.exported_at + datetime.timedelta(seconds=1)) if newest else now
-
-    def _has_same_selection(self, manifest: Manifest) -> bool:
-        selection = self._settings.selection
-        identifiers = {None, manifest.identifier}
-        return (manifest.include, manifest.exclude) == (selection.include, selection.exclude) and (
-            self._settings.segment_identifier in identifiers
-        )
-
-    def _read_catalogue(self, base: Manifest | None) -> tuple[dict[str, str], CatalogueError | None]:
-        """Return Nosto's segments as ID -> name, and why they could not be read; the base's are used then."""
-        if self._settings.api_token is None:
-            return {}, None
-        try:
-            return fetch_catalogue(self._client, self._settings.graphql_url, self._settings.api_token), None
-        except CatalogueError as error:
-            # the catalogue only serves to recognise renamed segments, so the contacts do not wait for it
-            LOGGER.warning("%s The run continues without it, and does not recognise renamed segments.", error)
-            return base.catalogue if base else {}, error
+    def _trusted_validators(self, acknowledged: Manifest | None) -> Validators:
+        """Return what a conditional request may rely on; nothing if the whole export has to be downloaded."""
+        if acknowledged is None or not has_same_selection(self._settings, acknowledged):
+            return Validators()
+        # An ETag alone does not show that the server has stopped to renew it, and Nosto makes an export every day.
+        if acknowledged.last_modified is None and self._now() - acknowledged.exported_at > MAX_UNDATED_AGE:
+            return Validators()
+        return Validators(acknowledged.etag, acknowledged.last_modified)
 
 
 def _warn_of_unmatched_patterns(selection: Selection, current: Manifest) -> None:

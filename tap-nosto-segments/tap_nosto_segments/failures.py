@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import sys
 import traceback
@@ -21,15 +20,6 @@ if TYPE_CHECKING:
 # the SDK evaluates stream maps in the first module; some invalid ones fail in the second, which validates their schema
 MAPPING_MODULE = "singer_sdk.mapper"
 VALIDATING_MODULE = "jsonschema.validators"
-
-
-def write_utf8() -> None:
-    """Write standard output in UTF-8, whatever the locale.
-
-    Standard error needs no such change: Python escapes what it cannot encode.
-    """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from tap_nosto_segments.errors import GuardError
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     import datetime
     from collections.abc import Collection, Mapping
 
+    from tap_nosto_segments.candidate import Candidate
     from tap_nosto_segments.settings import Selection, Settings
     from tap_nosto_segments.snapshots.manifest import Manifest
     from tap_nosto_segments.snapshots.parser import ParsedExport
@@ -20,6 +22,7 @@ MIN_COMPARED_CONTACTS = 100
 MAX_LISTED_SEGMENTS = 20
 MAX_LISTED_SHRINKAGES = 5
 ALL_PERCENT = 100
+SEGMENT_ID = re.compile(r"[0-9a-f]{24}")
 
 
 def require_fresh(settings: Settings, made_at: datetime.datetime | None, now: datetime.datetime) -> None:
@@ -40,8 +43,29 @@ def require_fresh(settings: Settings, made_at: datetime.datetime | None, now: da
         raise GuardError(msg)
 
 
+def require_acceptable(settings: Settings, candidate: Candidate, today: datetime.date) -> None:
+    """Reject an export whose content is not plausible, or that does not follow from the earlier snapshots.
+
+    Args:
+        settings: the settings.
+        candidate: the export, and the snapshots that it is compared with.
+        today: the date in UTC.
+
+    Raises:
+        GuardError: the export must not become a snapshot.
+    """
+    parsed, newest = candidate.parsed, candidate.newest
+    require_plausible_content(settings, parsed)
+    require_names(parsed.counts)
+    if newest is not None and candidate.digest != newest.export_digest:
+        require_newer(candidate.exported_at, newest)
+    if candidate.base is not None:
+        require_size(settings, parsed, candidate.base, candidate.renamed, today)
+    require_chosen_segment(settings.selection, parsed.contacts, parsed.counts, candidate.known_names)
+
+
 def require_plausible_content(settings: Settings, parsed: ParsedExport) -> None:
-    """Reject an export that is empty, or that has too many malformed lines.
+    """Reject an export that is empty, has too many malformed lines, or holds something else than addresses.
 
     Raises:
         GuardError: the content is not plausible.
@@ -57,6 +81,28 @@ def require_plausible_content(settings: Settings, parsed: ParsedExport) -> None:
         msg = (
             "The export contains no contacts, which would remove every contact from every segment. Nothing was emitted. Check the "
             "Segment Export in Nosto's admin (staging accounts have empty ones), or set allow_empty_export."
+        )
+        raise GuardError(msg)
+    # dotdigital rejects a few invalid addresses by name; hashes instead of all addresses would remove every known contact
+    if parsed.unlike_addresses * 2 > parsed.lines - parsed.invalid:
+        msg = (
+            f"{parsed.unlike_addresses} of {parsed.lines - parsed.invalid} addresses in the export have no @: the key email seems to "
+            "hold hashes or other IDs, and every known contact would be removed. Nothing was emitted. Check the Segment Export in "
+            "Nosto's admin."
+        )
+        raise GuardError(msg)
+
+
+def require_names(names: Collection[str]) -> None:
+    """Reject an export that holds the IDs of segments instead of their names (contracts/nosto.md 2 and 3).
+
+    Raises:
+        GuardError: every name looks like an ID.
+    """
+    if names and all(SEGMENT_ID.fullmatch(name) for name in names):
+        msg = (
+            "The export holds the IDs of segments instead of their names, which no rule in dotdigital would match. Nothing was "
+            "emitted. Check the Segment Export in Nosto's admin."
         )
         raise GuardError(msg)
 
@@ -109,12 +155,12 @@ def require_size(
         return
     selection = settings.selection
     shrinkages = []
-    if _shrank(base.contacts, parsed.contacts, settings.max_shrink_percent):
+    if has_shrunk(base.contacts, parsed.contacts, settings.max_shrink_percent):
         shrinkages.append(f"contacts {base.contacts} -> {parsed.contacts}")
     for name, before in sorted(base.counts.items()):
         new_name = renamed.get(name, name)
         after = parsed.counts.get(new_name, 0) if selection.chooses(new_name) else 0
-        if selection.chooses(name) and _shrank(before, after, settings.max_shrink_percent):
+        if selection.chooses(name) and has_shrunk(before, after, settings.max_shrink_percent):
             shrinkages.append(f"segment {name!r} {before} -> {after}")
     if shrinkages:
         hidden = len(shrinkages) - MAX_LISTED_SHRINKAGES
@@ -142,5 +188,6 @@ def require_newer(exported_at: datetime.datetime, newest: Manifest) -> None:
         raise GuardError(msg)
 
 
-def _shrank(before: int, after: int, max_percent: int) -> bool:
+def has_shrunk(before: int, after: int, max_percent: int) -> bool:
+    """Return whether a number shrank by more than a percentage; small numbers and 100 per cent never count."""
     return max_percent < ALL_PERCENT and before >= MIN_COMPARED_CONTACTS and (before - after) * ALL_PERCENT > before * max_percent

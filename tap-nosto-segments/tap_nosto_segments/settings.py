@@ -12,6 +12,8 @@ import msgspec
 
 from tap_nosto_segments.config import CONFIG
 from tap_nosto_segments.errors import SettingsError
+from tap_nosto_segments.nosto.credential import Credential
+from tap_nosto_segments.nosto.export import ExportSource
 from tap_nosto_segments.nosto.urls import is_http, require_secure
 
 if TYPE_CHECKING:
@@ -69,6 +71,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def selection(self) -> Selection:
         """The chosen segments."""
         return Selection(self.segments, self.exclude_segments)
+
+    @property
+    def export_source(self) -> ExportSource:
+        """Where the export is, and how to get it."""
+        credential = Credential(self.export_url, self.export_auth, self.export_auth_name, self.export_token)
+        return ExportSource(self.export_url, credential, self.export_link_pointer)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Settings:

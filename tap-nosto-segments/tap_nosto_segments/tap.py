@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import signal
@@ -9,19 +10,22 @@ import time
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, ClassVar, NoReturn
 
+import click
 from singer_sdk import Tap
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities, TapCapabilities
 from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
+from tap_nosto_segments.checking.check import check as run_check
 from tap_nosto_segments.config import CONFIG
+from tap_nosto_segments.console import only_warnings, write_utf8
 from tap_nosto_segments.errors import SettingsError
 from tap_nosto_segments.extraction import Extraction, Extractor
-from tap_nosto_segments.failures import exit_on_failure, write_utf8
+from tap_nosto_segments.failures import exit_on_failure
 from tap_nosto_segments.inputs import explain_file_errors, read_catalog, read_state, require_mapped_streams
 from tap_nosto_segments.nosto.client import NostoClient
 from tap_nosto_segments.settings import Settings
-from tap_nosto_segments.streams import STREAMS, ExportStream
+from tap_nosto_segments.streams import STREAMS, ExportStream, SegmentsStream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,9 +84,26 @@ class TapNostoSegments(Tap):
         Raises:
             TapError: the run cannot continue; nothing was emitted.
         """
-        bookmarks = [stream.bookmark for stream in self._selected_streams() if stream.replication_method == "INCREMENTAL"]
         client = NostoClient(self.settings.request_timeout, self.sleep)
-        return Extractor(self.settings, client, self.now).extract(bookmarks)
+        return Extractor(self.settings, client, self.now).extract(self._bookmarks())
+
+    def check_source(self, *, tries_authorisation: bool) -> None:
+        """Print what a run would find at Nosto, and whether it would get past its guards. Store and emit nothing.
+
+        Args:
+            tries_authorisation: whether to try each form of authorisation first.
+
+        Raises:
+            TapError: a run would stop, for this reason.
+        """
+        run_check(
+            self.settings,
+            self.sleep,
+            self.now,
+            self._bookmarks(),
+            needs_catalogue=any(isinstance(stream, SegmentsStream) for stream in self._selected_streams()),
+            tries_authorisation=tries_authorisation,
+        )
 
     def prepare_streams(self) -> None:
         """Fetch, check, store and compare the export, so that errors occur before the first message.
@@ -98,6 +119,9 @@ class TapNostoSegments(Tap):
         for stream in selected:
             stream.prepare_changes()
 
+    def _bookmarks(self) -> list[str | None]:
+        return [stream.bookmark for stream in self._selected_streams() if stream.replication_method == "INCREMENTAL"]
+
     def _selected_streams(self) -> list[ExportStream]:
         return [stream for stream in self.streams.values() if isinstance(stream, ExportStream) and stream.selected]
 
@@ -111,12 +135,15 @@ class TapNostoSegments(Tap):
         config: _ConfigInput | None = None,
         state: IO[str] | None = None,
         catalog: IO[str] | None = None,
+        check: bool = False,
+        try_auth: bool = False,
     ) -> None:
+        write_utf8()
         if about:
             super().invoke(about=True, about_format=about_format)
         os.umask(0o077)
-        write_utf8()
-        with exit_on_failure(cls.logger, SECRETS):
+        is_check = check or try_auth
+        with only_warnings() if is_check else contextlib.nullcontext(), exit_on_failure(cls.logger, SECRETS):
             cls.print_version(print_fn=cls.logger.info)
             tap = cls(
                 config=config.config if config else {},
@@ -124,9 +151,46 @@ class TapNostoSegments(Tap):
                 catalog=None if catalog is None else read_catalog(catalog, REPLICATION_KEYS),
                 parse_env_config=config is not None and config.parse_env,
             )
+            if is_check:
+                tap.check_source(tries_authorisation=try_auth)
+                return
             # first, because the SDK writes the starting STATE and each SCHEMA before it requests records
             tap.prepare_streams()
             tap.sync_all()
+
+    @classmethod
+    @override
+    def get_singer_command(cls) -> click.Command:
+        command = super().get_singer_command()
+        command.help = (
+            "Extract the segments of each contact from Nosto's Segment Export, as Singer messages on standard output. Start with --check: "
+            "it shows what a run would find, and stores and emits nothing. Settings come from --config; --about lists them."
+        )
+        command.params += [
+            click.Option(
+                ["--check"],
+                is_flag=True,
+                help=(
+                    "Fetch the export and test the settings, the guards and each assumption about Nosto. Exit code 0: a run would get past "
+                    "its guards."
+                ),
+            ),
+            click.Option(
+                ["--try-auth"],
+                is_flag=True,
+                help=(
+                    "As --check, but first request the export once with each value of export_auth, from the host of export_url only, "
+                    "and show which one opens it."
+                ),
+            ),
+        ]
+        return command
+
+    @classmethod
+    @override
+    def cb_discover(cls, ctx: click.Context, param: click.Option, value: bool) -> None:
+        with only_warnings():
+            super().cb_discover(ctx, param, value)
 
     @classmethod
     @override

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 # terminals execute these sequences instead of showing them (ECMA-48)
 ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -~])|\x9b[0-?]*[ -/]*[@-~]")
 MAX_SHOWN_CHARACTERS = 80
+ADDRESS = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")
 
 
 def printable(text: str) -> str:
@@ -23,3 +24,8 @@ def enumerated(items: Sequence[str], limit: int) -> str:
     """Return the first `limit` items as a list for a sentence, with the number of the remaining ones."""
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
     return ", ".join(items[:limit]) + more
+
+
+def shown_name(name: str) -> str:
+    """Return the name of a segment, quoted and printable; in a file of another format, it may be an address."""
+    return "(an address)" if ADDRESS.search(name) else repr(printable(name))

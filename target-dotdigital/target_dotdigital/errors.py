@@ -50,6 +50,10 @@ class BrakeError(TargetError):
     """The run would exceed a brake. Check the report, then set brake_override_date to let it through."""
 
 
+class RehearsalError(TargetError):
+    """The rehearsal refutes an assumption about the account. Do what its result says before activating the sync."""
+
+
 class DeliveryError(TargetError):
     """Some contacts could not be delivered, or are unconfirmed. Check the report, and run again."""
 
@@ -86,6 +90,6 @@ class EndlessListError(ApiError):
     def __init__(self, kind: str) -> None:
         """Build the message for a kind of items."""
         super().__init__(
-            f"dotdigital: the list of {kind} does not come to an end: its pages hold nothing new. Nothing was written by this call. Run "
-            "again later; if it stays so, report it to dotdigital."
+            f"dotdigital: the list of {kind} does not come to an end: its pages repeat. Nothing was written by this call. Run again "
+            "later; if that does not help, report it to dotdigital."
         )

@@ -37,7 +37,12 @@ NOT_SINGER = (
     *(InvalidRecord, InvalidJSONSchema),
 )
 CHUNK = 1 << 20
-SECRETS = [name for name, facts in CONFIG.to_dict()["properties"].items() if facts.get("secret")]
+# secret setting -> what it should be
+SECRETS = {
+    name: "list of texts" if "items" in facts else "text"
+    for name, facts in CONFIG.to_dict()["properties"].items()
+    if facts.get("secret")
+}
 
 
 def explain(error: Exception, line: int) -> str:
@@ -50,11 +55,11 @@ def explain(error: Exception, line: int) -> str:
     if isinstance(error, TargetError):
         return str(error)
     if isinstance(error, ConfigValidationError):
-        return f"The settings are wrong, so nothing was done: {'; '.join(map(_without_secrets, error.errors))}. Correct them."
+        return f"The settings cannot be used, so nothing was done: {'; '.join(map(_without_secrets, error.errors))}. Correct them."
     if isinstance(error, NOT_SINGER):
         # the SDK's messages quote the record
         what = str(error) if isinstance(error, InvalidInputLine) else type(error).__name__
-        return f"The input is not Singer as it should be: line {line} is {what}. Nothing was written; the bookmark stays. Check the tap."
+        return f"The input is not valid Singer: line {line} is {what}. Nothing was written; the bookmark stays. Check the tap."
     frames = _frames(error.__traceback__)
     if any(path.parts[-2:] == ("singer_sdk", "mapper.py") for path, _ in frames):
         # an exception raised by an expression may quote the record; the SDK's MappingError only quotes the settings
@@ -150,7 +155,7 @@ def report_failure(error: BaseException, message: str, report: Report, config: M
 def _without_secrets(text: str) -> str:
     """Replace an error message about a secret setting with one that does not quote its value."""
     name = next((name for name in SECRETS if f"[{name!r}]" in text), None)
-    return text if name is None else f"{name} is not a text as it should be"
+    return text if name is None else f"{name} is not a {SECRETS[name]} as it should be"
 
 
 def _frames(trace: TracebackType | None) -> list[tuple[PurePath, int | None]]:

@@ -8,6 +8,14 @@ from dataclasses import dataclass
 import msgspec
 
 
+class Uploads(enum.StrEnum):
+    """Which contacts are created in dotdigital and added to the address book."""
+
+    ALL = "all"
+    WITH_SEGMENTS = "with_segments"
+    NONE = "none"
+
+
 class Verdict(enum.StrEnum):
     """Result of a sent row."""
 

@@ -1,8 +1,8 @@
-"""The settings as one typed object, validated against each other."""
+"""The settings as one typed value, with checks that span several settings."""
 
 from __future__ import annotations
 
-import datetime
+import datetime  # noqa: TC003 - msgspec reads the annotations
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -10,8 +10,11 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from target_dotdigital.config import CONFIG
 from target_dotdigital.errors import SettingsError
+from target_dotdigital.records import Uploads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,7 +31,17 @@ RESERVED_FIELDS = frozenset(
 MAX_FIELDS = 9
 FIELD_NAME = re.compile(r"[A-Za-z0-9_-]{1,20}")
 
-# an explicit null means the default, too; the SDK only fills in missing settings
+# attribute of LabelSettings -> setting
+LABEL_SETTINGS = {
+    "field": "data_field",
+    "delimiter": "segment_delimiter",
+    "enclosed": "enclose_segments",
+    "length": "max_value_length",
+    "overflow": "overflow",
+    "priority": "segment_priority",
+    "labels": "segment_labels",
+}
+# the SDK applies defaults to missing settings, but not to those that are null
 DEFAULTS = {name: schema["default"] for name, schema in CONFIG.to_dict()["properties"].items() if "default" in schema}
 
 
@@ -62,37 +75,49 @@ class LabelSettings:
         return (self.field, *(f"{self.field}_{number}" for number in range(2, MAX_FIELDS + 1)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The validated settings. Percentages are whole numbers, timeouts are seconds."""
+    """The validated settings. Percentages are whole numbers, timeouts are in seconds."""
 
     api_user: str
     api_password: str
     api_url: str
     address_book: str
-    address_book_id: int | None
+    address_book_id: int | None = None
     data_field: str
-    upload_emails: bool
-    activation_code: str | None
+    upload_emails: Uploads
+    activation_code: str | None = None
     dry_run: bool
     email_property: str
     segments_property: str
     on_removed: str
     exclude_emails: tuple[str, ...]
     labels: LabelSettings
-    synced_at_field: str | None
+    synced_at_field: str | None = None
     max_clear_percent: int
     max_change_percent: int
-    brake_override_date: datetime.date | None
+    brake_override_date: datetime.date | None = None
     max_rejected_percent: int
     max_contacts_per_run: int
     contacts_per_import: int
     max_active_imports: int
     import_timeout: int
-    poll_interval: float
+    poll_interval_ms: int
     request_timeout: int
     ledger_url: str
     report_dir: str
+    notify_urls: tuple[str, ...]
+    rehearsal_emails: tuple[str, ...]
+
+    @property
+    def has_address_book(self) -> bool:
+        """Whether contacts are created and added to an address book."""
+        return self.upload_emails is not Uploads.NONE
+
+    @property
+    def poll_interval(self) -> float:
+        """Seconds before an import is polled for the first time."""
+        return self.poll_interval_ms / 1000
 
     @property
     def is_excluded(self) -> Callable[[str], bool] | None:
@@ -104,37 +129,38 @@ class Settings:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Settings:
-        """Create the settings from a configuration that is valid for `CONFIG`.
+        """Return the settings of a configuration that follows `CONFIG`.
 
         Raises:
-            SettingsError: a value is not allowed, or contradicts another.
+            SettingsError: a setting is invalid, or two settings contradict each other.
         """
-        config = {**DEFAULTS, **{name: value for name, value in config.items() if value is not None}}
-        _require_secure(config["api_url"])
-        if config.get("address_book_id") is None and config["address_book"].strip().lower() in RESERVED_BOOKS:
-            msg = f"address_book is {config['address_book']!r}, a name that dotdigital keeps for itself: choose another name."
-            raise SettingsError(msg)
-        labels = LabelSettings(
-            field=config["data_field"],
-            delimiter=config["segment_delimiter"],
-            enclosed=config["enclose_segments"],
-            length=config["max_value_length"],
-            overflow=config["overflow"],
-            priority=tuple(config["segment_priority"]),
-            labels=tuple(sorted(config["segment_labels"].items())),
+        values = {**DEFAULTS, **{name: value for name, value in config.items() if value is not None}}
+        values["exclude_emails"] = [pattern.strip().lower() for pattern in values["exclude_emails"]]
+        values["segment_labels"] = sorted(values["segment_labels"].items())
+        values["labels"] = {attribute: values[name] for attribute, name in LABEL_SETTINGS.items()}
+        try:
+            # not strict: JSON Schema accepts 5.0 as an integer, too
+            settings = msgspec.convert(values, cls, strict=False)
+        except msgspec.ValidationError:
+            # JSON Schema has checked everything except whether the date exists
+            msg = (
+                f"brake_override_date is {values.get('brake_override_date')!r}, which is not a date, so nothing was done. Write it as "
+                "YYYY-MM-DD."
+            )
+            raise SettingsError(msg) from None
+        _require_secure(settings.api_url)
+        _require_free_name(settings)
+        _require_field_names(settings.labels, settings.synced_at_field)
+        return settings
+
+
+def _require_free_name(settings: Settings) -> None:
+    """Reject an address book name that dotdigital reserves (contracts/dotdigital.md 2)."""
+    if settings.address_book_id is None and settings.address_book.strip().lower() in RESERVED_BOOKS:
+        msg = (
+            f"address_book is {settings.address_book!r}, a name that dotdigital reserves, so nothing was done. Choose another name."
         )
-        _require_field_names(labels, config.get("synced_at_field"))
-        return cls(
-            labels=labels,
-            poll_interval=config["poll_interval_ms"] / 1000,
-            exclude_emails=tuple(pattern.strip().lower() for pattern in config["exclude_emails"]),
-            brake_override_date=_date(config.get("brake_override_date")),
-            **{  # type: ignore[arg-type]  # the schema has checked the types
-                name: config.get(name)
-                for name in cls.__dataclass_fields__
-                if name not in {"labels", "poll_interval", "exclude_emails", "brake_override_date"}
-            },
-        )
+        raise SettingsError(msg)
 
 
 def _require_field_names(labels: LabelSettings, synced_at: str | None) -> None:
@@ -142,17 +168,18 @@ def _require_field_names(labels: LabelSettings, synced_at: str | None) -> None:
     for name in names:
         if not FIELD_NAME.fullmatch(name):
             msg = (
-                f"The data field name {name!r} has more than 20 characters, or others than letters, digits, - and _: dotdigital "
-                "refuses it. Shorten data_field (with overflow: spill two characters are added to it)."
+                f"The data field name {name!r} has more than 20 characters, or characters other than letters, digits, - and _, which "
+                "dotdigital rejects, so nothing was done. Change data_field; with overflow: spill, two characters are appended to it."
             )
             raise SettingsError(msg)
         if name.lower() in RESERVED_FIELDS:
             msg = (
-                f"The data field name {name!r} belongs to dotdigital itself: writing to it would destroy data. Choose another name."
+                f"The data field name {name!r} is one of dotdigital's own: writing to it would destroy data, so nothing was done. Choose "
+                "another name."
             )
             raise SettingsError(msg)
     if synced_at is not None and synced_at.upper() in {name.upper() for name in labels.fields}:
-        msg = "synced_at_field and data_field are the same field: one would overwrite the other. Choose another name for one."
+        msg = "synced_at_field and data_field name the same field: one would overwrite the other, so nothing was done. Rename one of them."
         raise SettingsError(msg)
 
 
@@ -163,7 +190,7 @@ def _require_secure(url: str) -> None:
         parts = urlsplit("")
     if (parts.scheme == "https" and parts.hostname) or (parts.scheme == "http" and is_loopback(parts.hostname or "")):
         return
-    msg = "api_url is not an https address: the password would go over the wire in the clear, so nothing was sent. Use https."
+    msg = "api_url is not an https URL: the password would be sent unencrypted, so nothing was sent. Use https."
     raise SettingsError(msg)
 
 
@@ -173,13 +200,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _date(value: str | None) -> datetime.date | None:
-    if value is None:
-        return None
-    try:
-        return datetime.date.fromisoformat(value)
-    except ValueError:
-        msg = f"brake_override_date is {value!r}, which is no date: write it as YYYY-MM-DD."
-        raise SettingsError(msg) from None

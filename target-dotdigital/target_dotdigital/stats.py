@@ -50,7 +50,6 @@ class DeliveryStats:
         verdicts: rows by verdict.
         reasons: rejected rows by dotdigital's code.
         new_reasons: rejected rows that were not rejected with the same code before.
-        held: rows of imports that the Data Watchdog rejected.
         problems: one sentence for each problem with an import.
     """
 
@@ -58,7 +57,6 @@ class DeliveryStats:
     verdicts: collections.Counter[Verdict] = field(default_factory=collections.Counter)
     reasons: collections.Counter[str] = field(default_factory=collections.Counter)
     new_reasons: collections.Counter[str] = field(default_factory=collections.Counter)
-    held: int = 0
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -82,6 +80,7 @@ class Plan:
 
     Args:
         created: contacts that do not exist in dotdigital.
+        created_without_labels: those of them that are in no chosen segment.
         updated: contacts whose labels change.
         cleared: contacts that lose all labels.
         added_to_address_book: contacts whose labels are current, and that are only added to the address book.
@@ -94,6 +93,7 @@ class Plan:
     """
 
     created: int
+    created_without_labels: int
     updated: int
     cleared: int
     added_to_address_book: int

@@ -54,10 +54,10 @@ class TargetDotdigital(Target):
         PluginCapabilities.STREAM_MAPS,
         PluginCapabilities.STRUCTURED_LOGGING,
     ]
-    # what is read is never "old": nothing is delivered before the input has ended
+    # the SDK must not drain sinks by age: nothing is delivered before the input has ended
     _MAX_RECORD_AGE_IN_MINUTES = float("inf")
 
-    #: What waiting is measured by; tests put their own in its place.
+    #: Injectable clock.
     clock: ClassVar[type[Clock]] = Clock
 
     @cached_property
@@ -73,7 +73,7 @@ class TargetDotdigital(Target):
 
     @cached_property
     def report(self) -> Report:
-        """What the run tells."""
+        """The report of the run."""
         return Report(started_at=self.clock().now())
 
     @cached_property
@@ -110,8 +110,10 @@ class TargetDotdigital(Target):
     @classmethod
     @override
     def append_builtin_config(cls, config_jsonschema: dict[str, Any]) -> None:
-        # past the target's own: loading, batch sizes and metadata columns have no meaning here
-        super(Target, cls).append_builtin_config(config_jsonschema)
+        super().append_builtin_config(config_jsonschema)
+        # of the SDK's own settings, those for loading into tables have no meaning here
+        for name in ("add_record_metadata", "batch_size_rows", "load_method"):
+            config_jsonschema["properties"].pop(name, None)
 
     @override
     def get_sink(self, stream_name: str, **kwargs: Any) -> Sink:
@@ -159,13 +161,12 @@ class TargetDotdigital(Target):
             raise StreamError(msg)
         self._acknowledged = self.sync_run.finish(States(self._begin, self._latest_state), self.skipped)
         super().process_endofpipe()
-        # STATE is out by now: it does not wait for receivers of notifications
-        if self.report.unwritten is None:
-            notify(self.report, self.config)
-        self.logger.info("%s", self.report.summary())
         if self.report.unwritten is not None:
             # what was delivered is acknowledged by now
             raise ReportError(self.report.unwritten)
+        # after STATE, which does not wait for the receivers
+        notify(self.report, self.config)
+        self.logger.info("%s", self.report.summary())
 
     #: The STATE with which the input begins, as SDK taps send it.
     _begin: dict[str, Any] | None = None
@@ -182,7 +183,7 @@ class TargetDotdigital(Target):
 
     @override
     def _process_batch_message(self, message_dict: dict[str, Any]) -> None:
-        msg = "The tap sends BATCH messages, which pass every check by: nothing was written. Take batch_config out of the tap's settings."
+        msg = "BATCH messages are not supported, so nothing was written. Remove batch_config from the tap's settings."
         raise StreamError(msg)
 
     @override
@@ -193,7 +194,7 @@ class TargetDotdigital(Target):
 
     @override
     def _handle_termination(self, signum: int, frame: FrameType | None) -> NoReturn:
-        # no drain, no STATE, and no success where there was none: the next run goes on from the ledger
+        # the rest of the input is not read, and no STATE is emitted: the next run continues from the ledger
         raise SystemExit(SIGNALLED + signal.Signals(signum))
 
     @classmethod
@@ -247,7 +248,7 @@ class TargetDotdigital(Target):
             if command is not None:
                 COMMANDS[command](target.settings, cls.clock(), run if command == "restore" else options[command])
                 return
-            # wrong settings are told before a line is read
+            # invalid settings are reported before a line is read
             cls.print_version(print_fn=cls.logger.info)
             _ = target.settings
             target.listen(file_input)
@@ -256,26 +257,25 @@ class TargetDotdigital(Target):
             cls.logger.debug("What happened, in full", exc_info=True)
             if command is None:
                 drain(stdin_of(file_input))
-                report = _tell(target, error, message, given.config, cls.clock)
+                report = _report(target, error, message, given.config, cls.clock)
                 notify(report, given.config if target is None else target.config, message)
                 cls.logger.info("%s", report.summary())
             cls.logger.error(message)  # noqa: TRY400 - one line, without what a traceback quotes
             raise SystemExit(1) from None
         except SystemExit as end:
-            # a signal: the input is left as it is, and no STATE goes out
+            # a signal: the rest of the input is not read, and no STATE is emitted
             if command is None and isinstance(end.code, int) and end.code > SIGNALLED:
                 name = signal.Signals(end.code - SIGNALLED).name
                 message = (
-                    f"Ended by {name}: the bookmark stays, and nothing is lost. What was sent is looked up by the next run, which "
-                    "completes it."
+                    f"Ended by {name}: the bookmark stays, and nothing is lost. The next run polls what was sent, and completes it."
                 )
-                report = _tell(target, end, message, given.config, cls.clock)
+                report = _report(target, end, message, given.config, cls.clock)
                 notify(report, given.config if target is None else target.config, message)
                 cls.logger.error(message)  # noqa: TRY400 - no traceback
             raise
 
 
-def _tell(
+def _report(
     target: TargetDotdigital | None, error: BaseException, message: str, config: dict[str, Any], clock: type[Clock]
 ) -> Report:
     """Write the report of a run that failed, unless the run has done so itself; return it."""

@@ -37,8 +37,8 @@ LARGE = singer(people(20_000, ["a segment with a name of some length"]))
     ("change", "words"),
     [
         ({"api_password": "wrong"}, "dotdigital rejected the API user"),
-        ({"data_feild": "X"}, "The settings are wrong, so nothing was done: "),
-        ({"address_book": "Test"}, "keeps for itself"),
+        ({"data_feild": "X"}, "The settings cannot be used, so nothing was done: "),
+        ({"address_book": "Test"}, "a name that dotdigital reserves"),
         ({"email_property": "mail"}, "The stream 'people' has no property 'mail' (email_property; it has: email, segments), and no other stream"),
         ({"report_dir": "/proc/nothing"}, "The report folder (report_dir) is not writable"),
         ({"activation_code": None}, "Not activated"),
@@ -99,8 +99,8 @@ def test_meltano_shows_the_cause_and_no_traceback(sandbox: Sandbox, tmp_path: Pa
     ("change", "text", "words"),
     [
         ({"api_password": "wrong"}, singer([]), "rejected the API user"),
-        ({"address_book": "Test"}, singer([]), "keeps for itself"),
-        ({"overflow": "cut"}, singer([]), "The settings are wrong"),
+        ({"address_book": "Test"}, singer([]), "a name that dotdigital reserves"),
+        ({"overflow": "cut"}, singer([]), "The settings cannot be used"),
         ({"api_password": 12345}, singer([]), "api_password is not a text"),
         ({"ledger_url": "sqlite:////proc/nothing/ledger.db"}, singer([]), "The ledger cannot be used"),
         ({}, "{no json\n", "line 1 is a line that is no JSON object"),
@@ -253,7 +253,7 @@ def test_an_import_that_takes_too_long_is_waited_for_and_said_so(pipeline: Pipel
     sandbox.account.import_seconds = 100
     outcome = pipeline.load(singer(people(3)))
     assert outcome.code == 1
-    assert "the next run goes on waiting for it" in outcome.errors[-1]
+    assert "the next run continues to wait for it" in outcome.errors[-1]
     assert "sends" not in outcome.errors[-1]
     pipeline.time.seconds += 100
     sandbox.journal.clear()
@@ -428,7 +428,7 @@ def test_forgetting_an_unknown_address_says_so(pipeline: Pipeline) -> None:
     pipeline.load(singer(people(2)))
     outcome = run_target(pipeline.target, "", pipeline.time, forget="nobody@example.com")
     assert outcome.code == 1
-    assert "keeps nothing of that address" in outcome.errors[-1]
+    assert "stores nothing about that address" in outcome.errors[-1]
     assert "nobody@example.com" not in outcome.log
 
 

@@ -141,7 +141,6 @@ def test_a_braked_export_has_no_effect(pipeline: Pipeline) -> None:
 
 def test_a_changed_selection_is_applied_to_the_same_export(pipeline: Pipeline) -> None:
     body = SHOP.export(0)
-    everything = expected(body)
     for number, chosen in enumerate((["VIP*"], ["*"], ["Affinity*"], ["Affinity*", "VIP"])):
         pipeline.export(body)  # the same export, the same time
         pipeline.tap["segments"] = chosen
@@ -154,7 +153,6 @@ def test_a_changed_selection_is_applied_to_the_same_export(pipeline: Pipeline) -
     outcome = pipeline.extract()
     assert (outcome.code, outcome.output) == (1, "")
     assert_account(pipeline.sandbox, expected(body, chosen))
-    assert everything
 
 
 def test_a_renamed_identifier_changes_nothing(pipeline: Pipeline) -> None:
@@ -263,8 +261,10 @@ def test_a_renamed_segment_is_logged_and_updated_in_one_pass(pipeline: Pipeline)
         assert_account(pipeline.sandbox, wanted)
     assert "'VIP' is now 'Very important'" in extracted.log
     assert "dotdigital" in extracted.log
-    for call in pipeline.sandbox.journal.imports()[1:]:
-        assert all(row["dataFields"][FIELD] for row in call.json()["contacts"])
+    _, *renaming = (call.json()["contacts"] for call in pipeline.sandbox.journal.imports())
+    assert len(renaming) == 1
+    assert renaming[0]
+    assert all("Very important" in row["dataFields"][FIELD] for row in renaming[0])
 
 
 def test_a_renamed_segment_that_is_no_longer_chosen_counts_as_shrinkage(pipeline: Pipeline) -> None:
@@ -419,16 +419,15 @@ def test_applying_the_changes_to_the_first_gives_the_second(first: dict[str, lis
         }
         held: dict[str, list[str]] = {}
         state = None
-        for content in (first, second):
+        for number, content in enumerate((first, second)):
             path.write_bytes(lines(content))
             outcome = run_tap(config, state)
             assert outcome.code == 0, outcome.log
             state = outcome.bookmark
             emitted = {record["email"] for record in outcome.records()}
-            if state and content is second:
-                now = {email: sorted(set(names)) for email, names in second.items()}
-                before = {email: sorted(set(names)) for email, names in first.items()}
-                assert emitted == {email for email in now.keys() | before.keys() if now.get(email) != before.get(email)}
+            now = {email: sorted(set(names)) for email, names in content.items()}
+            before = {email: sorted(set(names)) for email, names in first.items()} if number else {}
+            assert emitted == {email for email in now.keys() | before.keys() if now.get(email) != before.get(email)}
             for record in outcome.records():
                 if record["_sdc_deleted_at"]:
                     del held[record["email"]]

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 BIN = Path(sys.executable).parent
 START = datetime.datetime(2026, 11, 1, 4, 0, tzinfo=datetime.UTC)
-SETTLING = dict.fromkeys(("max_export_age_hours",), 0)
 
 
 class FakeTime:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import logging
 import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from singer_sdk.plugin_base import _ConfigInput
 from support.running import BIN, Outcome
+from tap_nosto_segments.tap import TapNostoSegments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +29,39 @@ def local(tmp_path: Path) -> dict[str, object]:
     path = tmp_path / "export.jsonl"
     path.write_bytes(BODY)
     return {"export_url": str(path), "snapshot_uri": str(tmp_path / "snapshots"), "max_export_age_hours": 0}
+
+
+@pytest.fixture
+def check() -> Callable[..., Outcome]:
+    """Return a function that runs `--check` in this process."""
+
+    def run(config: dict[str, Any], state: dict[str, Any] | None = None, **options: Any) -> Outcome:
+        class Timed(TapNostoSegments):
+            """The tap, without pauses."""
+
+            @staticmethod
+            def sleep(seconds: float) -> None:
+                """Let no time pass."""
+
+        code, output, log = 0, io.StringIO(), io.StringIO()
+        handler = logging.StreamHandler(log)
+        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+        root = logging.getLogger()
+        level = root.level
+        root.addHandler(handler)
+        root.setLevel(logging.INFO)
+        try:
+            with contextlib.redirect_stdout(output):
+                file = None if state is None else io.StringIO(json.dumps(state))
+                Timed.invoke(config=_ConfigInput(dict(config)), state=file, **{"check": True, **options})
+        except SystemExit as end:
+            code = int(end.code or 0)
+        finally:
+            root.removeHandler(handler)
+            root.setLevel(level)
+        return Outcome(code, output.getvalue(), log.getvalue())
+
+    return run
 
 
 @pytest.fixture

@@ -150,7 +150,9 @@ def test_valid_stream_maps_are_applied(local: dict[str, object]) -> None:
     rules = {"contact_*": {"hash": "md5(email)", "segments": None}, "names": {"__source__": "segments", "name": "name"}}
     outcome = run_tap({**local, "stream_maps": rules})
     assert outcome.code == 0, outcome.log
-    assert all(len(record["hash"]) == 32 and "segments" not in record for record in outcome.records())
+    records = outcome.records()
+    assert records
+    assert all(len(record["hash"]) == 32 and "segments" not in record for record in records)
 
 
 @pytest.mark.parametrize(

@@ -218,7 +218,7 @@ def test_an_account_or_an_address_book_whose_id_cannot_be(
     fault = Fault("rewrite", service=None, method="POST" if created else "GET", path=path, times=9, rewrite=rewrite)
     sandbox.faults.add(fault)
     assert_clear(
-        pipeline.load(ONE), "account" if path == "account-info" else "address book", "id that cannot be one", "was written"
+        pipeline.load(ONE), "account" if path == "account-info" else "address book", "returned an invalid ID", "was written"
     )
     assert fault.struck == 1
     assert sandbox.journal.imports() == []
@@ -535,7 +535,7 @@ def test_the_type_of_a_data_field_and_the_number_of_a_request_drive_no_terminal(
 
 def test_a_field_that_was_not_asked_for_is_not_written_to(pipeline: Pipeline, sandbox: Sandbox) -> None:
     sandbox.faults.add(Fault("rewrite", method="POST", path="data-fields", rewrite=changed("NOSTOSEGMENT", "FIRSTNAME")))
-    assert_clear(pipeline.load(ONE), "another data field than NOSTOSEGMENT")
+    assert_clear(pipeline.load(ONE), "created another data field than NOSTOSEGMENT")
     assert sandbox.journal.imports() == []
 
 
@@ -605,7 +605,7 @@ def test_a_connection_that_cannot_be_made(
                 path="data-fields",
                 response=answer(400, b'{"message":"x ERROR_PARAMETER_INVALID"}', {"X-Request-Id": "r-9"}),
             ),
-            "data fields failed after 1 try: status 400, code ERROR_PARAMETER_INVALID, request r-9. Look the code up",
+            "data fields failed after 1 try: status 400, code ERROR_PARAMETER_INVALID, request r-9. Look up the code",
         ),
     ],
     ids=["dropped", "cut", "not JSON", "other JSON", "broken server", "rejected"],
@@ -614,17 +614,19 @@ def test_why_a_call_failed(pipeline: Pipeline, sandbox: Sandbox, fault: Fault, w
     sandbox.faults.add(fault)
     outcome = command(pipeline, "check")
     assert_clear(outcome, words)
-    if "Look the code up" not in words:
+    if "Look up the code" not in words:
         assert_clear(outcome, "Nothing was written by this call. Run again later.")
 
 
 def test_what_a_failed_call_means_depends_on_its_kind(pipeline: Pipeline, sandbox: Sandbox) -> None:
     sandbox.faults.add(Fault("drop_before", method="PUT", times=9))
-    assert_clear(pipeline.load(ONE), "import failed after 3 tries: the connection was broken off.", "is sent again then.")
+    assert_clear(
+        pipeline.load(ONE), "import failed after 3 tries: the connection was broken off.", "is sent again by the next run."
+    )
     sandbox.faults.clear()
     sandbox.account.books.clear()
     sandbox.faults.add(Fault("drop_before", method="POST", times=9))
-    assert_clear(pipeline.load(ONE), "address books failed after 6 tries", "if it was created all the same, the next run finds it.")
+    assert_clear(pipeline.load(ONE), "address books failed after 6 tries", "if it was created nevertheless, the next run finds it.")
 
 
 def test_an_answer_that_does_not_come_in_time(client: Client, sandbox: Sandbox) -> None:

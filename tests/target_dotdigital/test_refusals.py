@@ -145,7 +145,7 @@ def test_a_stream_without_an_address(pipeline: Pipeline) -> None:
 )
 def test_lines_that_are_no_singer(pipeline: Pipeline, line: str) -> None:
     outcome = pipeline.load(ONE + line + "\n")
-    assert_refused(pipeline, outcome, "not Singer as it should be")
+    assert_refused(pipeline, outcome, "not valid Singer")
     assert "secret@example.com" not in outcome.log
 
 

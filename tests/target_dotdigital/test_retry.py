@@ -131,4 +131,4 @@ def test_slots_that_never_come_free_end_the_run(pipeline: Pipeline, sandbox: San
     sandbox.account.busy_imports = 25
     outcome = pipeline.load(MANY)
     assert (outcome.code, outcome.output) == (1, "")
-    assert "slots for imports" in outcome.errors[-1]
+    assert "import slots" in outcome.errors[-1]

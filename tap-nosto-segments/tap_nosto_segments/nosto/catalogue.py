@@ -68,6 +68,25 @@ def fetch_catalogue(client: NostoClient, url: str, api_token: str) -> dict[str, 
     return {segment.id: segment.name for segment in segments if segment.id is not None and segment.name is not None}
 
 
+def read_catalogue(
+    client: NostoClient, url: str, api_token: str | None, known: Mapping[str, str]
+) -> tuple[dict[str, str], CatalogueError | None]:
+    """Return Nosto's segments as ID -> name, and why they could not be read; the known ones are returned then.
+
+    Args:
+        client: the client for Nosto.
+        url: address of the GraphQL API.
+        api_token: the token; without one, the catalogue is not read, and is empty.
+        known: the catalogue of an earlier snapshot.
+    """
+    if api_token is None:
+        return {}, None
+    try:
+        return fetch_catalogue(client, url, api_token), None
+    except CatalogueError as error:
+        return dict(known), error
+
+
 def renamed_segments(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
     """Return the segments whose name changed while their ID stayed the same, as old name -> new name."""
     return {name: now[key] for key, name in before.items() if key in now and now[key] != name}

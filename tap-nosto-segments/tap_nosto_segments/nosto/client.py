@@ -13,6 +13,7 @@ import urllib3.exceptions
 from typing_extensions import override
 
 from tap_nosto_segments.errors import ExportUnavailableError
+from tap_nosto_segments.nosto.exchange import Exchange, origin_of
 from tap_nosto_segments.nosto.urls import require_secure
 from tap_nosto_segments.text import printable
 
@@ -68,11 +69,18 @@ class NostoClient:
     Args:
         timeout: seconds to wait for a response, or for the next part of its body.
         sleep: injectable pause between two attempts, in seconds.
+        observe: called with the URL and the response of each GET request, before the body is read.
     """
 
-    def __init__(self, timeout: int, sleep: Callable[[float], None] = tenacity.nap.sleep) -> None:
+    def __init__(
+        self,
+        timeout: int,
+        sleep: Callable[[float], None] = tenacity.nap.sleep,
+        observe: Callable[[str, Exchange], None] = lambda _url, _exchange: None,
+    ) -> None:
         self._timeout = (CONNECT_TIMEOUT_SECONDS, timeout)
         self._sleep = sleep
+        self._observe = observe
         self._session = _Session()
         self._session.headers.update(
             {
@@ -116,8 +124,16 @@ class NostoClient:
             msg = f"{action} failed with {type(error).__name__}: the address cannot be used. Check it in the settings."
             raise ExportUnavailableError(msg) from None
 
-    def get(self, url: str, credential: Credential, headers: Mapping[str, str]) -> requests.Response:
+    def get(
+        self, url: str, credential: Credential, headers: Mapping[str, str], *, stays_on_origin: bool = False
+    ) -> requests.Response:
         """Send a GET request and follow redirects; the body is not read yet.
+
+        Args:
+            url: the URL.
+            credential: the token, which is sent to its own origin only.
+            headers: further headers.
+            stays_on_origin: whether to return a redirect to another origin instead of following it.
 
         Raises:
             ExportUnavailableError: too many redirects.
@@ -133,12 +149,15 @@ class NostoClient:
                 stream=True,
                 allow_redirects=False,
             )
+            is_redirect = response.status_code in REDIRECT_STATUSES and "Location" in response.headers
+            target = _redirect_target(url, response.headers["Location"]) if is_redirect else None
+            self._observe(url, Exchange.of(response, url, target))
             if response.status_code in TRANSIENT_STATUSES:
                 response.close()
                 raise TransientStatusError(response.status_code, request_id(response))
-            if response.status_code not in REDIRECT_STATUSES or "Location" not in response.headers:
+            if target is None or (stays_on_origin and origin_of(target) != origin_of(url)):
                 return response
-            url = _redirect_target(url, response.headers["Location"])
+            url = target
             response.close()
             require_secure(url, "The address that Nosto redirects to")
         msg = f"Nosto redirects more than {MAX_REDIRECTS} times, so the export was not reached. Check export_url."

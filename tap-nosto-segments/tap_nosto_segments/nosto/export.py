@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 NOT_READY_STATUSES = frozenset({HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND, HTTPStatus.TOO_EARLY})
 REJECTED_TOKEN_STATUSES = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+EXPORT_NAME = "export.jsonl"
 MAX_LINK_RESPONSE_BYTES = 1 << 20
 MIN_PLAUSIBLE_YEAR, MAX_PLAUSIBLE_YEAR = 1970, 8999
 
@@ -65,6 +66,8 @@ class Export:
         path: the file.
         digest: SHA-256 of its content, hexadecimal.
         size: its size in bytes.
+        received: bytes received, before they were decompressed.
+        is_gzip: whether they were gzip.
         made_at: when Nosto made it; None if unknown.
         validators: validators for the next conditional request.
     """
@@ -72,6 +75,8 @@ class Export:
     path: Path
     digest: str
     size: int
+    received: int
+    is_gzip: bool
     made_at: datetime.datetime | None
     validators: Validators
 
@@ -84,27 +89,51 @@ def fetch_export(client: NostoClient, source: ExportSource, folder: Path, known:
         ExportDamagedError: the export arrived incomplete.
         SettingsError: an address is not secure.
     """
-    path = folder / "export.jsonl"
+    path = folder / EXPORT_NAME
     if is_http(source.url):
         return client.with_retries("Fetching the Segment Export", lambda: _download(client, source, path, known))
     return _copy(source.url, path)
 
 
+def is_unchanged(client: NostoClient, source: ExportSource, known: Validators) -> bool:
+    """Ask Nosto whether the export is still the known one, without downloading it.
+
+    Raises:
+        ExportUnavailableError: the export cannot be fetched.
+        ExportDamagedError: the response has no link to the export.
+        SettingsError: an address is not secure.
+    """
+
+    def ask() -> bool:
+        with _request_file(client, source, known) as response:
+            return response.status_code == HTTPStatus.NOT_MODIFIED
+
+    return client.with_retries("Asking whether the Segment Export has changed", ask)
+
+
 def _download(client: NostoClient, source: ExportSource, path: Path, known: Validators) -> Export | None:
+    with _request_file(client, source, known) as response:
+        validators = Validators(response.headers.get("ETag"), response.headers.get("Last-Modified"))
+        if response.status_code != HTTPStatus.NOT_MODIFIED:
+            _require_file(response)
+            # undecoded, so that urllib3 compares the bytes received with Content-Length
+            spooled = spool(response.raw.stream(CHUNK_BYTES, decode_content=False), path)
+            made_at = parse_http_date(validators.last_modified)
+            return Export(path, spooled.digest, spooled.size, spooled.received, spooled.is_gzip, made_at, validators)
+    if known.last_modified and validators.last_modified not in {None, known.last_modified}:
+        # the ETag says "unchanged" and the date says "changed": download it, and let the digest decide
+        return _download(client, source, path, Validators())
+    return None
+
+
+def _request_file(client: NostoClient, source: ExportSource, known: Validators) -> requests.Response:
     url = source.url
     if source.link_pointer is not None:
         with client.get(url, source.credential, {}) as response:
             _require_file(response)
             url = _read_link(response, source.link_pointer)
         require_secure(url, "The link to the export that Nosto returns")
-    with client.get(url, source.credential, {"Accept-Encoding": "gzip", **known.headers()}) as response:
-        if response.status_code == HTTPStatus.NOT_MODIFIED:
-            return None
-        _require_file(response)
-        validators = Validators(response.headers.get("ETag"), response.headers.get("Last-Modified"))
-        # undecoded, so that urllib3 compares the bytes received with Content-Length
-        digest, size = spool(response.raw.stream(CHUNK_BYTES, decode_content=False), path)
-    return Export(path, digest, size, _parse_http_date(validators.last_modified), validators)
+    return client.get(url, source.credential, {"Accept-Encoding": "gzip", **known.headers()})
 
 
 def _copy(url: str, path: Path) -> Export:
@@ -112,7 +141,7 @@ def _copy(url: str, path: Path) -> Export:
         file_system, location = fsspec.core.url_to_fs(url)
         made_at = _modified_at(file_system, location)
         with file_system.open(location, "rb") as file:
-            digest, size = spool(iter(lambda: file.read(CHUNK_BYTES), b""), path)
+            spooled = spool(iter(lambda: file.read(CHUNK_BYTES), b""), path)
     except TapError:
         raise
     except Exception as error:  # noqa: BLE001 - each file system raises its own
@@ -121,7 +150,7 @@ def _copy(url: str, path: Path) -> Export:
             "permissions and, for object storage, that the matching extra of this package is installed."
         )
         raise ExportUnavailableError(msg) from None
-    return Export(path, digest, size, made_at, Validators())
+    return Export(path, spooled.digest, spooled.size, spooled.received, spooled.is_gzip, made_at, Validators())
 
 
 def _require_file(response: requests.Response) -> None:
@@ -168,11 +197,14 @@ def _read_link(response: requests.Response, pointer: str) -> str:
 def _modified_at(files: fsspec.AbstractFileSystem, location: str) -> datetime.datetime | None:
     try:
         return _plausible(files.modified(location).astimezone(datetime.UTC))
-    except (NotImplementedError, OverflowError, ValueError):
-        return None
+    except NotImplementedError:
+        return None  # fsspec raises it for file systems that know no modification time
+    except (OverflowError, ValueError):
+        return None  # a time that Python cannot represent
 
 
-def _parse_http_date(value: str | None) -> datetime.datetime | None:
+def parse_http_date(value: str | None) -> datetime.datetime | None:
+    """Return the time of an HTTP date in UTC; None if it is missing, invalid or absurd."""
     try:
         time = parsedate_to_datetime(value or "")
         # without an offset the date is in UTC (RFC 9110 5.6.7), not in this machine's time zone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tap_nosto_segments.errors import ExportDamagedError, out_of_space_error
@@ -18,19 +19,37 @@ GZIP_MAGIC = b"\x1f\x8b"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def spool(chunks: Iterable[bytes], path: Path) -> tuple[str, int]:
-    """Write chunks to a file, decompressed if they are gzip; return the SHA-256 and the size of the file.
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """A download on disk.
+
+    Args:
+        digest: SHA-256 of the decompressed content, hexadecimal.
+        size: size of the decompressed content in bytes.
+        received: bytes received, before they were decompressed.
+        is_gzip: whether they were gzip.
+    """
+
+    digest: str
+    size: int
+    received: int
+    is_gzip: bool
+
+
+def spool(chunks: Iterable[bytes], path: Path) -> Spooled:
+    """Write chunks to a file, decompressed if they are gzip.
 
     Raises:
         ExportDamagedError: the gzip data is damaged or incomplete.
         SnapshotError: the disk is full.
     """
-    digest, size, decoder = hashlib.sha256(), 0, None
+    digest, size, received, decoder = hashlib.sha256(), 0, 0, None
     # unbuffered, so that a full disk is noticed by the write itself
     with path.open("wb", buffering=0) as file:
         for chunk in _with_whole_head(chunks):
             if decoder is None:
                 decoder = _GzipDecoder() if chunk.startswith(GZIP_MAGIC) else _PlainDecoder()
+            received += len(chunk)
             text = decoder.decode(chunk)
             if size == 0:
                 text = text.removeprefix(BYTE_ORDER_MARK)
@@ -39,7 +58,7 @@ def spool(chunks: Iterable[bytes], path: Path) -> tuple[str, int]:
             size += len(text)
     if decoder is not None:
         decoder.finish()
-    return digest.hexdigest(), size
+    return Spooled(digest.hexdigest(), size, received, isinstance(decoder, _GzipDecoder))
 
 
 def _write_all(file: io.FileIO, text: bytes) -> None:

@@ -28,6 +28,7 @@ class ParsedExport:
         invalid: malformed lines.
         duplicates: lines whose address an earlier line has already, perhaps in another spelling.
         contacts: distinct addresses.
+        unlike_addresses: valid lines whose address has no "@".
         counts: segment name -> number of contacts in it.
     """
 
@@ -36,6 +37,7 @@ class ParsedExport:
     invalid: int
     duplicates: int
     contacts: int
+    unlike_addresses: int
     counts: Mapping[str, int]
 
 
@@ -86,6 +88,12 @@ def parse_export(database: duckdb.DuckDBPyConnection, path: Path, identifier: st
         raise ExportDamagedError(msg) from None
 
 
+def count_without_segments(database: duckdb.DuckDBPyConnection) -> int:
+    """Return how many contacts of the view `contacts` are in no segment."""
+    ((count,),) = database.execute("SELECT count(*) FROM contacts WHERE len(names) = 0").fetchall()
+    return int(count)
+
+
 def write_contacts(database: duckdb.DuckDBPyConnection, path: Path, chosen: Sequence[str], *, is_every_segment: bool) -> None:
     """Write the view `contacts` to a Parquet file, sorted by address, and drop it.
 
@@ -118,9 +126,12 @@ def _create_contacts(database: duckdb.DuckDBPyConnection, path: Path, key: str |
             FROM ({_source_query(path, key or "segments")}) AS raw
         )
     """)  # noqa: S608 - every part is quoted
-    lines, valid, distinct = database.execute(
-        "SELECT count(*), count(*) FILTER (valid), count(DISTINCT email) FILTER (valid) FROM lines"
-    ).fetchall()[0]
+    lines, valid, unlike_addresses, distinct = database.execute("""
+        SELECT
+            count(*), count(*) FILTER (valid), count(*) FILTER (valid AND NOT contains(email, '@')),
+            count(DISTINCT email) FILTER (valid)
+        FROM lines
+    """).fetchall()[0]
     if distinct == valid:
         # without duplicates, skip their anti-join, which would cost a fifth of the parsing time
         database.execute("CREATE VIEW contacts AS SELECT email, names FROM lines WHERE valid")
@@ -137,7 +148,7 @@ def _create_contacts(database: duckdb.DuckDBPyConnection, path: Path, key: str |
     counts = dict(
         database.execute("SELECT name, count(*) FROM (SELECT unnest(names) AS name FROM contacts) GROUP BY name").fetchall()
     )
-    return ParsedExport(key, lines, lines - valid, valid - distinct, distinct, counts)
+    return ParsedExport(key, lines, lines - valid, valid - distinct, distinct, unlike_addresses, counts)
 
 
 def _source_query(path: Path, key: str) -> str:

@@ -48,6 +48,15 @@ class SnapshotStore:
         """Return a snapshot by its ID; None if there is no such snapshot."""
         return self._manifests.get(snapshot_id) if snapshot_id is not None else None
 
+    def base_of(self, bookmarks: Iterable[str | None]) -> Manifest | None:
+        """Return the latest of the snapshots that bookmarks name; without any, the newest snapshot."""
+        named = [manifest for manifest in map(self.get, bookmarks) if manifest is not None]
+        return max(named, key=lambda manifest: manifest.sequence) if named else self.newest()
+
+    def __len__(self) -> int:
+        """Return the number of snapshots."""
+        return len(self._manifests)
+
     def newer_than(self, manifest: Manifest) -> list[Manifest]:
         """Return the snapshots written after another one, oldest first."""
         later = [other for other in self._manifests.values() if other.sequence > manifest.sequence]
@@ -127,29 +136,35 @@ class SnapshotStore:
         return posixpath.join(self._root, name)
 
 
-def open_store(uri: str) -> SnapshotStore:
+def open_store(uri: str, *, is_read_only: bool = False) -> SnapshotStore:
     """Open a folder of snapshots, and create it if it is missing.
 
     Args:
         uri: the folder, as a path or any fsspec URL.
+        is_read_only: whether to change nothing; a missing folder then counts as empty.
 
     Raises:
         SnapshotError: the folder cannot be used.
     """
     try:
         files, root = fsspec.core.url_to_fs(uri)
-        is_new = not files.exists(root)
-        files.makedirs(root, exist_ok=True)
-        if isinstance(files, LocalFileSystem):
-            Path(root).chmod(0o700)
-            if is_new:
-                # the folder is often inside a project, and addresses must not get into its repository
-                Path(root, ".gitignore").write_text("*\n")
+        if not is_read_only:
+            _prepare_folder(files, root)
         names = _list_names(files, root)
     except Exception as error:  # noqa: BLE001 - each file system raises its own
         _fail("cannot be opened", error)
     manifests = [_read_manifest(files, posixpath.join(root, name)) for name in names if name.endswith(".json")]
     return SnapshotStore(files, root, [manifest for manifest in manifests if manifest is not None])
+
+
+def _prepare_folder(files: fsspec.AbstractFileSystem, root: str) -> None:
+    is_new = not files.exists(root)
+    files.makedirs(root, exist_ok=True)
+    if isinstance(files, LocalFileSystem):
+        Path(root).chmod(0o700)
+        if is_new:
+            # the folder is often inside a project, and addresses must not get into its repository
+            Path(root, ".gitignore").write_text("*\n")
 
 
 def file_digest(path: Path) -> str:

@@ -38,7 +38,7 @@ def reconcile(settings: Settings, clock: Clock) -> tuple[int, Counter[Drift], in
         total = reading.read(ContactReader(place.client, place.account).pages())
         if scope.whole and settings.on_removed == "clear":
             ledger.clear_orphaned()
-        ledger.settle_unknown(removed_only=settings.upload_emails)
+        ledger.settle_unknown()
         left = ledger.count_pending()
         end_run(connection, run, "reconciled")
     return total, +reading.drift, left

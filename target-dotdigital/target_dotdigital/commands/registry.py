@@ -6,11 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from target_dotdigital.commands.explain import options as explain_options
+from target_dotdigital.commands.explain import run_explain
 from target_dotdigital.commands.forget import forget
 from target_dotdigital.commands.reconcile import reconcile
 from target_dotdigital.commands.rehearse import options as rehearsal_options
 from target_dotdigital.commands.rehearse import run_rehearsal
+from target_dotdigital.commands.rejected import options as rejected_options
+from target_dotdigital.commands.rejected import run_rejected
 from target_dotdigital.commands.release import release
+from target_dotdigital.commands.restore import options as restore_options
+from target_dotdigital.commands.restore import run_restore
+from target_dotdigital.commands.runs import options as runs_options
+from target_dotdigital.commands.runs import run_runs
 from target_dotdigital.dotdigital import account as accounts
 from target_dotdigital.errors import SettingsError
 from target_dotdigital.reporting.folder import open_folder
@@ -33,7 +41,7 @@ def check(settings: Settings, clock: Clock, _value: Any) -> None:
     book = f"{account.book.name} (id {account.book.id}, {account.book.contacts:,} contacts)" if account.book else "to be created"
     click.echo(f"Account:      {account.name} (id {account.id})")
     click.echo(f"Region:       {account.endpoint}")
-    click.echo(f"Address book: {book if settings.upload_emails else 'none (upload_emails is false)'}")
+    click.echo(f"Address book: {book if settings.has_address_book else 'none (upload_emails is none)'}")
     click.echo(f"Data field:   {account.fields.get(settings.data_field, settings.data_field + ', to be created')}")
     click.echo(f"Programs:     {'not visible to this API user' if programs is None else f'{len(programs)} active'}")
     click.echo("OK: login, region and permissions verified. Nothing was written.")
@@ -50,29 +58,15 @@ def run_reconcile(settings: Settings, clock: Clock, _value: Any) -> None:
     click.echo(f"{total:>12,}  contacts read back from dotdigital")
     for kind in Drift:
         click.echo(f"{drift[kind]:>12,}  {kind.value}")
-    click.echo(f"{waiting:>12,}  contacts wait for the next run, which puts them right within the brakes")
+    click.echo(f"{waiting:>12,}  contacts pending: the next run corrects them, within the brakes")
     click.echo("Nothing was written to dotdigital.")
-
-
-def run_restore(settings: Settings, clock: Clock, run: Any) -> None:
-    """Restore the labels that a run replaced."""
-    if run is None:
-        msg = "Which run is to be put back? Give its number with --run; nothing was done."
-        raise SettingsError(msg)
-    sync = _open(settings, clock)
-    sync.restore(int(run))
-    click.echo(sync.report.summary())
-    click.echo(
-        "Fix the cause, then run once with --full-refresh. Until then ordinary runs stop: the tap assumes that the restored contacts "
-        "are current."
-    )
 
 
 def run_forget(settings: Settings, _clock: Clock, address: Any) -> None:
     """Remove an address from everything that the target stores."""
     places = forget(settings, str(address))
     if not places:
-        msg = "This target keeps nothing of that address: nothing was removed. Check the spelling."
+        msg = "This target stores nothing about that address, so nothing was removed. Check the spelling."
         raise SettingsError(msg)
     click.echo(f"Removed from {places} places. Reports hold no addresses; snapshots follow Nosto's own export.")
 
@@ -95,6 +89,9 @@ COMMANDS: dict[str, Callable[[Settings, Clock, Any], None]] = {
     "forget": run_forget,
     "release": run_release,
     "rehearse": run_rehearsal,
+    "runs": run_runs,
+    "explain": run_explain,
+    "rejected": run_rejected,
 }
 
 
@@ -103,20 +100,20 @@ def options() -> list[click.Option]:
     return [
         click.Option(["--check"], is_flag=True, help="Log in and read the account; write nothing."),
         click.Option(
-            ["--review"], is_flag=True, help="Show what waits in the ledger, the active programs and the activation code."
+            ["--review"], is_flag=True, help="Show what is pending in the ledger, the active programs and the activation code."
         ),
         click.Option(["--reconcile"], is_flag=True, help="Read dotdigital back into the ledger, and show drift."),
         click.Option(
             ["--release"],
             is_flag=True,
-            help="Let contacts be sent again that were held after dotdigital's Data Watchdog rejected them.",
+            help="Release contacts that are held because dotdigital's Data Watchdog rejected their import.",
         ),
-        click.Option(["--restore"], is_flag=True, help="Put back what the run given by --run replaced, within the brakes."),
-        click.Option(
-            ["--run"], type=click.IntRange(min=1), help="The run to put back; reports and the summary line give its number."
-        ),
+        *restore_options(),
         click.Option(
             ["--forget"], metavar="EMAIL", help="Remove an address from ledger, before-images and the file of rejected contacts."
         ),
         *rehearsal_options(),
+        *runs_options(),
+        *explain_options(),
+        *rejected_options(),
     ]

@@ -21,4 +21,4 @@ def release(settings: Settings, clock: Clock) -> int:
     """
     with lock_account(settings, clock) as place, place.ledger.engine.begin() as connection:
         scope = open_scope(connection, place.scope_key, place.account.id)
-        return ContactOutcomes(connection, scope.id).release_held()
+        return ContactOutcomes(connection, scope.id, settings.upload_emails).release_held()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from target_dotdigital.clock import Clock
     from target_dotdigital.settings import Settings
 
-PAGE = 1000
+ITEMS_PER_PAGE = 1000
 MAX_PAGES = 1000  # a million address books or programs, more than any account has
 
 
@@ -108,9 +109,9 @@ def connect(settings: Settings, clock: Clock) -> tuple[Client, AccountInfo]:
     try:
         info = first.get("account", "/v2/account-info", AccountInfo)
     except ApiError as error:
-        if error.status != 403:  # noqa: PLR2004 - Forbidden
+        if error.status != HTTPStatus.FORBIDDEN:
             raise
-        msg = "dotdigital denied access (status 403): the account is in another region than api_url. Remove api_url: it is found then."
+        msg = "dotdigital denied access (status 403): api_url is in another region than the account. Remove api_url: it is detected then."
         raise AccountError(msg) from None
     endpoint = _property(info, "ApiEndpoint")
     if endpoint in (None, "", first.base_url, f"{first.base_url}/"):
@@ -118,7 +119,7 @@ def connect(settings: Settings, clock: Clock) -> tuple[Client, AccountInfo]:
     address = own_address(endpoint, first.base_url)
     if address is None:
         msg = (
-            "dotdigital names an API address for this account that is not its own (https, dotdigital.com): the password was not "
+            "dotdigital names an API address for this account that is not its own (https, dotdigital.com), so the password was not "
             "sent there. Report this to dotdigital."
         )
         raise AccountError(msg)
@@ -135,14 +136,14 @@ def read_account(settings: Settings, client: Client, info: AccountInfo) -> Accou
         ApiError: a call failed.
     """
     if info.id is None:
-        msg = "dotdigital gives this account an id that cannot be one. Nothing was written. Report this to dotdigital."
+        msg = "dotdigital returned an invalid ID for this account. Nothing was written. Report this to dotdigital."
         raise AccountError(msg)
     left = retry.number(str(_property(info, "ApiCallsRemaining")))
     return Account(
         id=info.id,
         name=shown(str(_property(info, "Name") or "")) or str(info.id),
         endpoint=client.base_url,
-        book=_find_book(settings, client) if settings.upload_emails else None,
+        book=_find_book(settings, client) if settings.has_address_book else None,
         fields=_find_fields(settings, client),
         calls_left=None if left is None else int(left),
         stamps=frozenset({settings.synced_at_field} if settings.synced_at_field else ()),
@@ -157,7 +158,7 @@ def ensure_book_and_fields(settings: Settings, client: Client, account: Account,
         ApiError: a call failed.
     """
     book = account.book
-    if book is None and settings.upload_emails:
+    if book is None and settings.has_address_book:
         book = _create_book(settings, client)
     fields = dict(account.fields)
     for name in needed:
@@ -176,7 +177,7 @@ def active_programs(client: Client) -> list[str] | None:
         pages = _pages(client, "programs", "/v2/programs", list[Program])
         return [shown(program.name) for page in pages for program in page if program.status == "Active" and program.name]
     except ApiError as error:
-        if error.status == 403:  # noqa: PLR2004 - Forbidden
+        if error.status == HTTPStatus.FORBIDDEN:
             return None
         raise
 
@@ -190,13 +191,13 @@ def _pages(client: Client, kind: str, path: str, page_type: type[list[Item]]) ->
     """
     seen: set[int] = set()
     for number in range(MAX_PAGES):
-        page = client.get(kind, path, page_type, select=PAGE, skip=number * PAGE)
+        page = client.get(kind, path, page_type, select=ITEMS_PER_PAGE, skip=number * ITEMS_PER_PAGE)
         new = {item.id for item in page if item.id is not None} - seen
         # an endpoint that ignores `skip` would return the same page forever
         if page and number and not new:
             break
         yield page
-        if len(page) < PAGE:
+        if len(page) < ITEMS_PER_PAGE:
             return
         seen |= new
     raise EndlessListError(kind)
@@ -207,8 +208,8 @@ def _find_book(settings: Settings, client: Client) -> AddressBook | None:
         try:
             book = client.get("address books", f"/v2/address-books/{settings.address_book_id}", ListedBook)
         except ApiError as error:
-            if error.status == 404 or error.code == "ERROR_ADDRESSBOOK_NOT_FOUND":  # noqa: PLR2004 - Not Found
-                msg = f"There is no address book with the id {settings.address_book_id} in this account. Check address_book_id."
+            if error.status == HTTPStatus.NOT_FOUND or error.code == "ERROR_ADDRESSBOOK_NOT_FOUND":
+                msg = f"There is no address book with the ID {settings.address_book_id}: nothing was written. Check the setting."
                 raise AccountError(msg) from None
             raise
         return AddressBook(settings.address_book_id, shown(book.name), book.contacts)
@@ -221,9 +222,7 @@ def _find_book(settings: Settings, client: Client) -> AddressBook | None:
 
 def _usable(book: ListedBook) -> AddressBook:
     if book.id is None:
-        msg = (
-            f"dotdigital gives the address book {shown(book.name)!r} an id that cannot be one. No contact was written. Report this."
-        )
+        msg = f"dotdigital returned an invalid ID for the address book {shown(book.name)!r}. No contact was written. Report this."
         raise AccountError(msg)
     return AddressBook(book.id, shown(book.name), book.contacts)
 
@@ -242,9 +241,9 @@ def _create_book(settings: Settings, client: Client) -> AddressBook:
                 "dotdigital reserves, or by something in the recycle bin. Nothing was written. Choose another name for address_book."
             )
         elif error.code == "ERROR_ADDRESSBOOK_LIMITEXCEEDED":
-            msg = "The account holds as many address books as it may. Nothing was written. Remove one, or name an existing one."
+            msg = "The account has reached its limit of address books. Nothing was written. Remove one, or name an existing one."
         elif error.code in {"ERROR_ADDRESSBOOK_INVALID", "ERROR_ADDRESSBOOK_NOTWRITABLE"}:
-            msg = f"dotdigital does not accept {settings.address_book!r} as the name of an address book. Choose another name."
+            msg = f"dotdigital does not accept the address book name {settings.address_book!r}. Nothing was written. Change address_book."
         else:
             raise
         raise AccountError(msg) from None
@@ -276,23 +275,23 @@ def _create_field(name: str, kind: str, client: Client) -> str:
                 return field.name
             msg = _wrong_type(name, shown(field.type) if field else "unknown", kind)
         elif error.code == "ERROR_DATAFIELD_LIMITEXCEEDED":
-            msg = f"The account holds as many data fields as it may, so {name} was not created. Remove one in dotdigital."
+            msg = f"The account has reached its limit of data fields, so {name} was not created. Remove a data field in dotdigital."
         elif error.code == "ERROR_DATAFIELD_INVALID":
-            msg = f"dotdigital does not accept {name!r} as the name of a data field. Choose another name."
+            msg = f"dotdigital does not accept the data field name {name!r}. No contact was written. Change data_field."
         else:
             raise
         raise AccountError(msg) from None
     if made.upper() != name.upper():
-        # writing labels there would overwrite somebody else's data
-        msg = f"dotdigital answered with another data field than {name}, which was to be created. No contact was written. Report this."
+        # labels written there would overwrite other data
+        msg = f"dotdigital created another data field than {name}. No contact was written. Report this to dotdigital."
         raise AccountError(msg)
     return made
 
 
 def _wrong_type(name: str, there: str, wanted: str) -> str:
     return (
-        f"The data field {name} exists in dotdigital with the type {there}, but has to be {wanted}. Nothing was written. Name "
-        "another field in the settings, or change the one in dotdigital."
+        f"The data field {name} exists in dotdigital with the type {there}, but must be of type {wanted}. Nothing was written. Set "
+        "another field, or change that one in dotdigital."
     )
 
 

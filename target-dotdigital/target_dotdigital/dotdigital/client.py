@@ -1,4 +1,4 @@
-"""HTTP and dotdigital: calls, errors, retries and rate limits. Knows nothing of Singer."""
+"""The HTTP client for dotdigital: calls, errors, retries and rate limits. Independent of Singer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import collections
 import logging
 import re
 from dataclasses import dataclass
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
@@ -28,18 +29,18 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("target-dotdigital")
 CONNECT_TIMEOUT = 30
 NO_ANSWER = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
-# what a call that failed means, by its method
+# what a failed call means and what to do, by method
 CONSEQUENCES = {
     "GET": "Nothing was written by this call. Run again later.",
-    "POST": "Run again later; if it was created all the same, the next run finds it.",
-    "PUT": "Run again later; what was not confirmed is sent again then.",
+    "POST": "Run again later; if it was created nevertheless, the next run finds it.",
+    "PUT": "Run again later; what was not confirmed is sent again by the next run.",
 }
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
-    """What came of one try; the status is None where there was no usable answer."""
+    """The result of one attempt; `status` is None if there was no usable response."""
 
     status: int | None
     headers: Mapping[str, str]
@@ -49,32 +50,35 @@ class _Reply:
 
 @dataclass(slots=True)
 class _Window:
+    """The calls that a rate limit still allows, and when it resets (seconds of the monotonic clock)."""
+
     remaining: int
     ends_at: float
 
 
 class Client:
-    """Calls to one account.
+    """Calls the API of one account.
 
     Args:
-        base_url: the region's address, without a slash at its end.
-        user: the API user.
-        password: its password.
-        timeout: seconds that a call may take.
-        clock: what waiting is measured by.
+        base_url: URL of the region, without a trailing slash.
+        user: API user.
+        password: password of the API user.
+        timeout: seconds to wait for a response.
+        clock: injectable clock.
 
     Attributes:
-        calls: how many calls were made, by kind.
+        calls: number of calls by kind, retries included.
+        limits: calls per minute that dotdigital allows, by scope of the limit.
     """
 
     def __init__(self, base_url: str, user: str, password: str, timeout: int, clock: Clock) -> None:
-        """Open a session."""
+        """Create a client without open connections."""
         self.base_url = base_url
         self.calls: collections.Counter[str] = collections.Counter()
         self._clock = clock
         self._timeout = (min(CONNECT_TIMEOUT, timeout), timeout)
         self._session = requests.Session()
-        # as bytes: requests encodes texts as Latin-1, and fails where they have other characters
+        # as bytes, because requests encodes strings as Latin-1 and fails for other characters
         self._session.auth = requests.auth.HTTPBasicAuth(user.encode(), password.encode())
         self._session.headers["User-Agent"] = f"target-dotdigital/{version('target-dotdigital')}"
         self._scopes: dict[str, str] = {}
@@ -82,16 +86,16 @@ class Client:
         self.limits: dict[str, int] = {}
 
     def get(self, kind: str, path: str, answer: type[Answer], **params: str | int) -> Answer:
-        """Read.
+        """Read a resource.
 
         Args:
-            kind: what the call is counted as; calls of one kind share a rate limit.
-            path: from the root, encoded.
-            answer: the type of the answer.
-            params: the query.
+            kind: name under which the call is counted; calls of one kind share a rate limit.
+            path: absolute path, percent-encoded.
+            answer: type of the response.
+            params: query parameters.
 
         Raises:
-            ApiError: dotdigital did not give it.
+            ApiError: the call failed.
         """
         return self._call(kind, "GET", path, answer, params=params)
 
@@ -99,28 +103,28 @@ class Client:
         """Create an address book or a data field.
 
         Raises:
-            ApiError: dotdigital did not do it.
+            ApiError: the call failed.
         """
         return self._call(kind, "POST", path, answer, body=msgspec.json.encode(body))
 
     def start_import(self, body: bytes) -> str:
-        """Submit an import, and return its id.
+        """Submit an import, and return its ID.
 
         Raises:
-            TooManyImportsError: no slot is free.
-            ApiError: dotdigital did not take it.
+            TooManyImportsError: no import slot is free.
+            ApiError: the call failed.
         """
         return self._call("import", "PUT", "/contacts/v3/import", ImportAccepted, body=body).import_id
 
     def import_status(self, import_id: str) -> ImportStatus:
-        """Ask for the state of an import, once: the caller decides when to ask again.
+        """Poll an import once, without retries: the caller decides when to poll again.
 
         Raises:
-            ApiError: dotdigital did not say, or the id cannot be one of dotdigital's.
+            ApiError: the call failed, or the ID is not valid.
         """
         if not re.search(IMPORT_ID, import_id):
-            # stored by an earlier version, which took ids as they came: such a text has no place in an address
-            msg = "The ledger holds an import id that is not one of dotdigital's: dotdigital was not asked for that import."
+            # stored by an earlier version, which did not validate IDs; such a text must not become part of a URL
+            msg = "The ledger contains an invalid import ID, so that import was not polled. The next run sends its contacts again."
             raise ApiError(msg, code="contacts:invalidId")
         path = f"/contacts/v3/import/{quote(import_id, safe='')}"
         return self._call("import status", "GET", path, ImportStatus, repeat=False)
@@ -139,19 +143,19 @@ class Client:
         tries = 0
         while True:
             tries += 1
-            self._keep_pace(kind)
+            self._await_window(kind)
             self.calls[kind] += 1
-            reply = self._once(method, path, params, body)
-            self._learn(kind, reply.headers)
-            if reply.status is not None and 200 <= reply.status < 300:  # noqa: PLR2004 - success
+            reply = self._attempt(method, path, params, body)
+            self._update_limits(kind, reply.headers)
+            if reply.status is not None and HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES:
                 try:
                     return msgspec.json.decode(reply.content, type=answer)
                 except UNREADABLE as error:
-                    # an answer that cannot be read is as good as none
+                    # a response that cannot be read counts as none
                     reply = _Reply(None, reply.headers, trouble=trouble_of(error))
             code, known = error_code(reply.content)
             failure = retry.Failure(reply.status, code, reply.headers, is_import=method == "PUT")
-            limited = reply.status == 429  # noqa: PLR2004 - Too Many Requests
+            limited = reply.status == HTTPStatus.TOO_MANY_REQUESTS
             seconds = retry.pause(failure, tries, self._clock) if repeat or limited else None
             reason = self._reason(reply)
             if seconds is None:
@@ -159,7 +163,7 @@ class Client:
             LOGGER.info("dotdigital: %s: %s; trying again in %.0f s", kind, reason, seconds)
             self._clock.wait(seconds)
 
-    def _once(self, method: str, path: str, params: Mapping[str, str | int] | None, body: bytes | None) -> _Reply:
+    def _attempt(self, method: str, path: str, params: Mapping[str, str | int] | None, body: bytes | None) -> _Reply:
         headers = {"Content-Type": "application/json"} if body is not None else {}
         try:
             response = self._session.request(
@@ -176,15 +180,15 @@ class Client:
         return _Reply(response.status_code, {name.lower(): value for name, value in response.headers.items()}, response.content)
 
     def _reason(self, reply: _Reply) -> str:
-        """Explain why a call failed, as the end of a sentence."""
+        """Return why a call failed, worded as the end of a sentence."""
         if reply.trouble is None:
             return f"status {reply.status}"
         if reply.trouble.reached:
             return reply.trouble.text
         return f"cannot reach {without_user(self.base_url)}: {reply.trouble.text}. Check api_url and the network"
 
-    def _keep_pace(self, kind: str) -> None:
-        """Wait for the next window where the last answer said that this one is used up."""
+    def _await_window(self, kind: str) -> None:
+        """Wait for the rate limit to reset if the last response said that it is used up."""
         window = self._windows.get(self._scopes.get(kind, ""))
         if window is not None and window.remaining <= 0:
             left = window.ends_at - self._clock.monotonic()
@@ -193,7 +197,7 @@ class Client:
             self._clock.wait(left)
             window.remaining = 1
 
-    def _learn(self, kind: str, headers: Mapping[str, str]) -> None:
+    def _update_limits(self, kind: str, headers: Mapping[str, str]) -> None:
         scope = shown(headers.get("x-ratelimit-scope", ""))
         remaining, limit = (retry.number(headers.get(f"x-ratelimit-{name}", "")) for name in ("remaining", "limit"))
         if not scope or remaining is None:
@@ -207,26 +211,26 @@ class Client:
 def _error(kind: str, method: str, failure: retry.Failure, reason: str, *, known: bool, tries: int) -> Exception:
     status, code = failure.status, failure.code
     number = shown(failure.headers.get("x-request-id", "")) or None
-    if status == 401:  # noqa: PLR2004 - Unauthorized
+    if status == HTTPStatus.UNAUTHORIZED:
         msg = (
             "dotdigital rejected the API user or its password (status 401): nothing was written by this call. Check api_user and "
             "api_password, and that the user is enabled (Settings, Access, API users)."
         )
         return AccountError(msg)
-    if status == 403:  # noqa: PLR2004 - Forbidden
+    if status == HTTPStatus.FORBIDDEN:
         msg = (
-            f"dotdigital denied access to {kind!r} (status 403): the account lives in another region, or the API user lacks a "
-            "permission. Take api_url out of the settings to have the region found, and check the user's permissions."
+            f"dotdigital denied access to {kind!r} (status 403): the account is in another region, or the API user lacks a permission. "
+            "Remove api_url from the settings, so that the region is detected, and check the user's permissions."
         )
         return ApiError(msg, status=status, code=code, request_id=number)
-    if status == 429 and code == "contacts:tooManyActiveImports":  # noqa: PLR2004 - Too Many Requests
-        msg = "All of the account's slots for imports are taken by other integrations. Run again later."
+    if status == HTTPStatus.TOO_MANY_REQUESTS and code == retry.NO_FREE_SLOT:
+        msg = "Other integrations use all of the account's import slots, so nothing was sent by this call. Run again later."
         return TooManyImportsError(msg, status=status, code=code, request_id=number)
     details = "".join(f", {name} {value}" for name, value in {"code": code, "request": number}.items() if value)
     again = (
         CONSEQUENCES[method]
         if status is None or status in retry.TROUBLE or not known
-        else "Look the code up in dotdigital's documents, and check the settings."
+        else "Look up the code in dotdigital's documentation, and check the settings."
     )
     msg = f"dotdigital: {kind} failed after {tries} {'try' if tries == 1 else 'tries'}: {reason}{details}. {again}"
     return ApiError(msg, status=status, code=code, request_id=number)

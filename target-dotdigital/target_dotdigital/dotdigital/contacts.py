@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from target_dotdigital.dotdigital.client import Client
 
 LOGGER = logging.getLogger("target-dotdigital")
-PAGE = 5_000
-PROGRESS = 20
+CONTACTS_PER_PAGE = 5_000
+PAGES_PER_PROGRESS_LINE = 20
+KIND = "contacts"
 
 
 class _Contact(ContactReference, rename="camel"):
@@ -69,25 +71,25 @@ class ContactReader:
             ApiError: a page cannot be read.
             EndlessListError: the pages repeat.
         """
-        params: dict[str, str | int] = {"limit": PAGE}
+        params: dict[str, str | int] = {"limit": CONTACTS_PER_PAGE}
         if self.account.fields:
             params["data-fields"] = "|".join(self.account.fields.values())
         if self.account.book is not None:
             params["include"] = "lists"
         read, highest, left_out, marker = 0, 0, 0, ""
         while True:
-            page = self.client.get("contacts", "/contacts/v3", _Page, **params, **({"marker": marker} if marker else {}))
+            page = self.client.get(KIND, "/contacts/v3", _Page, **params, **({"marker": marker} if marker else {}))
             marker = _marker_of(page.links.next)
             last = max((contact.contact_id or 0 for contact in page.items), default=0)
             if marker and page.items and last <= highest:
-                raise EndlessListError("contacts")  # noqa: EM101 - the kind, not the message
+                raise EndlessListError(KIND)
             highest = last
             usable = [contact for contact in page.items if _is_usable(contact)]
             left_out += len(page.items) - len(usable)
             yield self._observed(usable)
             read += 1
-            if read % PROGRESS == 0:
-                LOGGER.info("dotdigital: %d contacts read back so far", read * PAGE)
+            if read % PAGES_PER_PROGRESS_LINE == 0:
+                LOGGER.info("dotdigital: %d contacts read back so far", read * CONTACTS_PER_PAGE)
             if not marker or not page.items:
                 break
         _warn(left_out)
@@ -105,7 +107,7 @@ class ContactReader:
                 path = f"/contacts/v3/email/{quote(email, safe='')}"
                 found.append(self.client.get("contact", path, _Contact))
             except ApiError as error:
-                if error.status != 404:  # noqa: PLR2004 - Not Found
+                if error.status != HTTPStatus.NOT_FOUND:
                     raise
         usable = [contact for contact in found if _is_usable(contact)]
         _warn(len(found) - len(usable))

@@ -1,4 +1,4 @@
-"""Messages of dotdigital as they come over the wire, with ids that may be anything."""
+"""Responses of dotdigital as typed values. IDs are validated on access, because dotdigital may return anything."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ NULL = msgspec.Raw(b"null")
 
 
 def usable_id(raw: msgspec.Raw) -> int | None:
-    """Return the id that a JSON value is: a whole number from 1 to 2^63-1, as the ledger can hold it. Anything else is none."""
+    """Return a JSON value as an ID, a whole number from 1 to 2^63-1 that the ledger can store; None if it is not one."""
     text = bytes(raw)
-    # the length first: an id comes with every row, and a text of thousands of digits is none
+    # length first, so that a text of thousands of digits is not parsed
     if len(text) > MAX_ID_DIGITS or not text.isdigit() or text.startswith(b"0"):
         return None
     number = int(text)
@@ -25,18 +25,18 @@ def usable_id(raw: msgspec.Raw) -> int | None:
 
 
 class Identified(msgspec.Struct, kw_only=True):
-    """What dotdigital names by an id. One that cannot be an id does not make the rest unreadable."""
+    """An object with an ID. An invalid ID does not make the rest of the response unreadable."""
 
     raw_id: msgspec.Raw = msgspec.field(name="id", default=NULL)
 
     @property
     def id(self) -> int | None:
-        """The id, where it is a usable one."""
+        """The ID; None if it is invalid."""
         return usable_id(self.raw_id)
 
 
 class ImportStatus(msgspec.Struct, rename="camel"):
-    """The state of an import; only id and state are always there (contracts/dotdigital.md 4)."""
+    """The state of an import; only ID and state are always present (contracts/dotdigital.md 4)."""
 
     import_id: str
     status: str = ""
@@ -46,40 +46,40 @@ class ImportStatus(msgspec.Struct, rename="camel"):
 
 
 class Identifiers(msgspec.Struct, rename="camel"):
-    """What a contact is known by."""
+    """The identifiers of a contact."""
 
     email: str | None = None
 
 
 class ContactReference(msgspec.Struct, rename="camel", kw_only=True):
-    """A contact as dotdigital names it. An id that cannot be one does not make the rest unreadable."""
+    """A contact in a response. An invalid ID does not make the rest of the response unreadable."""
 
     raw_contact_id: msgspec.Raw = msgspec.field(name="contactId", default=NULL)
     identifiers: Identifiers = msgspec.field(default_factory=Identifiers)
 
     @property
     def contact_id(self) -> int | None:
-        """The contact's id, where it has a usable one."""
+        """The contact ID; None if it is invalid."""
         return usable_id(self.raw_contact_id)
 
 
 class FailureReason(msgspec.Struct, rename="camel"):
-    """Why a row failed. The description may quote the address and is not read."""
+    """Why a row failed. The description is not decoded, because it may quote the address."""
 
     failure_code: str = "Unknown"
 
     def __post_init__(self) -> None:
-        """Make the code fit to be stored and shown."""
+        """Sanitise the code, so that it can be stored and displayed."""
         self.failure_code = shown(self.failure_code) or "Unknown"
 
 
 class RowFailure(ContactReference, kw_only=True):
-    """A row that was not imported, or only in part."""
+    """A row that was not imported, or only partly."""
 
     failures: list[FailureReason]
 
 
 class ImportAccepted(msgspec.Struct, rename="camel"):
-    """An import that was accepted; its id is a UUID (contracts/dotdigital.md 4)."""
+    """An accepted import; its ID is a UUID (contracts/dotdigital.md 4)."""
 
     import_id: Annotated[str, msgspec.Meta(pattern=IMPORT_ID)]

@@ -6,6 +6,7 @@ import datetime
 import re
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,7 +21,11 @@ MAX_TRIES_TROUBLE = 6
 MAX_TRIES_LOST_IMPORT = 3
 MAX_TRIES_LIMITED = 30
 MAX_TRIES_CAPPED = 14
-TROUBLE = frozenset({500, 502, 503, 504})
+# server errors that are worth a retry
+TROUBLE = frozenset(
+    {HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
+)
+NO_FREE_SLOT = "contacts:tooManyActiveImports"
 # a number in a header; longer numbers and other notations are ignored
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?")
 
@@ -51,13 +56,13 @@ def pause(failure: Failure, tries: int, clock: Clock) -> float | None:
         clock: needed for reset times, which are points in time.
     """
     # All import slots of the account are taken: the caller decides, because it may have open imports to poll meanwhile.
-    if failure.status == 429 and failure.code == "contacts:tooManyActiveImports":  # noqa: PLR2004 - Too Many Requests
+    if failure.status == HTTPStatus.TOO_MANY_REQUESTS and failure.code == NO_FREE_SLOT:
         return None
     # Per-minute limit reached; the headers carry the reset time (contracts/dotdigital.md 6).
-    if failure.status == 429:  # noqa: PLR2004 - Too Many Requests
+    if failure.status == HTTPStatus.TOO_MANY_REQUESTS:
         return _spread(reset_in(failure.headers, clock), clock) if tries < MAX_TRIES_LIMITED else None
     # Old flat limit: a rolling hour without a header; calls become available one by one.
-    if failure.status == 400 and failure.code == "ERROR_APIUSAGE_EXCEEDED":  # noqa: PLR2004 - Bad Request
+    if failure.status == HTTPStatus.BAD_REQUEST and failure.code == "ERROR_APIUSAGE_EXCEEDED":
         return CAPPED_PAUSE_SECONDS if tries < MAX_TRIES_CAPPED else None
     # An import whose response was lost may have been accepted, so each attempt may send the same contacts again. This is harmless,
     # because the values are the same, but the number of attempts is kept small.

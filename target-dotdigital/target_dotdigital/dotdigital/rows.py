@@ -18,12 +18,12 @@ MAX_BODY_BYTES = 40_000_000
 HEAD, TAIL = b'{"mergeOption":"overwrite","contacts":[', b"]}"
 
 
-class WireRow(msgspec.Struct, omit_defaults=True):
+class WireRow(msgspec.Struct, omit_defaults=True, rename="camel"):
     """One contact in an import. By design there is no member for consent, status, opt-in or preferences."""
 
-    matchIdentifier: str  # noqa: N815 - dotdigital's spelling
+    match_identifier: str
     identifiers: dict[str, str | int]
-    dataFields: dict[str, str | None]  # noqa: N815 - dotdigital's spelling
+    data_fields: dict[str, str | None]
     lists: list[int] | None = None
 
 

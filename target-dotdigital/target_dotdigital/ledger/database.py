@@ -40,7 +40,7 @@ class Ledger:
         """
         msg = (
             "Another run is working on this account: two at once would overwrite each other. Nothing was done. Wait until it has "
-            "ended; if none runs, look for a process that hangs."
+            "ended; if none is running, look for a process that hangs."
         )
         if self._path is not None:
             lock = FileLock(f"{self._path}.{account_id}.lock", timeout=0, mode=0o600)
@@ -100,14 +100,56 @@ def open_ledger(url: str) -> Ledger:
     return Ledger(engine, path)
 
 
+def open_for_reading(url: str) -> Ledger:
+    """Open an existing ledger for queries alone: it is not locked, so that a run may be working on it, and not changed.
+
+    Args:
+        url: SQLAlchemy URL.
+
+    Raises:
+        LedgerError: there is no ledger yet, it cannot be opened, or it has the layout of another version.
+    """
+    try:
+        parsed = sa.make_url(url)
+        path = Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
+        # SQLite would create the file
+        _require_ledger(there=path is None or path.is_file())
+        engine = sa.create_engine(parsed, hide_parameters=True)
+    except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
+        raise ledger_error(error) from None
+    if path is not None:
+        sa.event.listen(engine, "connect", _forbid_writes)
+    else:
+        engine = engine.execution_options(postgresql_readonly=True)
+    try:
+        _require_ledger(there=sa.inspect(engine).has_table(next(iter(METADATA.tables))))
+        _check_layout(engine)
+    except sa.exc.SQLAlchemyError as error:
+        engine.dispose()
+        raise ledger_error(error) from None
+    except LedgerError:
+        engine.dispose()
+        raise
+    return Ledger(engine, path)
+
+
 def ledger_error(error: Exception) -> LedgerError:
     """Return the error for an unavailable ledger."""
     msg = (
         f"The ledger cannot be used ({type(error).__name__}): without it the target cannot tell what dotdigital has confirmed, so "
-        "nothing more was done. Check ledger_url, the folder's rights and the free space; a ledger that is damaged can be moved away "
-        "and is made anew by a run with --full-refresh."
+        "nothing more was done. Check ledger_url, the folder's rights and the free space; a damaged ledger can be moved "
+        "away: a run with --full-refresh creates a new one."
     )
     return LedgerError(msg)
+
+
+def _require_ledger(*, there: bool) -> None:
+    if not there:
+        msg = (
+            "There is no ledger yet where ledger_url points to, so there is nothing to show. Check ledger_url; the first run that is "
+            "allowed to write creates the ledger."
+        )
+        raise LedgerError(msg)
 
 
 def _check_layout(engine: sa.Engine) -> None:
@@ -135,6 +177,12 @@ def _private_file(url: sa.URL) -> Path:
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     path.chmod(0o600)
     return path
+
+
+def _forbid_writes(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA query_only = ON")
+    cursor.close()
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:

@@ -10,8 +10,9 @@ import sqlalchemy as sa
 
 from target_dotdigital.ledger import bulk
 from target_dotdigital.ledger.contacts.outcomes import ContactOutcomes
-from target_dotdigital.ledger.tables import deliveries, imports, row_results
-from target_dotdigital.records import Row, RowResult, Verdict
+from target_dotdigital.ledger.tables import deliveries, imports, row_results, runs
+from target_dotdigital.payloads import EMPTY
+from target_dotdigital.records import Row, RowResult, Uploads, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -47,6 +48,35 @@ class OpenImport:
     rows: int
 
 
+@dataclass(frozen=True, slots=True)
+class DeliveryRecord:
+    """One contact in one import.
+
+    Args:
+        run: run that sent it.
+        started_at: start of that run (ISO 8601, UTC).
+        submitted_at: seconds since 1970.
+        import_id: dotdigital's ID; None if it was not received.
+        state: state of the import.
+        before: confirmed payload at the time; None if unknown.
+        after: payload that was sent.
+        outcome: rejected or unconfirmed; None in a finished import means created or updated.
+        reason: dotdigital's code of a rejection.
+        settled_run: run that received the outcome; None if none has yet.
+    """
+
+    run: int
+    started_at: str | None
+    submitted_at: float
+    import_id: str | None
+    state: str
+    before: str | None
+    after: str
+    outcome: str | None
+    reason: str | None
+    settled_run: int | None
+
+
 class ImportLog:
     """Records imports and their outcomes, one transaction per call.
 
@@ -54,10 +84,12 @@ class ImportLog:
         engine: the ledger's database.
         scope: number of the ledger scope.
         run: number of the run.
+        uploads: which contacts are created.
     """
 
-    def __init__(self, engine: sa.Engine, scope: int, run: int) -> None:
+    def __init__(self, engine: sa.Engine, scope: int, run: int, uploads: Uploads) -> None:
         """Create the log of one run."""
+        self._uploads = uploads
         self._engine = engine
         self._scope = scope
         self.run = run
@@ -73,7 +105,7 @@ class ImportLog:
             (key,) = inserted.inserted_primary_key or (0,)
             sent = [(key, row.email, row.contact_id, row.before, row.after) for row in rows]
             bulk.put(connection, deliveries, sent, ("import", "email", "contact_id", "before", "after"))
-            ContactOutcomes(connection, self._scope).mark_in_doubt(key)
+            ContactOutcomes(connection, self._scope, self._uploads).mark_in_doubt(key)
         return int(key)
 
     def accepted(self, key: int, import_id: str) -> None:
@@ -83,12 +115,12 @@ class ImportLog:
     def hold(self, key: int) -> int:
         """Hold the rows of an import that the Data Watchdog rejected until the operator releases them, and return their number."""
         with self._engine.begin() as connection:
-            connection.execute(sa.update(imports).where(imports.c.id == key).values(state=State.REJECTED))
-            return ContactOutcomes(connection, self._scope).hold(key)
+            connection.execute(sa.update(imports).where(imports.c.id == key).values(state=State.REJECTED, settled_run=self.run))
+            return ContactOutcomes(connection, self._scope, self._uploads).hold(key)
 
     def abandoned(self, key: int, state: State) -> None:
         """Record that an import failed or that its result is unknown; its rows stay in doubt and pending."""
-        self._set(key, state=state)
+        self._set(key, state=state, settled_run=self.run)
 
     def finished(self, key: int, outcomes: Iterable[RowResult], now: float) -> dict[str, int]:
         """Record the outcome of every row of a finished import.
@@ -109,7 +141,7 @@ class ImportLog:
             )
         with self._engine.begin() as connection:
             bulk.stage(connection, row_results, rows)
-            contacts = ContactOutcomes(connection, self._scope)
+            contacts = ContactOutcomes(connection, self._scope, self._uploads)
             contacts.confirm(key)
             news = contacts.reject(key, now) if any(row[1] == Verdict.REJECTED for row in rows) else {}
             noted = row_results.c.verdict.in_((Verdict.REJECTED, Verdict.UNCONFIRMED))
@@ -119,7 +151,7 @@ class ImportLog:
                 .where(deliveries.c["import"] == key, bulk.matching(deliveries.c.email, row_results, noted))
                 .values(outcome=row_results.c.verdict, reason=row_results.c.reason),
             )
-            connection.execute(sa.update(imports).where(imports.c.id == key).values(state=State.FINISHED))
+            connection.execute(sa.update(imports).where(imports.c.id == key).values(state=State.FINISHED, settled_run=self.run))
         return news
 
     def open_imports(self) -> list[OpenImport]:
@@ -165,6 +197,45 @@ class ImportLog:
     def _set(self, key: int, **values: Any) -> None:
         with self._engine.begin() as connection:
             connection.execute(sa.update(imports).where(imports.c.id == key).values(**values))
+
+
+def count_cleared(connection: sa.Connection, run: int) -> int:
+    """Count the contacts that lost all labels in the imports whose outcome a run received."""
+    labelled = deliveries.c.before.is_not(None) & (deliveries.c.before != EMPTY)
+    # not a join, for which SQLite would scan the deliveries of all runs
+    settled = sa.select(imports.c.id).where(imports.c.settled_run == run, imports.c.state == State.FINISHED)
+    query = (
+        sa.select(sa.func.count())
+        .select_from(deliveries)
+        .where(deliveries.c["import"].in_(settled), labelled, deliveries.c.after == EMPTY, deliveries.c.outcome.is_(None))
+    )
+    return connection.scalar(query) or 0
+
+
+def deliveries_of(connection: sa.Connection, scope: int, email: str, limit: int) -> list[DeliveryRecord]:
+    """Return the last deliveries of a contact, newest first.
+
+    The primary key of the deliveries begins with the import, so one look-up per import of the scope needs no other index.
+
+    Args:
+        connection: the transaction.
+        scope: number of the ledger scope.
+        email: normalised address.
+        limit: maximum number of deliveries.
+    """
+    i, d = imports.c, deliveries.c
+    query = (
+        sa.select(
+            i.run, runs.c.started_at, i.submitted_at, i.import_id, i.state, d.before, d.after, d.outcome, d.reason, i.settled_run
+        )
+        .select_from(imports)
+        .join(deliveries, (d["import"] == i.id) & (d.email == email))
+        .outerjoin(runs, runs.c.id == i.run)
+        .where(i.scope == scope)
+        .order_by(i.id.desc())
+        .limit(limit)
+    )
+    return [DeliveryRecord(*row) for row in connection.execute(query)]
 
 
 def forget_deliveries(connection: sa.Connection, email: str) -> int:

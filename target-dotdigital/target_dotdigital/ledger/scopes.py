@@ -32,6 +32,15 @@ class Scope:
     streams: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class KnownScope:
+    """A scope of the ledger: its number, its key and the account that it belongs to."""
+
+    id: int
+    key: str
+    account_id: int
+
+
 def open_scope(connection: sa.Connection, key: str, account_id: int) -> Scope:
     """Return the scope for an account, address book and data field, creating it if it is missing."""
     c = scopes.c
@@ -47,6 +56,12 @@ def open_scope(connection: sa.Connection, key: str, account_id: int) -> Scope:
 def update_scope(connection: sa.Connection, scope: int, **values: Any) -> None:
     """Store facts about a scope."""
     connection.execute(sa.update(scopes).where(scopes.c.id == scope).values(**values))
+
+
+def known_scopes(connection: sa.Connection) -> list[KnownScope]:
+    """Return all scopes of the ledger."""
+    c = scopes.c
+    return [KnownScope(*row) for row in connection.execute(sa.select(c.id, c.key, c.account_id).order_by(c.id))]
 
 
 def accounts(connection: sa.Connection) -> list[int]:

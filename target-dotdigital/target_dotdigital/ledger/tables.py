@@ -52,6 +52,9 @@ contacts = sa.Table(
     sa.Column("rejection", sa.Text),
     sa.Column("rejections", sa.Integer, nullable=False, server_default=sa.text("0")),
     sa.Column("retry_at", sa.Float),
+    # first and last of the consecutive rejections with this code (seconds since 1970)
+    sa.Column("rejected_since", sa.Float),
+    sa.Column("rejected_at", sa.Float),
     # import that the Data Watchdog rejected; set until the operator releases the contact
     sa.Column("held", sa.Integer),
     # restoring run that set the desired labels
@@ -85,9 +88,13 @@ runs = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("scope", sa.Integer, nullable=False),
     sa.Column("started_at", sa.Text, nullable=False),
+    # NULL until the run ends; a run that was killed never does
+    sa.Column("finished_at", sa.Text),
     sa.Column("outcome", sa.Text),
     # JSON object: segment name -> number of contacts
     sa.Column("segments", sa.Text),
+    # JSON object: the figures that `runs.RunFigures` describes
+    sa.Column("figures", sa.Text),
 )
 
 # acknowledged bookmarks: an incremental input has to start from one of them
@@ -113,6 +120,8 @@ imports = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("submitted_at", sa.Float, nullable=False),
+    # run that received the outcome: a later one if the run that sent the import did not wait for it
+    sa.Column("settled_run", sa.Integer),
 )
 
 # before-image of each delivery: confirmed labels, sent labels and outcome

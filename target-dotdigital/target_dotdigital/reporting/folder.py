@@ -52,7 +52,7 @@ class ReportFolder:
         """
         facts = report.to_dict()
         self.write_text("report.json", msgspec.json.format(msgspec.json.encode(facts), indent=2).decode() + "\n")
-        self.write_text("report.html", page(facts, report.summary()))
+        self.write_text("report.html", page(facts))
 
     def write_rejected(self, rows: Iterable[tuple[str, str, str]], settings: Settings) -> None:
         """Write the rejected contacts as Singer input for this target.

@@ -161,6 +161,7 @@ def _plan(planned: Planned) -> dict[str, Any]:
     return {
         "total": plan.total,
         "created": plan.created,
+        "created_without_labels": plan.created_without_labels,
         "updated": plan.updated,
         "cleared": plan.cleared,
         "added_to_address_book": plan.added_to_address_book,

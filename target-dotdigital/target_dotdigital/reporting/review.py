@@ -28,9 +28,7 @@ def review(report: Report, planned: Planned, facts: ReviewFacts, settings: Setti
         account: the account to deliver to.
         active: whether the sync is already activated for these settings.
     """
-    title = (
-        "what waits for the next run; this command writes nothing" if active else "nothing of this has been written to dotdigital"
-    )
+    title = "pending for the next run; this command writes nothing" if active else "nothing has been written to dotdigital"
     return "\n".join(
         [
             RULE,
@@ -43,18 +41,18 @@ def review(report: Report, planned: Planned, facts: ReviewFacts, settings: Setti
             *_segments(planned),
             *_cautions(report, planned),
             *_programs(facts.programs),
-            "What the API does not show - please check in dotdigital before you activate:",
+            "What the API does not show - check in dotdigital before you activate:",
             "  [ ] join actions of the address book (a campaign or program that starts when a contact joins)",
             "  [ ] Settings > General > Account settings: double opt-in enforced for bulk uploads too? Then every new",
-            "      address gets a confirmation mail",
+            "      address gets a confirmation e-mail",
             "  [ ] programs and automatic mails that start when a contact is created",
             "A contact that dotdigital creates without a status is subscribed to e-mail, with opt-in type unknown.",
             "",
             f"A data field belongs to one pipeline: nothing else may write to {settings.data_field}.",
-            "The activation code stands for account, address book, data field and label settings. It does not cover the choice of",
-            "segments: another choice changes labels without asking again, within the brakes (max_clear_percent, max_change_percent).",
+            "The activation code covers account, address book, data field and label settings. It does not cover the choice of",
+            "segments: another choice changes labels without a new review, within the brakes (max_clear_percent, max_change_percent).",
             "",
-            "The sync is switched on for this already." if active else f"activation_code: {facts.activation_code}",
+            "The sync is already active for these settings." if active else f"activation_code: {facts.activation_code}",
             RULE,
         ],
     )
@@ -76,10 +74,10 @@ def _segments(planned: Planned) -> list[str]:
 
 
 def _where(settings: Settings, account: Account) -> list[str]:
-    if not settings.upload_emails:
-        book = "none (upload_emails is false: no contact is created, or put into an address book)"
+    if not settings.has_address_book:
+        book = "none (upload_emails is none: no contact is created, or put into an address book)"
     elif account.book is None:
-        book = f"{settings.address_book} - to be created, private"
+        book = f"{settings.address_book} - will be created as private"
     else:
         book = f"{account.book.name} (id {account.book.id}, {account.book.contacts:,} contacts)"
     field = settings.data_field if settings.data_field in account.fields else f"{settings.data_field} - to be created"
@@ -96,25 +94,32 @@ def _what(report: Report, planned: Planned, facts: ReviewFacts, settings: Settin
     plan = planned.plan
     lines = [
         f"{plan.created:>12,}  contacts would be created",
+        *(
+            [
+                f"{plan.created_without_labels:>12,}  of these are in no chosen segment (not created with upload_emails: with_segments)"
+            ]
+            if plan.created_without_labels
+            else []
+        ),
         f"{plan.updated:>12,}  contacts would get other labels",
         f"{plan.cleared:>12,}  contacts would lose all labels",
         *(
-            [f"{plan.orphaned:>12,}  of these are not in the source: orphaned labels, perhaps of another integration"]
+            [f"{plan.orphaned:>12,}  of these are not in the source: orphaned labels, perhaps from another integration"]
             if plan.orphaned
             else []
         ),
-        f"{plan.added_to_address_book:>12,}  contacts would only join the address book",
-        f"{plan.unchanged:>12,}  contacts are right already and left alone",
+        f"{plan.added_to_address_book:>12,}  contacts would only be added to the address book",
+        f"{plan.unchanged:>12,}  contacts are unchanged",
     ]
     if planned.unknown:
-        lines.append(f"{planned.unknown:>12,}  contacts are unknown to dotdigital and left alone")
+        lines.append(f"{planned.unknown:>12,}  contacts are unknown to dotdigital and would not be written")
     if invalid := sum(report.intake.invalid.values()):
         lines.append(f"{invalid:>12,}  records would be left out: {', '.join(report.intake.invalid)}")
     cost = f"Cost: {planned.import_calls:,} import calls"
     if limit := facts.limits.get("lowCallRate"):
         cost += f"; the account allows {limit:,} such calls a minute"
     if account.calls_left is not None:
-        cost += f"; the account has {account.calls_left:,} calls left in this hour, and each question after an import counts"
+        cost += f"; the account has {account.calls_left:,} calls left in this hour, and each poll of an import counts"
     if settings.max_contacts_per_run and plan.total > settings.max_contacts_per_run:
         cost += f"; {settings.max_contacts_per_run:,} contacts in the first run, the rest in the next ones"
     return [*lines, cost, ""]
@@ -125,7 +130,7 @@ def _samples(planned: Planned) -> list[str]:
         return []
     lines = ["The most frequent changes:"]
     for sample in planned.plan.samples:
-        before = _shown(sample.before) if sample.before is not None else "(not there)"
+        before = _shown(sample.before) if sample.before is not None else "(new contact)"
         lines.append(f"{sample.contacts:>12,}  {before}  ->  {_shown(sample.after)}")
     return [*lines, ""]
 
@@ -144,7 +149,7 @@ def _cautions(report: Report, planned: Planned) -> list[str]:
 
 def _programs(programs: list[str] | None) -> list[str]:
     if programs is None:
-        return ["Active programs: not visible to this API user. Please look in dotdigital.", ""]
+        return ["Active programs: not visible to this API user. Check in dotdigital.", ""]
     if not programs:
         return ["Active programs: none.", ""]
     more = f" and {len(programs) - SHOWN} more" if len(programs) > SHOWN else ""

@@ -18,7 +18,9 @@ def activation_code(settings: Settings, account: Account) -> str:
     """Compute the activation code from the account and the settings that the operator has to approve."""
     chosen = {
         "account": account.id,
-        "address book": str(settings.address_book_id or settings.address_book.strip().lower()) if settings.upload_emails else None,
+        "address book": str(settings.address_book_id or settings.address_book.strip().lower())
+        if settings.has_address_book
+        else None,
         "data field": settings.data_field.upper(),
         "upload": settings.upload_emails,
         "labels": asdict(settings.labels),

@@ -82,7 +82,7 @@ def require_agreement(states: States, collector: Collector, ledger: ContactLedge
             f"the last bookmark that it acknowledged, on {latest[:10]}, is another one: the ledger was restored from a backup, or the "
             "STATE is that of another machine or pipeline"
             if latest
-            else "it has not acknowledged any: the ledger is new or lost, a run was put back with restore, or the address book, data "
+            else "it has not acknowledged any: the ledger is new or lost, a run was restored, or the address book, data "
             "field or upload_emails changed"
         )
         raise AgreementError(_disagreement("starts from a bookmark that this ledger has never acknowledged", reason))

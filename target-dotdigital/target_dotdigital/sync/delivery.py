@@ -57,19 +57,18 @@ class Delivery:
         imports.resume(found)
         if self._log.open_imports():
             msg = (
-                "An import of an earlier run is still not finished: contacts in it could be overtaken by newer values. Nothing new was "
-                "sent, and the bookmark stays. Run again later; if it stays so, ask dotdigital's support for the import."
+                "An import of an earlier run is still not finished: its rows could overwrite newer values. Nothing new was "
+                "sent, and the bookmark stays. Run again later; if that does not help, contact dotdigital's support."
             )
             raise DeliveryError(msg)
 
-    def deliver(self, account: Account, scope: int, waiting: int, *, by_id: bool, restored: int | None = None) -> None:
+    def deliver(self, account: Account, scope: int, waiting: int, restored: int | None = None) -> None:
         """Send pending contacts, and wait until every import has ended.
 
         Args:
             account: the account; its address book and data fields have to exist.
             scope: number of the ledger scope.
             waiting: number of pending contacts, for the progress bar on a terminal.
-            by_id: whether rows are matched by contact ID if it is known.
             restored: number of a restoring run, which sends only the contacts that it restores; None for any other run.
         """
         settings, shape = self._place.settings, self._shape(account)
@@ -80,12 +79,12 @@ class Delivery:
             # Removed contacts are sent first, and their imports awaited. They are matched by ID, and the contact with that ID may
             # have a new address by now. The row of the new address has to be applied last.
             for removed in (True, False):
-                rows = self._rows(scope, left, removed=removed, by_id=by_id, restored=restored)
+                rows = self._rows(scope, left, removed=removed, restored=restored)
                 before = self.tally.sent
                 imports.send(prefetch(chunks(rows, shape, settings.contacts_per_import)))
                 left = None if left is None else left - (self.tally.sent - before)
 
-    def _rows(self, scope: int, left: int | None, *, removed: bool, by_id: bool, restored: int | None) -> Iterator[Row]:
+    def _rows(self, scope: int, left: int | None, *, removed: bool, restored: int | None) -> Iterator[Row]:
         """Yield the rows to send, ordered by address, reading one page at a time."""
         settings = self._place.settings
         after = ""
@@ -95,8 +94,8 @@ class Delivery:
                 page = ledger.next_to_send(ROWS if left is None else min(ROWS, left), after, removed=removed, restored=restored)
             if not page:
                 return
-            for email, contact_id, confirmed, desired in page:
-                yield Row(email, contact_id if removed or by_id else None, confirmed, desired)
+            for email, contact_id, confirmed, desired, creatable in page:
+                yield Row(email, None if creatable and restored is None else contact_id, confirmed, desired)
             after = page[-1].email
             left = None if left is None else left - len(page)
 

@@ -183,7 +183,6 @@ class Imports:
             case "RejectedByWatchdog":
                 self._open.remove(one)
                 held = self._log.hold(one.key)
-                self.tally.held += held
                 self._stop(
                     f"Import {one.name} was rejected by dotdigital's Data Watchdog, which checks the quality of addresses. Its "
                     f"{held} contacts are held and not sent again: contact dotdigital's support with the id, then release them "
@@ -204,7 +203,7 @@ class Imports:
                 self._open.remove(one)
                 self._stop(
                     f"Import {one.name} was not finished within import_timeout ({self._timeout:.0f} s). It is not lost, and its "
-                    "contacts are not sent again: the next run goes on waiting for it.",
+                    "contacts are not sent again: the next run continues to wait for it.",
                 )
             case _:
                 one.interval = min(one.interval * 1.5, MAX_INTERVAL_SECONDS)

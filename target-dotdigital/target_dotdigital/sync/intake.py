@@ -172,9 +172,12 @@ class Collector:
 
 
 def keep_labels_current(ledger: ContactLedger, scope: Scope, settings: Settings, encoder: LabelEncoder) -> None:
-    """Recompute all desired labels if the label settings changed."""
-    now = msgspec.json.encode(asdict(settings.labels), order="sorted").decode()
+    """Recompute all desired labels, and what is pending, if the settings that decide over them changed."""
+    now = msgspec.json.encode({"uploads": settings.upload_emails, **asdict(settings.labels)}, order="sorted").decode()
     if scope.labels not in {None, now}:
-        LOGGER.info("Ledger: the label settings changed; recomputing the labels of every contact")
+        LOGGER.info("Ledger: the label settings or upload_emails changed; recomputing the labels of every contact")
         ledger.relabel(encoder.payload_of)
+        # also what was rejected: a deleted contact, matched by ID before, may be created now
+        ledger.forget_rejected_labels()
+        ledger.recompute_pending()
     update_scope(ledger.connection, ledger.scope, labels=now)

@@ -80,7 +80,7 @@ def lock_account(settings: Settings, clock: Clock) -> LockedAccount:
 
 def scope_key(settings: Settings, account: Account) -> str:
     """Return the key of the ledger scope for an account, address book and data field."""
-    if not settings.upload_emails:
+    if not settings.has_address_book:
         book = "-"
     elif settings.address_book_id is not None:
         book = str(settings.address_book_id)

@@ -72,12 +72,12 @@ def open_run(place: LockedAccount, started_at: datetime.datetime) -> OpenRun:
     with engine.begin() if writes else nullcontext(place.stack.enter_context(engine.connect())) as first:
         scope = open_scope(first, place.scope_key, place.account.id)
         number = begin_run(first, scope.id, started_at.isoformat())
-    delivery = Delivery(place, ImportLog(engine, scope.id, number), started_at=started_at)
+    delivery = Delivery(place, ImportLog(engine, scope.id, number, settings.upload_emails), started_at=started_at)
     if writes:
         delivery.resume(place.account)
     connection = place.stack.enter_context(engine.connect()) if writes else first
     ledger = ContactLedger(connection, scope.id, uploads=settings.upload_emails, run=number)
-    ContactOutcomes(connection, scope.id).release_due(place.clock.wall())
+    ContactOutcomes(connection, scope.id, settings.upload_emails).release_due(place.clock.wall())
     labels = Labels(settings.labels)
     encoder = LabelEncoder(labels)
     keep_labels_current(ledger, scope, settings, encoder)

@@ -34,7 +34,7 @@ def make_plan(opened: OpenRun, restored: int | None = None) -> Planned:
         restored: number of the run, if it restores; it then sends only what it restores.
     """
     ledger, settings = opened.ledger, opened.place.settings
-    unknown = ledger.settle_unknown(removed_only=settings.upload_emails)
+    unknown = ledger.settle_unknown()
     segments = ledger.segments()
     plan = plan_figures(ledger, restored)
     LOGGER.info(
@@ -68,5 +68,5 @@ def brakes(plan: Plan, settings: Settings, today: datetime.date) -> list[str]:
     return [
         f"{count} of {plan.labelled} labelled contacts ({100 * count / plan.labelled:.1f} %) {what}, more than {name} ({most})"
         for count, most, what, name in judged
-        if most < 100 and count * 100 > plan.labelled * most  # noqa: PLR2004 - per cent
+        if count * 100 > plan.labelled * most
     ]

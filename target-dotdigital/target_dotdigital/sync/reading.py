@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from target_dotdigital.dotdigital.contacts import PAGE
+from target_dotdigital.dotdigital.contacts import CONTACTS_PER_PAGE
 from target_dotdigital.ledger.scopes import update_scope
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ LOGGER = logging.getLogger("target-dotdigital")
 class Drift(enum.StrEnum):
     """Kinds of differences between account and ledger."""
 
-    LABELS = "labels were changed by somebody else"
-    LISTED = "taken off the address book"
+    LABELS = "labels changed by others"
+    LISTED = "removed from the address book"
     DELETED = "deleted in dotdigital"
-    ORPHANED = "orphaned labels, of contacts that the source does not have"
+    ORPHANED = "orphaned labels (contact not in the source)"
 
 
 class AccountReading:
@@ -101,7 +101,7 @@ def read_back(
     """
     asked = [] if everything else ledger.to_look_up(since)
     # look up contacts one by one only if that takes no more calls than reading every page
-    if everything or len(asked) > max(1, account_contacts // PAGE):
+    if everything or len(asked) > max(1, account_contacts // CONTACTS_PER_PAGE):
         read_account(ledger, reader, settings)
     elif asked:
         ledger.stage_remote(reader.look_up(asked))

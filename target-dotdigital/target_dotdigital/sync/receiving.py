@@ -52,7 +52,7 @@ def receive(opened: OpenRun, states: States, skipped: Mapping[str, str]) -> Rece
     incomplete = is_incomplete(states, collector, ledger, scope)
     since = require_agreement(states, collector, ledger, scope, incomplete=incomplete)
     establishes = states.begins_at is None and states.ends_at is not None and stats.read > 0
-    ledger.forget_shared_ids(by_id=not settings.upload_emails)
+    ledger.forget_shared_ids()
     read_back(
         ledger,
         ContactReader(opened.place.client, opened.place.account),

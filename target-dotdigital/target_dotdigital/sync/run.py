@@ -15,8 +15,7 @@ from target_dotdigital.errors import BrakeError, SettingsError, TargetError
 from target_dotdigital.ledger.bookmarks import Bookmarks
 from target_dotdigital.ledger.contacts import ContactLedger
 from target_dotdigital.ledger.imports import ImportLog
-from target_dotdigital.ledger.runs import end_run
-from target_dotdigital.reporting.report import ENDED, Destination, Report, ReviewFacts, RunStatus, Traffic
+from target_dotdigital.reporting.report import Destination, Report, ReviewFacts, RunStatus, Traffic
 from target_dotdigital.reporting.review import review
 from target_dotdigital.sync.activation import activation_code
 from target_dotdigital.sync.agreement import States, acknowledge
@@ -27,6 +26,7 @@ from target_dotdigital.sync.opening import OpenRun, open_run
 from target_dotdigital.sync.plan import make_plan
 from target_dotdigital.sync.reading import read_account
 from target_dotdigital.sync.receiving import Received, receive
+from target_dotdigital.sync.recording import leave, record_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -60,6 +60,7 @@ class SyncRun:
         self._settings = opened.place.settings
         self._ledger = opened.ledger
         self._folder = folder
+        self._states = States()
 
     @property
     def collector(self) -> Collector:
@@ -79,6 +80,7 @@ class SyncRun:
         Raises:
             TargetError: the run was not allowed to deliver, or not everything arrived.
         """
+        self._states = states
         with self._reported():
             return self._sync(states, skipped)
 
@@ -98,10 +100,10 @@ class SyncRun:
             TargetError: the run was not allowed to deliver, or not everything arrived.
         """
         ledger, opened = self._ledger, self._opened
-        images = ImportLog(self._place.ledger.engine, ledger.scope, run).before_images(run)
+        images = ImportLog(self._place.ledger.engine, ledger.scope, run, self._settings.upload_emails).before_images(run)
         if not images:
-            self._place.close()
-            msg = f"Run {run} has delivered nothing to this account, address book and data field: nothing can be put back."
+            leave(opened, "nothing put back")
+            msg = f"Run {run} has delivered nothing to this account, address book and data field: nothing to restore. Check --run."
             raise SettingsError(msg)
         with self._reported():
             self.report.restored = run
@@ -126,8 +128,7 @@ class SyncRun:
             self._receive(States(), {})
             return self._review(self._plan())
         finally:
-            self._opened.connection.rollback()
-            self._place.close()
+            leave(self._opened, "reviewed")
 
     def _sync(self, states: States, skipped: Mapping[str, str]) -> bool:
         received = self._receive(states, skipped)
@@ -204,8 +205,7 @@ class SyncRun:
         if total:
             Bookmarks(connection, ledger.scope).withdraw_others(account.id, settings.data_field)
         connection.commit()
-        by_id = restored is not None or not settings.upload_emails
-        self._opened.delivery.deliver(account, ledger.scope, total, by_id=by_id, restored=restored)
+        self._opened.delivery.deliver(account, ledger.scope, total, restored)
 
     def _settle(self) -> None:
         """Check that everything sent has arrived, and count what remains.
@@ -259,21 +259,14 @@ class SyncRun:
         report.tally = self._opened.delivery.tally
         report.traffic = Traffic(dict(sorted(place.client.calls.items())), place.clock.waited)
         report.finished_at = place.clock.now()
-        if report.outcome in ENDED and self._opened.writes:
+        if self._opened.writes:
             try:
-                self._record()
+                record_end(self._opened, report, self._states)
+                with place.ledger.engine.connect() as connection:
+                    self._folder.write_rejected(self._reopened(connection).rejected(), self._settings)
             except (sa.exc.SQLAlchemyError, OSError) as error:
                 report.problems.append(f"The file of rejected contacts could not be written ({type(error).__name__}).")
         self._folder.publish(report)
-
-    def _record(self) -> None:
-        """Record the outcome of the run in the ledger, and write the file of rejected contacts."""
-        report = self.report
-        delivered = report.planned is not None and report.outcome is not RunStatus.FAILED
-        segments = report.planned.segments if report.planned is not None and delivered else None
-        with self._place.ledger.engine.begin() as connection:
-            end_run(connection, self._opened.number, report.outcome, segments)
-            self._folder.write_rejected(self._reopened(connection).rejected(), self._settings)
 
 
 def open_sync(settings: Settings, clock: Clock, report: Report, folder: ReportFolder) -> SyncRun:

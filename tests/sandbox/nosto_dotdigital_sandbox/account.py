@@ -1,57 +1,23 @@
-"""A dotdigital account: contacts, address books, data fields, programs and imports, following the published documentation."""
+"""A dotdigital account: its records, and the imports that change them, following the published documentation."""
 
 from __future__ import annotations
 
 import copy
-import datetime
 import re
 import threading
 import time
 import uuid
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+
+from nosto_dotdigital_sandbox.deviations import DOTDIGITAL
+from nosto_dotdigital_sandbox.records import Contact, Records, timestamp
+from nosto_dotdigital_sandbox.rules import Deviations, rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RESERVED_BOOKS = frozenset({"test", "all contacts"})
-FIELD_TYPES = frozenset({"String", "Numeric", "Date", "Boolean"})
 _EMAIL = re.compile(r"[^@\s\"<>(),;:\\\[\]]+@[^@\s.\"<>(),;:\\\[\]]+(\.[^@\s.\"<>(),;:\\\[\]]+)+")
-
-
-@dataclass(slots=True)
-class Contact:
-    """One contact. `status` is that of the e-mail channel; `lists` holds ids of address books."""
-
-    id: int
-    email: str
-    created: str
-    updated: str
-    status: str = "subscribed"
-    opt_in_type: str = "Unknown"
-    data_fields: dict[str, Any] = field(default_factory=dict)
-    lists: set[int] = field(default_factory=set)
-    preferences: dict[int, bool] = field(default_factory=dict)
-    consent: list[dict[str, str]] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Book:
-    """One address book (list)."""
-
-    id: int
-    name: str
-    visibility: str = "Private"
-
-
-@dataclass(slots=True)
-class DataField:
-    """One contact data field."""
-
-    name: str
-    type: str = "String"
-    visibility: str = "Private"
 
 
 @dataclass(slots=True)
@@ -72,7 +38,7 @@ class Import:
     applies: float = 1.0
 
 
-class Account:
+class Account(Records):
     """The account's data. Every public method is safe to call from any thread.
 
     Attributes:
@@ -84,32 +50,17 @@ class Account:
         contact_limit: quota of contacts; None means no quota.
         max_active_imports: number of open imports that the account allows.
         value_limit: maximum number of characters of a text value.
+        page_limit: maximum number of contacts in a page, also if a request allows more.
         newest_first: whether open imports are applied in reverse order, since dotdigital guarantees no order.
     """
 
     def __init__(self, *, name: str = "Demo shop", clock: Callable[[], float] = time.monotonic) -> None:
-        """Create a new account with dotdigital's default data fields and one address book."""
+        """Create a new account."""
+        super().__init__(Deviations(DOTDIGITAL))
         self.id = 101
         self.name = name
         self.clock = clock
-        self.lock = threading.RLock()
         self._accepting = threading.Lock()
-        self.contacts: dict[int, Contact] = {}
-        self.by_email: dict[str, Contact] = {}
-        self.books: dict[int, Book] = {}
-        self.segments: set[str] = set()
-        self.fields: dict[str, DataField] = {
-            name: DataField(name, kind, "Public")
-            for name, kind in {
-                "FIRSTNAME": "String",
-                "LASTNAME": "String",
-                "FULLNAME": "String",
-                "GENDER": "String",
-                "POSTCODE": "String",
-                "LASTSUBSCRIBED": "Date",
-            }.items()
-        }
-        self.programs: list[dict[str, Any]] = []
         self.imports: dict[str, Import] = {}
         self.globally_suppressed: set[str] = set()
         self.import_polls = 1
@@ -123,57 +74,9 @@ class Account:
         self.max_active_imports = 25
         self.busy_imports = 0
         self.value_limit = 1000
+        self.page_limit = 5000
         self.newest_first = False
         self.properties: dict[str, str] = {}
-        self._next_contact = 35_000_000
-        self._next_book = 5_000
-        self.add_book("Newsletter", "Public")
-
-    # Changes that a person makes in dotdigital's user interface
-
-    def add_book(self, name: str, visibility: str = "Private") -> Book:
-        """Create an address book."""
-        with self.lock:
-            self._next_book += 1
-            book = self.books[self._next_book] = Book(self._next_book, name, visibility)
-            return book
-
-    def add_field(self, name: str, kind: str = "String") -> DataField:
-        """Create a data field."""
-        with self.lock:
-            made = self.fields[name.upper()] = DataField(name.upper(), kind)
-            return made
-
-    def add_contact(self, email: str, **values: Any) -> Contact:
-        """Create a contact; `values` are attributes of Contact."""
-        with self.lock:
-            self._next_contact += 1
-            now = _now()
-            contact = Contact(self._next_contact, email, now, now, **values)
-            self.contacts[contact.id] = contact
-            self.by_email[email.strip().lower()] = contact
-            return contact
-
-    def remove_contact(self, email: str) -> None:
-        """Delete a contact, as a person would in the user interface."""
-        with self.lock:
-            contact = self.by_email.pop(email.strip().lower())
-            del self.contacts[contact.id]
-
-    def edit(self, email: str, name: str, value: object) -> None:
-        """Change a data field by hand; None empties it."""
-        with self.lock:
-            contact = self.by_email[email.strip().lower()]
-            if value is None:
-                contact.data_fields.pop(name, None)
-            else:
-                contact.data_fields[name] = value
-            contact.updated = _now()
-
-    def book_named(self, name: str) -> Book | None:
-        """Find an address book by its name."""
-        with self.lock:
-            return next((book for book in self.books.values() if book.name.lower() == name.strip().lower()), None)
 
     def snapshot(self) -> dict[str, Contact]:
         """Finish every accepted import, and return a deep copy of all contacts by address."""
@@ -181,7 +84,7 @@ class Account:
             self.settle()
             return {contact.email: copy.deepcopy(contact) for contact in self.contacts.values()}
 
-    # Imports
+    # Life cycle of imports
 
     def open_imports(self) -> int:
         """Return the number of unfinished imports."""
@@ -217,7 +120,7 @@ class Account:
                 if job.polls > 0:
                     job.polls -= 1
                 elif self.clock() >= job.due:
-                    self._finish(job)
+                    self.finish(job)
             return job
 
     def settle(self) -> None:
@@ -236,27 +139,42 @@ class Account:
     def _settle(self, job: Import) -> None:
         with self.lock:
             if job.status == "NotFinished":
-                self._finish(job)
+                self.finish(job)
 
-    def _finish(self, job: Import) -> None:
-        if job.outcome in {"Finished", "Failed", "ExceedsAllowedContactLimit"}:
+    # Rules of imports
+
+    @rule
+    def finish(self, job: Import) -> None:
+        """Apply an import's rows, unless it fails, and set its final state."""
+        outcome = self.outcome(job)
+        if outcome in {"Finished", "Failed", "ExceedsAllowedContactLimit"}:
             rows = job.contacts
-            if job.outcome != "Finished":
+            if outcome != "Finished":
                 rows = rows[: int(len(rows) * job.applies)] if job.applies < 1 else []
             seen: set[str] = set()
             for row in rows:
-                self._apply(row, job, seen)
-            if job.forgets:
-                job.updated = job.updated[job.forgets :] if len(job.updated) > job.forgets else []
+                self.apply(self.read(row), job, seen)
+            self.complete_report(job)
         job.contacts = []
-        job.status = job.outcome
+        job.status = outcome
 
-    def _apply(self, row: dict[str, Any], job: Import, seen: set[str]) -> None:
+    @rule
+    def outcome(self, job: Import) -> str:
+        """Return the final state of an import."""
+        return job.outcome
+
+    @rule
+    def read(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return a row as dotdigital understands it."""
+        return row
+
+    @rule
+    def apply(self, row: dict[str, Any], job: Import, seen: set[str]) -> None:
+        """Apply one row and report it; `seen` holds the identities of the rows before it."""
         identifiers = row["identifiers"]
         match = row["matchIdentifier"]
-        key = f"{match}:{identifiers.get(match)}".lower()
         contact = self._matching(match, identifiers)
-        code = self._refusal(row, match, contact, seen, key)
+        code = self.refusal(row, contact, seen)
         if code is not None:
             failure: dict[str, Any] = {
                 "matchIdentifier": match,
@@ -267,31 +185,32 @@ class Account:
                 failure["contactId"] = identifiers["contactId"]
             job.failures.append(failure)
             return
-        seen.add(key)
-        is_new = contact is None
+        seen.add(self.identity(row))
+        report = job.updated
         if contact is None:
-            contact = self.add_contact(identifiers["email"])
-        for name, value in row.get("dataFields", {}).items():
-            spelled = self.fields[name.upper()].name
-            if value is None:
-                if job.merge_option == "overwrite":
-                    contact.data_fields.pop(spelled, None)
-            else:
-                contact.data_fields[spelled] = value
-        contact.lists.update(row.get("lists", ()))
-        email = row.get("channelProperties", {}).get("email", {})
-        contact.status = email.get("status", contact.status)
-        contact.opt_in_type = email.get("optInType", contact.opt_in_type)
-        contact.updated = _now()
-        (job.created if is_new else job.updated).append({"contactId": contact.id, "identifiers": {"email": contact.email}})
+            contact, report = self.create(identifiers.get("email", "")), job.created
+            self.store(contact, row, job.merge_option)
+        else:
+            self.change(contact, row, job.merge_option)
+        shown = {"email": contact.email} if contact.email else {}
+        report.append({"contactId": contact.id, "identifiers": shown})
 
     def _matching(self, match: str, identifiers: dict[str, Any]) -> Contact | None:
         if match == "contactId":
             return self.contacts.get(int(identifiers["contactId"]))
-        return self.by_email.get(str(identifiers.get("email", "")).strip().lower())
+        return self.find(str(identifiers.get("email", "")))
 
-    def _refusal(self, row: dict[str, Any], match: str, contact: Contact | None, seen: set[str], key: str) -> str | None:
+    @rule
+    def identity(self, row: dict[str, Any]) -> str:
+        """Return what two rows of one import must not have in common."""
+        match = row["matchIdentifier"]
+        return f"{match}:{row['identifiers'].get(match)}".lower()
+
+    @rule
+    def refusal(self, row: dict[str, Any], contact: Contact | None, seen: set[str]) -> str | None:
+        """Return the failure code of a row; None if it is accepted."""
         identifiers = row["identifiers"]
+        match = row["matchIdentifier"]
         if match == "contactId":
             if contact is None:
                 return "invalidContactId"
@@ -299,7 +218,7 @@ class Account:
             return "invalidMatchIdentifier"
         elif not _EMAIL.fullmatch(identifiers["email"]):
             return "invalidEmail"
-        if key in seen:
+        if self.identity(row) in seen:
             return "duplicateIdentifier"
         email = contact.email if contact else identifiers["email"]
         if email.lower() in self.globally_suppressed:
@@ -313,11 +232,33 @@ class Account:
             return "contactLimitReached"
         return self.refuse(email)
 
+    @rule
+    def create(self, email: str) -> Contact:
+        """Create a contact for a row that matches none."""
+        return self.add_contact(email)
 
-def _now() -> str:
-    return _written(int(time.time()))
+    @rule
+    def change(self, contact: Contact, row: dict[str, Any], merge_option: str) -> None:
+        """Change an existing contact as a row says."""
+        self.store(contact, row, merge_option)
 
+    def store(self, contact: Contact, row: dict[str, Any], merge_option: str) -> None:
+        """Write what a row states into a contact, and nothing else."""
+        for name, value in row.get("dataFields", {}).items():
+            spelled = self.fields[name.upper()].name
+            if value is None:
+                if merge_option == "overwrite":
+                    contact.data_fields.pop(spelled, None)
+            else:
+                contact.data_fields[spelled] = value
+        contact.lists.update(row.get("lists", ()))
+        email = row.get("channelProperties", {}).get("email", {})
+        contact.status = email.get("status", contact.status)
+        contact.opt_in_type = email.get("optInType", contact.opt_in_type)
+        contact.updated = timestamp()
 
-@lru_cache(maxsize=1)
-def _written(second: int) -> str:
-    return datetime.datetime.fromtimestamp(second, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    @rule
+    def complete_report(self, job: Import) -> None:
+        """Complete the report of an import whose rows have been applied."""
+        if job.forgets:
+            job.updated = job.updated[job.forgets :] if len(job.updated) > job.forgets else []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,6 @@ class Call:
     path: str
     headers: Mapping[str, str]
     body: bytes
-    at: float
     status: int | None = None
     answer: bytes | None = None
     request: Request | None = None
@@ -58,7 +56,6 @@ class Journal:
             request.path,
             request.headers,
             request.body if self.bodies else b"",
-            time.monotonic(),
             request=request if self.bodies else None,
         )
         with self._lock:

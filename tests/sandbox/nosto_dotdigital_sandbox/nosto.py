@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from nosto_dotdigital_sandbox.nosto_deviations import NOSTO
+from nosto_dotdigital_sandbox.rules import Deviations, rule
 from nosto_dotdigital_sandbox.web import Request, Response
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class NostoAccount:
         not_ready_status: HTTP status while there is no export.
         segments: the catalogue: ID and name, both of which may be null.
         graphql_body: raw GraphQL response instead of the catalogue.
+        deviations: the switches of `nosto_deviations.NOSTO` that are on.
     """
 
     token: str = "nosto-token"
@@ -65,22 +68,33 @@ class NostoAccount:
     conditional: bool = True
     file_host: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
+    deviations: Deviations = field(default_factory=lambda: Deviations(NOSTO))
+
+    @property
+    def file_url(self) -> str:
+        """URL of the export on the file host, with a signature."""
+        return f"{self.file_host}/files/export.json?signature=abc"
 
     def handle(self, request: Request) -> Response:
         """Handle a request to Nosto's own host."""
         if request.path == "/v1/graphql":
-            return self._graphql(request)
+            return self.answer_catalogue(request)
         if request.path != "/export":
             return Response(404)
+        return self.answer_export(request)
+
+    @rule
+    def answer_export(self, request: Request) -> Response:
+        """Answer a request for the export."""
         if not self._authorised(request):
             return Response(401, b"Unauthorized", {"Content-Type": "text/plain"})
         if self.export is None:
             return Response(self.not_ready_status)
         if self.form == "redirect":
-            return Response(302, b"", {"Location": f"{self.file_host}/files/export.json?signature=abc"})
+            return Response(302, b"", {"Location": self.file_url})
         if self.form == "link":
-            return Response.of({"data": {"url": f"{self.file_host}/files/export.json?signature=abc"}})
-        return self._file(request, self.export)
+            return Response.of({"data": {"url": self.file_url}})
+        return self.send_file(request)
 
     def handle_file(self, request: Request) -> Response:
         """Handle a request to the file host, which rejects requests with credentials for another host."""
@@ -89,29 +103,55 @@ class NostoAccount:
             return Response(400, b"Only one authorisation is allowed", {"Content-Type": "text/plain"})
         if self.export is None or not request.path.startswith("/files/"):
             return Response(404)
-        return self._file(request, self.export)
+        return self.send_file(request)
 
-    def _file(self, request: Request, export: ExportFile) -> Response:
-        body = gzip.compress(export.body, 1) if self.form in {"gzip", "content-encoding"} else export.body
-        etag = f'"{hashlib.sha256(export.body).hexdigest()[:32]}"'
+    @rule
+    def send_file(self, request: Request) -> Response:
+        """Send the export, or status 304 if the request says that the client has it."""
+        export = self.export
+        assert export is not None
+        plain, etag, made = self.export_body(), self.etag(), self.made()
+        body = gzip.compress(plain, 1) if self.form in {"gzip", "content-encoding"} else plain
         headers = {"Content-Type": "application/json"}
         if self.form == "content-encoding":
             headers["Content-Encoding"] = "gzip"
-        if export.etag:
+        if etag is not None:
             headers["ETag"] = etag
-        if export.made is not None:
-            headers["Last-Modified"] = format_datetime(export.made, usegmt=True)
-        if self.conditional and self._unchanged(request, export, etag):
+        if made is not None:
+            headers["Last-Modified"] = format_datetime(made, usegmt=True)
+        if self.conditional and self._unchanged(request, etag, made):
             return Response(304, b"", headers)
         sent = len(body) if export.sent is None else export.sent
         return Response(200, body[:sent], headers, length=len(body))
 
+    @rule
+    def export_body(self) -> bytes:
+        """Return the content of the export."""
+        return self.export.body if self.export is not None else b""
+
+    @rule
+    def made(self) -> datetime.datetime | None:
+        """Return the time of Last-Modified; None sends no header."""
+        return self.export.made if self.export is not None else None
+
+    @rule
+    def etag(self) -> str | None:
+        """Return the ETag; None sends no header."""
+        if self.export is None or not self.export.etag:
+            return None
+        return f'"{hashlib.sha256(self.export.body).hexdigest()[:32]}"'
+
+    @rule
+    def catalogue(self) -> list[tuple[str | None, str | None]]:
+        """Return the segments as ID and name."""
+        return self.segments
+
     @staticmethod
-    def _unchanged(request: Request, export: ExportFile, etag: str) -> bool:
+    def _unchanged(request: Request, etag: str | None, made: datetime.datetime | None) -> bool:
         if "if-none-match" in request.headers:
-            return export.etag and request.headers["if-none-match"] == etag
+            return request.headers["if-none-match"] == etag
         since = request.headers.get("if-modified-since")
-        return since is not None and export.made is not None and export.made <= parsedate_to_datetime(since)
+        return since is not None and made is not None and made.replace(microsecond=0) <= parsedate_to_datetime(since)
 
     def _authorised(self, request: Request) -> bool:
         match self.auth:
@@ -127,7 +167,9 @@ class NostoAccount:
             case "none":
                 return True
 
-    def _graphql(self, request: Request) -> Response:
+    @rule
+    def answer_catalogue(self, request: Request) -> Response:
+        """Answer a request to the GraphQL API."""
         expected = base64.b64encode(f":{self.api_token}".encode()).decode()
         if request.headers.get("authorization") != f"Basic {expected}":
             return Response(401, headers={"X-Request-Id": "sandbox-401"})
@@ -142,5 +184,5 @@ class NostoAccount:
         if "segments" not in query:
             error = {"message": "Unknown field", "path": None, "locations": None, "errorType": "ValidationError"}
             return Response.of({"errors": [error]})
-        segments = [{"id": key, "name": name} for key, name in self.segments]
+        segments = [{"id": key, "name": name} for key, name in self.catalogue()]
         return Response.of({"data": {"segments": {"segments": segments}}}, headers={"X-Request-Id": "sandbox-1"})

@@ -6,9 +6,10 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from nosto_dotdigital_sandbox.account import Account
-from nosto_dotdigital_sandbox.dotdigital import Dotdigital, Limits
+from nosto_dotdigital_sandbox.dotdigital import Dotdigital
 from nosto_dotdigital_sandbox.faults import Faults
 from nosto_dotdigital_sandbox.journal import Journal
+from nosto_dotdigital_sandbox.limits import Limits
 from nosto_dotdigital_sandbox.nosto import NostoAccount
 from nosto_dotdigital_sandbox.web import Service
 
@@ -57,6 +58,7 @@ class Sandbox:
         }
         self.nosto.file_host = self._services["files"].url
         self.dotdigital.endpoint = self._services["dotdigital"].url
+        self.dotdigital.forbidden = self._services["forbidden"].url
 
     @property
     def export_url(self) -> str:

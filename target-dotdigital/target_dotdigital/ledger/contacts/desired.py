@@ -75,7 +75,7 @@ class DesiredContacts(ContactQueries):
         }
         fixed = {
             "scope": self.scope,
-            "in_address_book": not self._uploads,
+            "in_address_book": False,
             "in_doubt": False,
             "pending": True,
             "rejections": 0,
@@ -101,7 +101,7 @@ class DesiredContacts(ContactQueries):
                 "restored": None,
                 "changed_run": new.changed_run,
                 "rejected": rejected,
-                "pending": is_pending(new.desired, new.removed, rejected=rejected),
+                "pending": is_pending(self.uploads, new.desired, new.removed, rejected=rejected),
             },
         )
 
@@ -142,7 +142,7 @@ class DesiredContacts(ContactQueries):
                 desired=EMPTY,
                 restored=None,
                 changed_run=self.run,
-                pending=is_pending(sa.literal(EMPTY), sa.true()),
+                pending=is_pending(self.uploads, sa.literal(EMPTY), sa.true()),
             )
         )
         changed = self.connection.execute(statement).rowcount
@@ -162,7 +162,7 @@ class DesiredContacts(ContactQueries):
             sa.update(contacts)
             .where(self._mine, bulk.matching(contacts.c.email, replaced), contacts.c.confirmed == replaced.c.after)
             # the names no longer stand for the labels
-            .values(desired=replaced.c.before, names=None, restored=self.run, pending=is_pending(replaced.c.before))
+            .values(desired=replaced.c.before, names=None, restored=self.run, pending=is_pending(self.uploads, replaced.c.before))
         )
         changed = self.connection.execute(statement).rowcount
         if changed:
@@ -180,13 +180,18 @@ class DesiredContacts(ContactQueries):
         statement = (
             sa.update(contacts)
             .where(self._mine, bulk.matching(contacts.c.email, labelled))
-            .values(desired=labelled.c.payload, pending=is_pending(labelled.c.payload))
+            .values(desired=labelled.c.payload, pending=is_pending(self.uploads, labelled.c.payload))
         )
         after = ""
         while rows := self.connection.execute(page.where(known, contacts.c.email > after)).all():
             bulk.stage(self.connection, labelled, [(email, payload_of(names)) for email, names in rows])
             self.connection.execute(statement)
             after = rows[-1][0]
+
+    def forget_rejected_labels(self) -> None:
+        """Let rejected contacts be sent once more, as after a change of their labels."""
+        rejected = sa.update(contacts).where(self._mine, contacts.c.rejected.is_not(None))
+        self.connection.execute(rejected.values(rejected=None, retry_at=None))
 
     def segments(self) -> dict[str, int]:
         """Count the contacts of each segment; removed contacts do not count."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from target_dotdigital.ledger import bulk
-from target_dotdigital.ledger.contacts.pending import is_pending
+from target_dotdigital.ledger.contacts.pending import is_pending, may_create
 from target_dotdigital.ledger.tables import contacts, deliveries, row_results
-from target_dotdigital.records import Verdict
+from target_dotdigital.records import Uploads, Verdict
 
 # hours before a rejected contact is retried, by the number of consecutive rejections; the last value applies from then on
 RETRY_PAUSES = (0, 20, 68, 164)
@@ -19,10 +19,12 @@ class ContactOutcomes:
     Args:
         connection: the transaction.
         scope: number of the ledger scope.
+        uploads: which contacts are created.
     """
 
-    def __init__(self, connection: sa.Connection, scope: int) -> None:
+    def __init__(self, connection: sa.Connection, scope: int, uploads: Uploads) -> None:
         """Create the view of one scope's contacts."""
+        self._uploads = uploads
         self._connection = connection
         self._mine = contacts.c.scope == scope
 
@@ -38,7 +40,7 @@ class ContactOutcomes:
     def release_held(self) -> int:
         """Make held contacts pending again, and return their number."""
         held = sa.update(contacts).where(self._mine, contacts.c.held.is_not(None))
-        return self._connection.execute(held.values(held=None, pending=is_pending(held=sa.null()))).rowcount
+        return self._connection.execute(held.values(held=None, pending=is_pending(self._uploads, held=sa.null()))).rowcount
 
     def release_due(self, now: float) -> None:
         """Make rejected contacts pending whose pause is over.
@@ -47,7 +49,7 @@ class ContactOutcomes:
             now: seconds since 1970.
         """
         due = sa.update(contacts).where(self._mine, contacts.c.retry_at <= now)
-        self._connection.execute(due.values(rejected=None, retry_at=None, pending=is_pending(rejected=sa.null())))
+        self._connection.execute(due.values(rejected=None, retry_at=None, pending=is_pending(self._uploads, rejected=sa.null())))
 
     def confirm(self, key: int) -> None:
         """Apply the created and updated rows among the staged results of an import."""
@@ -61,10 +63,12 @@ class ContactOutcomes:
             rejection=None,
             rejections=0,
             retry_at=None,
+            rejected_since=None,
+            rejected_at=None,
             contact_id=sa.func.coalesce(row_results.c.contact_id, contacts.c.contact_id),
             in_address_book=in_address_book,
             # the desired labels may have changed since the row was sent
-            pending=(contacts.c.desired != deliveries.c.after) | ~(in_address_book | contacts.c.removed),
+            pending=(contacts.c.desired != deliveries.c.after) | (~in_address_book & may_create(self._uploads)),
         )
         self._connection.execute(confirmed)
 
@@ -97,6 +101,8 @@ class ContactOutcomes:
             rejected=deliveries.c.after,
             rejection=reason,
             rejections=contacts.c.rejections + 1,
+            rejected_since=sa.case((contacts.c.rejection == reason, contacts.c.rejected_since), else_=now),
+            rejected_at=now,
             retry_at=sa.case((~row_results.c.final, later)),
             pending=contacts.c.desired != deliveries.c.after,
         )

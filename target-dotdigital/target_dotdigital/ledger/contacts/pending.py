@@ -7,9 +7,33 @@ from typing import Any
 import sqlalchemy as sa
 
 from target_dotdigital.ledger.tables import contacts
+from target_dotdigital.payloads import EMPTY
+from target_dotdigital.records import Uploads
+
+
+def may_create(
+    uploads: Uploads, desired: sa.ColumnElement[str] = contacts.c.desired, removed: sa.ColumnElement[bool] = contacts.c.removed
+) -> sa.ColumnElement[bool]:
+    """Return the condition for contacts that are created if dotdigital does not hold them, and that belong in the address book.
+
+    All others are matched by ID, so that a contact which was deleted in dotdigital is not created again.
+
+    Args:
+        uploads: which contacts are created.
+        desired: desired labels, if a statement is about to change them.
+        removed: whether the contact was removed, likewise.
+    """
+    match uploads:
+        case Uploads.ALL:
+            return ~removed
+        case Uploads.WITH_SEGMENTS:
+            return ~removed & (desired != EMPTY)
+        case Uploads.NONE:
+            return sa.false()
 
 
 def is_pending(
+    uploads: Uploads,
     desired: sa.ColumnElement[str] = contacts.c.desired,
     removed: sa.ColumnElement[bool] = contacts.c.removed,
     *,
@@ -19,12 +43,14 @@ def is_pending(
     """Return the condition for contacts to send: desired labels neither confirmed nor rejected as they are, and not held.
 
     Args:
+        uploads: which contacts are created.
         desired: desired labels, if a statement is about to change them.
         removed: whether the contact was removed, likewise.
         rejected: rejected labels, likewise.
         held: the import that the Data Watchdog rejected, likewise.
     """
-    there = contacts.c.confirmed.is_not_distinct_from(desired) & ~contacts.c.in_doubt & (contacts.c.in_address_book | removed)
+    listed = contacts.c.in_address_book | ~may_create(uploads, desired, removed)
+    there = contacts.c.confirmed.is_not_distinct_from(desired) & ~contacts.c.in_doubt & listed
     return ~(there | rejected.is_not_distinct_from(desired)) & held.is_(None)
 
 

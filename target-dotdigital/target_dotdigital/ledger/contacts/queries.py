@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from target_dotdigital.ledger.contacts.pending import to_send
+from target_dotdigital.ledger.contacts.pending import may_create, to_send
 from target_dotdigital.ledger.tables import contacts, incoming, mentioned
 from target_dotdigital.stats import Remaining
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from target_dotdigital.records import Uploads
 
 
 class ContactQueries:
@@ -20,13 +22,13 @@ class ContactQueries:
     Args:
         connection: the transaction.
         scope: number of the ledger scope.
-        uploads: whether contacts are added to an address book; if not, none has to be in one.
+        uploads: which contacts are created, and belong in the address book.
         run: number of the run that changes desired labels; 0 for reading only.
     """
 
-    def __init__(self, connection: sa.Connection, scope: int, *, uploads: bool, run: int = 0) -> None:
+    def __init__(self, connection: sa.Connection, scope: int, *, uploads: Uploads, run: int = 0) -> None:
         """Create the view of one scope's contacts."""
-        self._uploads = uploads
+        self.uploads = uploads
         self.run = run
         self.connection = connection
         self.scope = scope
@@ -57,16 +59,14 @@ class ContactQueries:
             since: run that acknowledged the bookmark that the input starts from; None for an input without a bookmark.
         """
         c = contacts.c
-        unknown = c.pending & c.contact_id.is_(None) & c.confirmed.is_(None)
-        if self._uploads:
-            unknown &= c.removed
+        unknown = c.pending & c.contact_id.is_(None) & c.confirmed.is_(None) & ~may_create(self.uploads)
         if since is not None:
             named = c.email.in_(sa.select(incoming.c.email))
             unknown |= named & (c.changed_run <= since) & (sa.func.coalesce(c.checked_run, 0) <= since)
         return self._emails(unknown)
 
     def next_to_send(self, limit: int, after: str, *, removed: bool, restored: int | None = None) -> list[sa.Row[Any]]:
-        """Return the next contacts to send, ordered by address.
+        """Return the next contacts to send, ordered by address: address, ID, confirmed and desired labels, whether it may be created.
 
         Args:
             limit: maximum number of contacts.
@@ -75,7 +75,7 @@ class ContactQueries:
             restored: number of a restoring run, which sends only the contacts that it restores.
         """
         query = (
-            sa.select(contacts.c.email, contacts.c.contact_id, contacts.c.confirmed, contacts.c.desired)
+            sa.select(contacts.c.email, contacts.c.contact_id, contacts.c.confirmed, contacts.c.desired, may_create(self.uploads))
             .where(self._mine, to_send(restored), contacts.c.removed == removed, contacts.c.email > after)
             .order_by(contacts.c.email)
             .limit(limit)

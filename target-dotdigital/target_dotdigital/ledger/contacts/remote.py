@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from target_dotdigital.ledger import bulk
-from target_dotdigital.ledger.contacts.pending import is_pending
+from target_dotdigital.ledger.contacts.pending import is_pending, may_create
 from target_dotdigital.ledger.contacts.queries import ContactQueries
 from target_dotdigital.ledger.tables import contacts, observed
 from target_dotdigital.payloads import EMPTY
@@ -40,7 +40,7 @@ class RemoteContacts(ContactQueries):
         taken_off = known.where(c.in_address_book, ~there.in_address_book, ~c.removed)
         return (
             self.connection.scalar(relabelled) or 0,
-            (self.connection.scalar(taken_off) or 0) if self._uploads else 0,
+            self.connection.scalar(taken_off) or 0,
         )
 
     def apply_remote(self) -> None:
@@ -48,7 +48,7 @@ class RemoteContacts(ContactQueries):
         values: dict[str, Any] = {
             "contact_id": observed.c.contact_id,
             "confirmed": observed.c.payload,
-            "in_address_book": observed.c.in_address_book if self._uploads else sa.true(),
+            "in_address_book": observed.c.in_address_book,
             "in_doubt": sa.false(),
             "checked_run": sa.literal(self.run),
         }
@@ -66,7 +66,7 @@ class RemoteContacts(ContactQueries):
             "confirmed": observed.c.payload,
             "desired": observed.c.payload,
             "removed": sa.true(),
-            "in_address_book": observed.c.in_address_book if self._uploads else sa.true(),
+            "in_address_book": observed.c.in_address_book,
             "in_doubt": sa.false(),
             "rejections": sa.literal(0),
             "pending": sa.false(),
@@ -87,25 +87,22 @@ class RemoteContacts(ContactQueries):
         gone = [self._mine, known, contacts.c.checked_run.is_distinct_from(self.run)]
         if emails is not None:
             gone.append(contacts.c.email.in_(emails))
-        values = {"contact_id": None, "confirmed": None, "in_address_book": not self._uploads, "in_doubt": False}
+        values = {"contact_id": None, "confirmed": None, "in_address_book": False, "in_doubt": False}
         return self.connection.execute(sa.update(contacts).where(*gone).values(values)).rowcount
 
     def recompute_pending(self) -> None:
         """Recompute what is pending, after the remote state changed."""
-        now = is_pending()
+        now = is_pending(self.uploads)
         self.connection.execute(sa.update(contacts).where(self._mine, contacts.c.pending != now).values(pending=now))
 
-    def forget_shared_ids(self, *, by_id: bool) -> None:
+    def forget_shared_ids(self) -> None:
         """Forget the IDs of pending contacts that share their ID with another address.
 
         An address may be changed in dotdigital: the contact keeps its ID. Matched by ID, the row that clears the old address would
         clear the new one.
-
-        Args:
-            by_id: whether rows are matched by contact ID if it is known; otherwise only those of removed contacts are.
         """
         c = contacts.c
-        matched = c.pending & c.contact_id.is_not(None) if by_id else c.pending & c.removed & c.contact_id.is_not(None)
+        matched = c.pending & c.contact_id.is_not(None) & ~may_create(self.uploads)
         if not self.connection.scalar(sa.select(sa.exists().where(self._mine, matched))):
             return
         sent = sa.select(c.contact_id).where(self._mine, matched)
@@ -117,16 +114,12 @@ class RemoteContacts(ContactQueries):
             some = c.contact_id.in_(ids[start : start + IDS])
             self.connection.execute(sa.update(contacts).where(self._mine, matched, some).values(contact_id=None, confirmed=None))
 
-    def settle_unknown(self, *, removed_only: bool) -> int:
+    def settle_unknown(self) -> int:
         """Mark pending contacts as settled that dotdigital does not hold, and return their number.
 
-        There is nothing to clear in them and, if contacts are not uploaded, nothing to create.
-
-        Args:
-            removed_only: whether only removed contacts are settled, because all others are created.
+        There is nothing to clear in them, and nothing to create.
         """
         # a contact that was read back is there even if its ID is unusable
-        conditions = [self._mine, contacts.c.pending, contacts.c.contact_id.is_(None), contacts.c.confirmed.is_(None)]
-        if removed_only:
-            conditions.append(contacts.c.removed)
-        return self.connection.execute(sa.update(contacts).where(*conditions).values(pending=False, in_doubt=False)).rowcount
+        unknown = contacts.c.contact_id.is_(None) & contacts.c.confirmed.is_(None)
+        settled = sa.update(contacts).where(self._mine, contacts.c.pending, unknown, ~may_create(self.uploads))
+        return self.connection.execute(settled.values(pending=False, in_doubt=False)).rowcount

@@ -1,0 +1,1 @@
+"""The command `--check`: fetch the export, judge it and every assumption about Nosto; store and emit nothing."""

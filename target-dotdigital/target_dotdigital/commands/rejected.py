@@ -1,0 +1,148 @@
+"""Lists the rejected contacts, on the screen or as CSV."""
+
+from __future__ import annotations
+
+import collections
+import csv
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from target_dotdigital.commands.companions import Companion, command_option
+from target_dotdigital.commands.reading import open_view
+from target_dotdigital.commands.tables import iso, labels_text, moment, table
+from target_dotdigital.errors import SettingsError
+from target_dotdigital.ledger.contacts.lookup import rejected_contacts
+from target_dotdigital.payloads import EMPTY
+from target_dotdigital.reporting.advice import advice_on
+from target_dotdigital.texts import without_controls
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from target_dotdigital.clock import Clock
+    from target_dotdigital.ledger.contacts.lookup import RejectedContact
+    from target_dotdigital.settings import Settings
+
+STANDARD_OUTPUT = "-"
+MAX_ROWS = 100
+HEADER = ("Address", "Labels", "Code", "First seen (UTC)", "Last seen (UTC)", "Next attempt (UTC)")
+COLUMNS = ("address", "labels", "code", "advice", "first_seen", "last_seen", "next_attempt")
+NEXT_RUN, ON_CHANGE = "next run", "when it changes"
+# spreadsheets run a cell that begins like this as a formula
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRequest:
+    """What the operator asks for on the command line.
+
+    Args:
+        csv: file to write; `-` for standard output, None for a table on the screen.
+    """
+
+    csv: str | None = None
+
+
+def run_rejected(settings: Settings, clock: Clock, request: Any) -> None:
+    """Print the contacts whose last delivery was rejected, or write them to a CSV file that only its owner may read.
+
+    Raises:
+        SettingsError: the file cannot be written.
+        TargetError: the ledger is missing or unusable.
+    """
+    asked = request if isinstance(request, RejectedRequest) else RejectedRequest()
+    with open_view(settings, clock) as view:
+        found = rejected_contacts(view.connection, view.scope.id) if view.scope else iter(())
+        if asked.csv == STANDARD_OUTPUT:
+            _write_rows(sys.stdout, found, clock.wall())
+        elif asked.csv is not None:
+            count = _write_file(Path(asked.csv), found, clock.wall())
+            click.echo(f"{count:,} rejected contacts written to {asked.csv}")
+        else:
+            _print(list(found), clock.wall())
+
+
+def _print(found: list[RejectedContact], now: float) -> None:
+    if not found:
+        click.echo("No contact is rejected.")
+        return
+    for code, count in collections.Counter(one.code for one in found).most_common():
+        click.echo(f"{count:>8,}  {code}: {advice_on(code)}")
+    click.echo()
+    rows = [
+        [
+            without_controls(one.email),
+            labels_text(one.desired),
+            one.code,
+            moment(one.first_seen),
+            moment(one.last_seen),
+            _next(one, now, moment),
+        ]
+        for one in found[:MAX_ROWS]
+    ]
+    click.echo("\n".join(table(HEADER, rows)))
+    if len(found) > MAX_ROWS:
+        click.echo(f"{len(found) - MAX_ROWS:,} more are not shown: --csv FILE writes all of them.")
+
+
+def _write_file(path: Path, found: Iterable[RejectedContact], now: float) -> int:
+    part = path.with_name(f".{path.name}.part")
+    try:
+        if path.exists() and not path.is_file():
+            msg = f"--csv names {str(path)!r}, which is not a file, so nothing was written. Name a file, or - for standard output."
+            raise SettingsError(msg)
+        with open(part, "w", newline="", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            count = _write_rows(file, found, now)
+        part.chmod(0o600)
+        part.replace(path)
+    except OSError as error:
+        msg = f"The file of --csv could not be written ({error.strerror}), so nothing has changed. Check the folder and the free space."
+        raise SettingsError(msg) from None
+    return count
+
+
+def _write_rows(file: IO[str], found: Iterable[RejectedContact], now: float) -> int:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    count = 0
+    for count, one in enumerate(found, 1):  # noqa: B007 - the number of rows is the result
+        written = "" if one.desired == EMPTY else labels_text(one.desired)
+        cells = (one.email, written, one.code, advice_on(one.code))
+        times = (iso(one.first_seen) or "", iso(one.last_seen) or "", _next(one, now, iso))
+        writer.writerow([*map(_harmless, cells), *times])
+    return count
+
+
+def _next(one: RejectedContact, now: float, form: Any) -> str:
+    if one.pending or (one.retry_at is not None and one.retry_at <= now):
+        return NEXT_RUN
+    return ON_CHANGE if one.retry_at is None else str(form(one.retry_at))
+
+
+def _harmless(cell: str) -> str:
+    """Return a cell that no spreadsheet runs as a formula."""
+    return f"'{cell}" if cell.startswith(FORMULAS) else cell
+
+
+def options() -> list[click.Option]:
+    """Return the command-line options of this command."""
+    return [
+        command_option(
+            "--rejected",
+            RejectedRequest,
+            "csv",
+            is_flag=True,
+            help="List the contacts whose last delivery dotdigital rejected, from the ledger, with what to do; prints addresses.",
+        ),
+        Companion(
+            ["--csv"],
+            ("rejected",),
+            metavar="FILE",
+            help="With --rejected: write all of them to a CSV file; - for standard output.",
+        ),
+    ]

@@ -1,0 +1,417 @@
+"""What the sync does when dotdigital behaves otherwise than its documents, or our reading of them, say.
+
+Each switch of the sandbox breaks one assumption. The sync then goes through a review, the activation, a first load, a day with
+changes and the same day again. It must lose nothing, claim nothing that is not so, and never write consent itself (every request of
+these tests is held against `support.wire`).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from nosto_dotdigital_sandbox.deviations import DOTDIGITAL
+from support.oracle import BOOK, FIELD, assert_account, expected, folded
+from support.running import Outcome, Pipeline
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nosto_dotdigital_sandbox import Contact, Sandbox
+    from support.running import FakeTime
+
+# switch -> what the sync does if it is on
+WHAT_THE_SYNC_DOES = {
+    # stops before it writes a contact
+    "account_info_names_wrong_region": "Every run fails before it writes anything, and says that the region or a permission is wrong.",
+    "contacts_not_readable": "Every run fails before it writes anything, and says that the region or a permission is wrong.",
+    "pages_repeat": "A run that reads the account fails before it writes a contact, because the pages repeat.",
+    "renames_fields": "The run fails before it writes a contact, because dotdigital created another data field.",
+    # fails, and keeps what is not confirmed pending
+    "imports_not_permitted": "The run fails, all contacts stay pending, and the bookmark stays.",
+    "fails_import_over_255": "The run sends the import twice, then fails. Its contacts stay pending until max_value_length is 255.",
+    "invalid_address_fails_import": "The run sends the import twice, then fails. Its contacts stay pending until the address is excluded.",
+    "report_omits_rows": "The run fails. The contacts that the report does not name stay pending, and the next runs send them again.",
+    "unknown_id_ignored": "The run that clears a deleted contact fails, and so do the next ones until a full refresh.",
+    "unknown_id_creates": (
+        "The run that clears a deleted contact fails, and so do the next ones until a full refresh. Each creates a contact "
+        "without an address."
+    ),
+    # delivers the rest, and reports what was rejected
+    "suppressed_rejected": "Suppressed contacts are counted and listed as rejected; all others are delivered.",
+    "rejects_null_on_new": "New contacts without labels are counted and listed as rejected, and not created; all others are delivered.",
+    "rejects_over_255": "Contacts with long labels are counted and listed as rejected; all others are delivered.",
+    # delivers all the same
+    "no_rate_limit_headers": "Nothing else. Over the limit, the sync waits without knowing for how long, and delivers all the same.",
+    "programs_hidden": "The review says that active programs cannot be seen; contacts are delivered.",
+    "invalid_address_accepted": "The contact with the address is created, and reported as created.",
+    "imports_duplicates_silently": "Nothing else: the sync sends no contact twice in one import.",
+    "absent_field_clears": "Nothing else: every row of the sync states every label field that has a value.",
+    "unknown_field_ignored": "Nothing else: a run looks for its data fields, and creates them, before it sends a row.",
+    "list_filter_ignored": "Nothing else: the sync reads the whole account, and never filters by address book.",
+    "read_back_lags": "A full refresh sends again what it cannot see yet. A removed contact that it cannot see is cleared by a later one.",
+    "include_lists_missing": "Every full refresh sends all contacts again, to add them to the address book.",
+    "paging_stops_early": (
+        "A full refresh sends contacts again that it cannot see. It does not find orphaned labels beyond the first page."
+    ),
+    # trusts the report of the import on the day itself
+    "ignores_lists": "Not seen on the day itself. Every full refresh finds the contacts outside the address book, and sends them again.",
+    "ignores_null": "Not seen on the day itself. Every full refresh finds the labels that were not cleared, and clears them again.",
+    "cuts_at_255": "Not seen on the day itself. Every full refresh finds the values that differ, and sends them again.",
+    "trims_values": "Not seen on the day itself. Every full refresh finds the values that differ, and sends them again.",
+    "escapes_quotes": "Not seen on the day itself. Every full refresh finds the values that differ, and sends them again.",
+    "drops_emoji": "Not seen on the day itself. Every full refresh finds the values that differ, and sends them again.",
+    # cannot see it
+    "new_contacts_pending": "The sync does not read this, and claims nothing about it. Only the rehearsal shows it.",
+    "new_contacts_single_opt_in": "The sync does not read this, and claims nothing about it. Only the rehearsal shows it.",
+    "resets_status": "The sync does not read this, and claims nothing about it. Only the rehearsal shows it.",
+    "resets_opt_in_type": "The sync does not read this, and claims nothing about it. Only the rehearsal shows it.",
+    "resets_preferences": "The sync does not read this, and claims nothing about it. Only the rehearsal shows it.",
+    "resubscribes": "The sync does not read this, and claims nothing about it. Only the rehearsal shows it.",
+    "blanks_other_fields": "The sync does not read this, and claims nothing about it. Only the rehearsal shows it.",
+    "replaces_lists": "The sync does not read this, and claims nothing about it. Only the rehearsal shows it.",
+}
+# the switches by what the tests expect: a part of the error message
+UNREADABLE = {
+    "account_info_names_wrong_region": "denied access",
+    "contacts_not_readable": "denied access to 'contacts'",
+    "pages_repeat": "does not come to an end",
+}
+# contacts of the first load that are confirmed
+UNCONFIRMED = {"imports_not_permitted": 0, "fails_import_over_255": 0, "invalid_address_fails_import": 0, "report_omits_rows": 10}
+UNKNOWN_ID = ("unknown_id_creates", "unknown_id_ignored")
+# dotdigital's code, and the contacts that are rejected
+REJECTED = {
+    "suppressed_rejected": ("globallySuppressed", {"suppressed@example.com"}),
+    "rejects_over_255": ("apiSchemaViolation", {"long@example.com"}),
+    "rejects_null_on_new": ("apiSchemaViolation", {"plain@example.com", "empty@example.com"}),
+}
+# contacts that a full refresh sends although nothing is wrong
+HARMLESS = {
+    **dict.fromkeys(("no_rate_limit_headers", "programs_hidden", "imports_duplicates_silently", "absent_field_clears"), 0),
+    **dict.fromkeys(("unknown_field_ignored", "list_filter_ignored", "invalid_address_accepted"), 0),
+    "read_back_lags": 12,
+    "include_lists_missing": 12,
+    "paging_stops_early": 9,
+}
+# contacts that are wrong, and look right by the reports of their imports
+UNSEEN = {
+    "ignores_lists": {
+        *("new", "plain", "long", "text", "invalid", "unsubscribed", "suppressed", "double", "leaver", "changer"),
+        "late",
+        "empty",
+    },
+    "ignores_null": {"leaver", "removed"},
+    "cuts_at_255": {"long"},
+    "trims_values": {"text"},
+    "escapes_quotes": {"text"},
+    "drops_emoji": {"text"},
+}
+UNREAD = (
+    *("new_contacts_pending", "new_contacts_single_opt_in", "resets_status", "resets_opt_in_type", "resets_preferences"),
+    *("resubscribes", "blanks_other_fields", "replaces_lists"),
+)
+# what the sync should do in these cases is not settled
+NOT_SETTLED = {"creates_public", "distinguishes_capitals", "report_without_ids", "reuses_ids"}
+
+LONG = [f"Affinity: {'long ' * 8}{number}" for number in range(8)]
+FIRST = {
+    "new@example.com": ["VIP"],
+    "plain@example.com": [],
+    "long@example.com": LONG,
+    "text@example.com": [' "Men\'s" \U0001f45f, Sale '],
+    "invalid@example.com": ["VIP"],
+    "unsubscribed@example.com": ["VIP"],
+    "suppressed@example.com": ["VIP"],
+    "double@example.com": ["VIP"],
+    "leaver@example.com": ["Loyal", "VIP"],
+    "changer@example.com": ["VIP"],
+    "removed@example.com": ["VIP"],
+    "deleted@example.com": ["VIP"],
+}
+SECOND = {
+    **{email: names for email, names in FIRST.items() if email not in {"removed@example.com", "deleted@example.com"}},
+    "unsubscribed@example.com": ["Loyal"],
+    "suppressed@example.com": ["Loyal"],
+    "double@example.com": ["Loyal"],
+    "leaver@example.com": [],
+    "changer@example.com": ["Loyal"],
+    "late@example.com": ["VIP"],
+    "empty@example.com": [],
+}
+# the words of a report that claimed something about what the sync does not read
+CLAIMS = ("consent", "opt-in", "opt_in", "preference", "FIRSTNAME", "Newsletter")
+
+
+def export(rows: dict[str, list[str]]) -> bytes:
+    return "".join(
+        json.dumps({"email": email, "names": names}, ensure_ascii=False) + "\n" for email, names in rows.items()
+    ).encode()
+
+
+@dataclass(slots=True)
+class Story:
+    """The first days of a sync with an account that holds contacts already.
+
+    Args:
+        sandbox: the sandbox.
+        pipeline: the pipeline, not activated.
+        before: the contacts of before the first run.
+    """
+
+    sandbox: Sandbox
+    pipeline: Pipeline
+    before: dict[str, Contact]
+    export: bytes = b""
+
+    def first_load(self) -> Outcome:
+        self.export = self.pipeline.export(export(FIRST))
+        return self.pipeline.run()
+
+    def changes(self) -> Outcome:
+        """Run a day with changes; a contact that the export no longer has was deleted in dotdigital as well."""
+        if "deleted@example.com" in self.sandbox.account.by_email:
+            self.sandbox.account.remove_contact("deleted@example.com")
+        self.export = self.pipeline.export(export(SECOND), day=1)
+        return self.pipeline.run()
+
+    def full_refresh(self) -> Outcome:
+        self.pipeline.state = None
+        return self.pipeline.run()
+
+    def wrong(self) -> set[str]:
+        """Return the contacts whose labels or address book are not what the export says, and removed ones that have labels."""
+        account = self.sandbox.account
+        book = account.book_named(BOOK)
+        contacts = folded(account.snapshot())
+        wanted = expected(self.export)
+        wrong = {
+            email
+            for email, names in wanted.items()
+            if email not in contacts
+            or contacts[email].data_fields.get(FIELD, "") != ";".join(names)
+            or book is None
+            or book.id not in contacts[email].lists
+        }
+        return wrong | {email for email, one in contacts.items() if email not in wanted and one.data_fields.get(FIELD)}
+
+    def assert_right(self) -> None:
+        """Compare the whole account, consent and other data included, with what is wanted."""
+        wanted = expected(self.export)
+        gone = {"removed@example.com"} & set(self.sandbox.account.by_email) - set(wanted)
+        assert_account(self.sandbox, wanted, self.before, sorted(gone))
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The last run's report; every row that it says was sent has one result."""
+        report = self.pipeline.report
+        assert report["sent"] == sum(report[name] for name in ("created", "updated", "rejected", "unconfirmed"))
+        return report
+
+
+@pytest.fixture
+def story(sandbox: Sandbox, tmp_path: Path, time: FakeTime) -> Story:
+    account = sandbox.account
+    newsletter = next(iter(account.books))
+    # small pages, so that every reading of the account has several
+    account.page_limit = 5
+    account.add_contact("unsubscribed@example.com", status="unsubscribed", data_fields={"FIRSTNAME": "Ada"}, lists={newsletter})
+    account.add_contact("suppressed@example.com", status="suppressed", opt_in_type="Double", preferences={7: True})
+    account.add_contact("double@example.com", opt_in_type="VerifiedDouble", lists={newsletter}, preferences={8: False})
+    for number in range(6):
+        account.add_contact(f"other{number}@example.org", lists={newsletter}, data_fields={"LASTNAME": "Hopper"})
+    return Story(sandbox, Pipeline(sandbox, tmp_path, time), account.snapshot())
+
+
+def test_without_a_switch_every_day_is_right(story: Story) -> None:
+    story.pipeline.activate()
+    for run in (story.first_load, story.changes, story.pipeline.run, story.full_refresh):
+        assert run().code == 0
+        story.assert_right()
+    assert story.report["sent"] == 0
+
+
+@pytest.mark.parametrize(("switch", "said"), UNREADABLE.items())
+def test_a_run_that_cannot_read_the_account_writes_nothing(story: Story, switch: str, said: str) -> None:
+    story.sandbox.account.deviations.add(switch)
+    for run in (story.first_load, story.changes, story.pipeline.run):
+        outcome = run()
+        assert outcome.code == 1
+        assert said in outcome.errors[-1]
+        assert story.report["outcome"] == "failed"
+    assert story.pipeline.state is None
+    assert story.sandbox.journal.writes() == []
+    assert story.sandbox.account.snapshot() == story.before
+    _assert_it_recovers(story)
+
+
+def test_a_data_field_of_another_name_is_not_written_to(story: Story) -> None:
+    story.pipeline.activate()
+    story.sandbox.account.deviations.add("renames_fields")
+    for run in (story.first_load, story.changes, story.pipeline.run):
+        outcome = run()
+        assert outcome.code == 1
+        assert "another data field than NOSTOSEGMENT" in outcome.errors[-1]
+        assert story.report["outcome"] == "failed"
+    assert story.pipeline.state is None
+    assert story.sandbox.journal.imports() == []
+    _assert_it_recovers(story)
+
+
+@pytest.mark.parametrize(("switch", "confirmed"), UNCONFIRMED.items())
+def test_what_is_not_confirmed_stays_pending(story: Story, switch: str, confirmed: int) -> None:
+    if switch == "invalid_address_fails_import":
+        story.sandbox.account.refuse = _refuse_one
+    story.pipeline.activate()
+    story.sandbox.account.deviations.add(switch)
+    assert story.first_load().code == 1
+    report = story.report
+    assert (report["outcome"], report["created"] + report["updated"] + report["rejected"]) == ("failed", confirmed)
+    assert report["unconfirmed"] == report["left_for_later"] == len(FIRST) - confirmed
+    assert report["problems"]
+    assert story.changes().code == 1
+    assert story.report["left_for_later"] > 0
+    assert story.pipeline.state is None
+    story.sandbox.account.refuse = lambda _email: None
+    _assert_it_recovers(story)
+
+
+@pytest.mark.parametrize("switch", UNKNOWN_ID)
+def test_a_deleted_contact_is_pending_until_its_deletion_is_confirmed(story: Story, switch: str) -> None:
+    account = story.sandbox.account
+    story.pipeline.activate()
+    account.deviations.add(switch)
+    assert story.first_load().code == 0
+    state = story.pipeline.state
+    for run in (story.changes, story.pipeline.run):
+        assert run().code == 1
+        report = story.report
+        assert (report["outcome"], report["unconfirmed"], report["left_for_later"]) == ("failed", 1, 1)
+        assert story.pipeline.state == state
+    without_address = [number for number, one in account.contacts.items() if not one.email]
+    assert len(without_address) == (2 if switch == "unknown_id_creates" else 0)
+    for number in without_address:
+        del account.contacts[number]
+    assert story.full_refresh().code == 0
+    story.assert_right()
+
+
+@pytest.mark.parametrize("switch", REJECTED)
+def test_what_is_rejected_is_reported_and_the_rest_is_delivered(story: Story, switch: str) -> None:
+    code, rejected = REJECTED[switch]
+    story.sandbox.account.deviations.add(switch)
+    story.pipeline.activate()
+    for run in (story.first_load, story.changes, story.pipeline.run):
+        assert run().code == 0
+        today = rejected & set(expected(story.export))
+        assert story.wrong() == today
+        lines = (story.pipeline.folder / "reports" / "rejected.singer.jsonl").read_text().splitlines()[1:]
+        listed = {(line["record"]["email"], line["record"]["reason"]) for line in map(json.loads, lines)}
+        assert listed - {("deleted@example.com", "invalidContactId")} == {(email, code) for email in today}
+        assert story.report["still_rejected"] == len(listed)
+
+
+@pytest.mark.parametrize(("switch", "sent"), HARMLESS.items())
+def test_the_account_is_right_all_the_same(story: Story, switch: str, sent: int) -> None:
+    story.sandbox.account.deviations.add(switch)
+    story.pipeline.activate()
+    for run in (story.first_load, story.changes, story.pipeline.run, story.full_refresh):
+        assert run().code == 0
+        story.assert_right()
+    assert story.report["sent"] == sent
+
+
+def test_a_removed_contact_that_a_full_refresh_cannot_see_is_cleared_by_a_later_one(story: Story) -> None:
+    account = story.sandbox.account
+    account.reads_behind = 99
+    story.pipeline.activate()
+    account.deviations.add("read_back_lags")
+    assert story.first_load().code == 0
+    story.pipeline.state = None
+    assert story.changes().code == 0
+    assert story.report["unknown_to_dotdigital"] == 2
+    assert story.wrong() == {"removed@example.com"}
+    account.deviations.clear()
+    assert story.full_refresh().code == 0
+    story.assert_right()
+
+
+def test_the_review_says_that_programs_are_hidden(story: Story) -> None:
+    story.sandbox.account.programs.append({"id": 1, "name": "Welcome", "status": "Active", "dateCreated": "2026-01-01T09:00:00Z"})
+    assert story.first_load().code == 1
+    assert story.report["active_programs"] == ["Welcome"]
+    story.sandbox.account.deviations.add("programs_hidden")
+    assert story.first_load().code == 1
+    assert story.report["active_programs"] is None
+
+
+def test_a_limit_without_headers_is_waited_for(story: Story) -> None:
+    story.sandbox.account.deviations.add("no_rate_limit_headers")
+    story.pipeline.target["contacts_per_import"] = 1
+    story.pipeline.activate()
+    story.sandbox.limits.per_minute["low"] = 10
+    assert story.first_load().code == 0
+    assert story.sandbox.limits.refused > 0
+    story.assert_right()
+
+
+def test_an_invalid_address_that_is_accepted_is_reported_as_created(story: Story) -> None:
+    story.sandbox.account.refuse = _refuse_one
+    story.pipeline.activate()
+    story.sandbox.account.deviations.add("invalid_address_accepted")
+    assert story.first_load().code == 0
+    assert (story.report["created"], story.report["rejected"]) == (len(FIRST) - 3, 0)
+    story.assert_right()
+
+
+@pytest.mark.parametrize("switch", UNSEEN)
+def test_a_full_refresh_finds_what_the_reports_of_imports_did_not_show(story: Story, switch: str) -> None:
+    wrong = {f"{name}@example.com" for name in UNSEEN[switch]}
+    story.pipeline.activate()
+    story.sandbox.account.deviations.add(switch)
+    for run in (story.first_load, story.changes, story.pipeline.run):
+        assert run().code == 0
+    assert story.wrong() == wrong
+    for _ in range(2):
+        story.full_refresh()
+        assert story.report["plan"]["total"] == story.report["sent"] == len(wrong)
+        assert story.wrong() == wrong
+    story.sandbox.account.deviations.clear()
+    assert story.full_refresh().code == 0
+    story.assert_right()
+
+
+@pytest.mark.parametrize("switch", UNREAD)
+def test_the_report_claims_nothing_about_what_the_sync_does_not_read(story: Story, switch: str) -> None:
+    story.sandbox.account.deviations.add(switch)
+    story.pipeline.activate()
+    for run in (story.first_load, story.changes, story.pipeline.run):
+        assert run().code == 0
+        assert story.wrong() == set(), "the labels are right"
+        facts = json.dumps(story.report)
+        page = (story.pipeline.folder / "reports" / "report.html").read_text()
+        assert not [word for word in CLAIMS if word in facts + page]
+        assert "subscribed" not in facts
+        with pytest.raises(AssertionError):
+            story.assert_right()
+
+
+def test_every_switch_is_tested_and_written_down() -> None:
+    tested = {*UNREADABLE, "renames_fields", *UNCONFIRMED, *UNKNOWN_ID, *REJECTED, *HARMLESS, *UNSEEN, *UNREAD}
+    assert set(WHAT_THE_SYNC_DOES) == tested
+    assert tested == set(DOTDIGITAL) - NOT_SETTLED
+
+
+def _refuse_one(email: str) -> str | None:
+    return "invalidEmail" if email == "invalid@example.com" else None
+
+
+def _assert_it_recovers(story: Story) -> None:
+    """Show that nothing was lost: as soon as the service follows its documents, the next run makes the account right."""
+    story.sandbox.account.deviations.clear()
+    if "activation_code" not in story.pipeline.target:
+        story.pipeline.activate()
+    assert story.pipeline.run().code == 0
+    story.assert_right()

@@ -1,0 +1,537 @@
+"""Commands that answer an operator's questions from the ledger: runs, restore without a run, explain, rejected."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner
+from nosto_dotdigital_sandbox import Fault
+from nosto_dotdigital_sandbox.web import Response
+from support.oracle import FIELD
+from support.running import Outcome, Pipeline, run_target, singer
+from target_dotdigital.commands.explain import ExplainRequest
+from target_dotdigital.commands.rejected import RejectedRequest
+from target_dotdigital.commands.runs import RunsRequest
+from target_dotdigital.ledger.database import open_ledger
+from target_dotdigital.target import TargetDotdigital
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from click.testing import Result
+    from nosto_dotdigital_sandbox import Sandbox
+
+LEDGERS = ["sqlite", "postgresql"]
+ANN, BOB, CLEO = "ann@example.com", "bob@example.com", "cleo@example.com"
+HOUR = 3600.0
+
+
+def people(**names: list[str]) -> list[dict[str, Any]]:
+    return [{"email": f"{who}@example.com", "segments": segments} for who, segments in names.items()]
+
+
+def day(value: object, *, stream: str = "people") -> dict[str, Any]:
+    return {"bookmarks": {stream: {"replication_key": "exported_at", "replication_key_value": value}}}
+
+
+def ask(pipeline: Pipeline, **options: Any) -> Outcome:
+    """Run a command; it must not write to dotdigital or log an address."""
+    writes = len(pipeline.sandbox.journal.writes())
+    outcome = run_target(pipeline.target, "", pipeline.time, **options)
+    assert len(pipeline.sandbox.journal.writes()) == writes
+    assert "@example.com" not in outcome.log
+    return outcome
+
+
+def runs(pipeline: Pipeline, **options: Any) -> list[dict[str, Any]]:
+    outcome = ask(pipeline, runs=RunsRequest(json=True, **options))
+    assert outcome.code == 0, outcome.log
+    return json.loads(outcome.output)  # type: ignore[no-any-return]
+
+
+def explained(pipeline: Pipeline, email: str = ANN, *, live: bool = False) -> dict[str, Any]:
+    outcome = ask(pipeline, explain=ExplainRequest(email, live=live, json=True))
+    assert outcome.code == 0, outcome.log
+    facts = json.loads(outcome.output)
+    return facts if live else facts["scopes"][0]  # type: ignore[no-any-return]
+
+
+def wall(pipeline: Pipeline) -> str:
+    return datetime.datetime.fromtimestamp(pipeline.time.wall(), datetime.UTC).isoformat()
+
+
+def reject(sandbox: Sandbox, **codes: str) -> None:
+    """Let dotdigital reject contacts, by the local part of the address."""
+    sandbox.account.refuse = lambda email: codes.get(email.partition("@")[0])
+
+
+# Runs
+
+
+def test_runs_lists_figures_times_and_the_bookmark_of_the_source(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    first = wall(pipeline)
+    pipeline.load(singer(people(ann=["A"], bob=["A"], cleo=["A"]), state=day("2026-11-01T04:00:00Z")))
+    first_end = wall(pipeline)
+    pipeline.time.seconds += HOUR
+    reject(sandbox, cleo="tooBusy")
+    pipeline.target["max_clear_percent"] = 100
+    pipeline.load(singer(people(ann=[], bob=["B"], cleo=["B"], dan=["B"]), state=day("2026-11-02T04:00:00Z")))
+    second, earlier = runs(pipeline)
+    assert second["run"] > earlier["run"]
+    assert (earlier["started_at"], earlier["finished_at"]) == (first, first_end)
+    assert earlier["duration_seconds"] == datetime.timedelta.total_seconds(
+        datetime.datetime.fromisoformat(first_end) - datetime.datetime.fromisoformat(first)
+    )
+    counts = ("read", "sent", "created", "updated", "cleared", "rejected", "unconfirmed")
+    assert [earlier[name] for name in counts] == [3, 3, 3, 0, 0, 0, 0]
+    assert [second[name] for name in counts] == [4, 4, 1, 2, 1, 1, 0]
+    assert (earlier["outcome"], second["outcome"]) == ("delivered", "delivered")
+    assert [run["bookmarks"] for run in (earlier, second)] == [{"people": f"2026-11-0{number}T04:00:00Z"} for number in (1, 2)]
+    text = ask(pipeline, runs=True)
+    assert "2026-11-02T04:00:00Z" in text.output.splitlines()[1]
+    assert ask(pipeline, runs=RunsRequest(limit=1)).output.count("delivered") == 1
+    assert "1 older runs are not shown" in ask(pipeline, runs=RunsRequest(limit=1)).output
+    assert len(runs(pipeline, limit=1)) == 1
+
+
+@pytest.mark.parametrize("value", ["ann@example.com", None, {"deep": 1}, True])
+def test_a_bookmark_that_is_no_plain_value_or_could_be_an_address_is_not_shown(pipeline: Pipeline, value: object) -> None:
+    pipeline.load(singer(people(ann=["A"]), state=day(value) | {"other": 1}))
+    assert [run["bookmarks"] for run in runs(pipeline)] == [{}]
+
+
+def test_runs_that_may_not_write_are_not_listed_and_braked_ones_are(pipeline: Pipeline) -> None:
+    crowd = {f"p{number}": ["A"] for number in range(150)}
+    pipeline.load(singer(people(**crowd)))
+    pipeline.load(singer(people(**{name: ["B"] for name in crowd})))
+    assert pipeline.report["outcome"] == "braked"
+    pipeline.target["dry_run"] = True
+    pipeline.load(singer(people(**crowd)))
+    assert pipeline.report["outcome"] == "dry run"
+    pipeline.target |= {"dry_run": False, "activation_code": "WRONG"}
+    pipeline.load(singer(people(**crowd)))
+    assert pipeline.report["outcome"] == "not activated"
+    assert [(run["outcome"], run["sent"]) for run in runs(pipeline)] == [("braked", 0), ("delivered", 150)]
+
+
+def test_a_failed_run_is_listed_with_what_it_sent(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    sandbox.account.add_contact(ANN)
+    sandbox.account.forget_rows = 1
+    assert pipeline.load(singer(people(ann=["A"], bob=["A"]))).code == 1
+    (run,) = runs(pipeline)
+    assert (run["outcome"], run["sent"], run["created"], run["unconfirmed"]) == ("failed", 2, 1, 1)
+
+
+def test_reviews_and_wrong_restores_do_not_look_as_if_they_were_broken_off(pipeline: Pipeline) -> None:
+    pipeline.load(singer(people(ann=["A"])))
+    assert ask(pipeline, review=True).code == 0
+    assert ask(pipeline, restore=True, run=77).code == 1
+    assert ask(pipeline, reconcile=True).code == 0
+    assert [run["outcome"] for run in runs(pipeline)] == ["reconciled", "nothing put back", "reviewed", "delivered"]
+
+
+def test_a_run_without_an_end_may_be_working_only_if_it_is_the_last(pipeline: Pipeline) -> None:
+    pipeline.load(singer(people(ann=["A"])))
+    engine = sa.create_engine(pipeline.target["ledger_url"])
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE dotdigital_runs SET outcome = NULL, finished_at = NULL, figures = NULL")
+    engine.dispose()
+    assert [run["outcome"] for run in runs(pipeline)] == ["unfinished"]
+    pipeline.load(singer(people(ann=["B"])))
+    assert [run["outcome"] for run in runs(pipeline)] == ["delivered", "broken off"]
+
+
+def test_an_import_of_an_earlier_run_counts_where_its_outcome_was_received(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    pipeline.load(singer(people(ann=["A"])))
+    pipeline.target |= {"import_timeout": 60, "max_clear_percent": 100}
+    sandbox.account.import_polls = 10_000
+    assert pipeline.load(singer(people(ann=[]))).code == 1
+    for job in sandbox.account.imports.values():
+        job.polls = 0
+    assert explained(pipeline)["status"] == "in doubt"
+    pipeline.load(singer([]))
+    third, second, _ = runs(pipeline)
+    assert (second["cleared"], second["unconfirmed"]) == (0, 1)
+    assert (third["sent"], third["updated"], third["cleared"]) == (1, 1, 1)
+    delivery = explained(pipeline)["deliveries"][0]
+    assert (delivery["run"], delivery["settled_run"]) == (second["run"], third["run"])
+
+
+# Restore
+
+
+def test_restore_without_a_run_lists_those_that_can_be_put_back(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    assert pipeline.load(singer([])).code == 0
+    assert "there is nothing to put back" in ask(pipeline, restore=True).output
+    pipeline.load(singer(people(ann=["A"])))
+    reject(sandbox, bob="invalidDomain")
+    pipeline.load(singer(people(bob=["A"])))
+    numbers = [run["run"] for run in runs(pipeline)]
+    outcome = ask(pipeline, restore=True)
+    assert outcome.code == 0, outcome.log
+    listed = [int(line.split()[0]) for line in outcome.output.splitlines() if line.split()[0].isdigit()]
+    assert listed == [numbers[1]], "quiet runs and runs of rejected contacts alone have nothing to put back"
+    assert outcome.output.splitlines()[-1] == "Nothing was done. To put one back, give its number: --restore --run NUMBER"
+    assert len(runs(pipeline)) == 3
+    assert restore(pipeline, numbers[1])["restored_run"] == numbers[1]
+
+
+def restore(pipeline: Pipeline, run: int) -> dict[str, Any]:
+    pipeline.target["max_clear_percent"] = 100
+    assert run_target(pipeline.target, "", pipeline.time, restore=True, run=run).code == 0
+    return runs(pipeline)[0]
+
+
+# Explain
+
+
+def test_explain_shows_the_way_from_the_source_to_dotdigital(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    pipeline.load(singer(people(ann=["B", "A"]), state=day("2026-11-01")))
+    run = runs(pipeline)[0]
+    pipeline.load(singer(people(ann=["A", "B"], bob=["A"]), state=day("2026-11-02")))
+    facts = explained(pipeline, " Ann@Example.com ")
+    book = sandbox.account.book_named("Nosto contacts")
+    assert book is not None
+    assert facts["source"] == {
+        "stream": "people",
+        "segments": ["A", "B"],
+        "removed": False,
+        "run": run["run"],
+        "run_started_at": run["started_at"],
+        "bookmarks": {"people": "2026-11-01"},
+    }
+    assert facts["desired"] == facts["confirmed"] == {FIELD: "A;B"}
+    assert (facts["status"], facts["configured"], facts["in_address_book"]) == ("confirmed", True, True)
+    assert facts["contact_id"] == sandbox.account.by_email[ANN].id
+    (delivery,) = facts["deliveries"]
+    assert (delivery["run"], delivery["after"], delivery["outcome"]) == (run["run"], {FIELD: "A;B"}, "created or updated")
+    text = ask(pipeline, explain=ANN).output
+    for words in (
+        ANN,
+        "Up to date",
+        "A, B (stream people)",
+        f"since run {run['run']} of",
+        "source at 2026-11-01",
+        "in the address book",
+    ):
+        assert words in text, words
+
+
+def test_explain_of_an_unknown_address_is_one_line(pipeline: Pipeline) -> None:
+    pipeline.load(singer(people(ann=["A"])))
+    for option in (BOB, ExplainRequest(BOB, json=False)):
+        outcome = ask(pipeline, explain=option)
+        assert (outcome.code, outcome.output) == (1, "")
+        assert outcome.errors == [outcome.errors[-1]]
+        assert "does not know this address" in outcome.errors[-1]
+    assert json.loads(ask(pipeline, explain=ExplainRequest(BOB, json=True)).output)["scopes"] == []
+    pipeline.target["exclude_emails"] = ["BOB@*"]
+    assert "exclude_emails" in ask(pipeline, explain=BOB).errors[-1]
+
+
+def test_explain_of_a_rejected_contact(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    reject(sandbox, ann="tooBusy", bob="invalidDomain")
+    pipeline.load(singer(people(ann=["A"], bob=["A"])))
+    since = explained(pipeline)["rejection"]["since"]
+    pipeline.time.seconds += 30 * HOUR
+    pipeline.load(singer([]))
+    facts = explained(pipeline)
+    rejection = facts["rejection"]
+    assert (facts["status"], rejection["code"], rejection["count"], rejection["since"]) == ("rejected", "tooBusy", 2, since)
+    times = [datetime.datetime.fromisoformat(rejection[name]) for name in ("since", "last", "next_attempt")]
+    assert times[1] - times[0] >= datetime.timedelta(hours=30)
+    assert times[2] - times[1] == datetime.timedelta(hours=20)
+    assert "Sent again by the first run after" in facts["explanation"]
+    assert [delivery["outcome"] for delivery in facts["deliveries"]] == ["rejected (tooBusy)"] * 2
+    pipeline.time.seconds += 21 * HOUR
+    assert "The next run sends it again" in explained(pipeline)["explanation"]
+    other = explained(pipeline, BOB)
+    assert (other["status"], other["rejection"]["next_attempt"]) == ("rejected", None)
+    assert "Correct it in the shop. Not sent again until its labels change." in other["explanation"]
+    # another code begins a series of its own, and a success ends it
+    reject(sandbox, ann="otherCode")
+    pipeline.load(singer([]))
+    assert explained(pipeline)["rejection"]["since"] > since
+    reject(sandbox)
+    pipeline.time.seconds += 200 * HOUR
+    pipeline.load(singer([]))
+    assert (explained(pipeline)["status"], explained(pipeline)["rejection"]) == ("confirmed", None)
+
+
+def test_explain_of_contacts_that_are_held(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    sandbox.account.outcomes = ["RejectedByWatchdog"]
+    assert pipeline.load(singer(people(ann=["A"]))).code == 1
+    facts = explained(pipeline)
+    assert facts["status"] == "held"
+    assert facts["held_import"] in facts["explanation"]
+    assert facts["deliveries"][0]["outcome"] == "held, the Data Watchdog rejected the import"
+    assert ask(pipeline, release=True).code == 0
+    assert explained(pipeline)["status"] == "pending"
+
+
+def test_explain_of_contacts_that_wait_for_their_turn(pipeline: Pipeline) -> None:
+    pipeline.target["max_contacts_per_run"] = 1
+    pipeline.load(singer(people(ann=["A"], bob=["A"], cleo=["A"])))
+    assert explained(pipeline)["status"] == "confirmed"
+    facts = explained(pipeline, CLEO)
+    assert facts["status"] == "waiting"
+    assert "2 contacts are pending, and max_contacts_per_run lets a run send 1" in facts["explanation"]
+    assert "Deliveries:   none" in ask(pipeline, explain=CLEO).output
+
+
+def test_explain_of_contacts_that_were_sent_and_not_confirmed(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    sandbox.account.add_contact(ANN)
+    sandbox.account.forget_rows = 1
+    assert pipeline.load(singer(people(ann=["A"]))).code == 1
+    facts = explained(pipeline)
+    assert (facts["status"], facts["in_doubt"]) == ("pending", True)
+    assert "It was sent, but dotdigital did not confirm it." in facts["explanation"]
+    assert facts["deliveries"][0]["outcome"] == "unconfirmed"
+
+
+def test_explain_of_contacts_that_left_the_source(pipeline: Pipeline) -> None:
+    pipeline.target["max_clear_percent"] = 100
+    pipeline.load(singer(people(ann=["A"])))
+    pipeline.load(singer([{"email": ANN, "segments": [], "_sdc_deleted_at": "2026-11-02T04:00:00Z"}]))
+    facts = explained(pipeline)
+    assert (facts["status"], facts["source"]["removed"], facts["confirmed"]) == ("removed", True, {})
+    assert facts["deliveries"][0]["before"] == {FIELD: "A"}
+
+
+@pytest.mark.parametrize(("uploads", "segments"), [("none", ["A"]), ("with_segments", [])])
+def test_explain_of_contacts_that_may_not_be_created(pipeline: Pipeline, uploads: str, segments: list[str]) -> None:
+    pipeline.target["upload_emails"] = uploads
+    pipeline.activate()
+    assert pipeline.load(singer(people(ann=segments))).code == 0
+    facts = explained(pipeline)
+    assert (facts["status"], facts["pending"], facts["deliveries"]) == ("not created", False, [])
+    assert "upload_emails" in facts["explanation"]
+
+
+def test_explain_of_orphaned_labels(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    sandbox.account.add_field(FIELD)
+    sandbox.account.add_contact(ANN, data_fields={FIELD: "old"})
+    pipeline.load(singer(people(bob=["A"])))
+    facts = explained(pipeline)
+    assert (facts["status"], facts["source"]["stream"], facts["confirmed"]) == ("orphaned", None, {FIELD: "old"})
+
+
+def test_explain_of_contacts_that_are_excluded_later(pipeline: Pipeline) -> None:
+    pipeline.load(singer(people(ann=["A"])))
+    pipeline.target["exclude_emails"] = ["ann@*"]
+    assert "exclude_emails matches the address" in ask(pipeline, explain=ANN).output
+    assert json.loads(ask(pipeline, explain=ExplainRequest(ANN, json=True)).output)["excluded"] is True
+
+
+def test_explain_live_shows_what_dotdigital_holds(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    pipeline.load(singer(people(ann=["A"], bob=["A"])))
+    contact = sandbox.account.by_email[ANN]
+    contact.status = "unsubscribed"
+    contact.lists.clear()
+    sandbox.account.edit(ANN, FIELD, "by hand")
+    sandbox.journal.clear()
+    facts = explained(pipeline, live=True)
+    assert facts["live"] == {
+        "contact_id": contact.id,
+        "labels": {FIELD: "by hand"},
+        "in_address_book": False,
+        "email_status": "unsubscribed",
+    }
+    contacts = [call for call in sandbox.journal.calls("dotdigital") if call.path.startswith("/contacts/v3")]
+    assert [(call.method, call.path) for call in contacts] == [("GET", "/contacts/v3/email/ann%40example.com")]
+    text = ask(pipeline, explain=ExplainRequest(ANN, live=True)).output
+    assert "by hand; not in the address book; e-mail status unsubscribed" in text
+    assert "Drift:" in text
+    assert "Drift:" not in ask(pipeline, explain=ExplainRequest(BOB, live=True)).output
+    sandbox.account.remove_contact(BOB)
+    assert "Live:         not in dotdigital" in ask(pipeline, explain=ExplainRequest(BOB, live=True)).output
+    sandbox.account.add_contact(CLEO)
+    outcome = ask(pipeline, explain=ExplainRequest(CLEO, live=True))
+    assert outcome.code == 1
+    assert "e-mail status subscribed" in outcome.output
+    assert "dotdigital holds the contact" in outcome.errors[-1]
+
+
+def test_other_data_fields_of_the_account_are_mentioned_after_the_configured_one(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    sandbox.account.add_field("NOSTOSEGMENT_2")
+    pipeline.load(singer(people(ann=["A"])))
+    pipeline.target |= {"data_field": "NOSTOSEGMENT_2"}
+    pipeline.activate()
+    pipeline.load(singer(people(ann=["B"], bob=["B"])))
+    facts = json.loads(ask(pipeline, explain=ExplainRequest(ANN, json=True)).output)["scopes"]
+    assert [(one["data_field"], one["configured"]) for one in facts] == [("NOSTOSEGMENT_2", True), ("NOSTOSEGMENT", False)]
+    text = ask(pipeline, explain=ANN).output
+    assert "Also known:   address book 'nosto contacts', data field NOSTOSEGMENT (not" in text
+    assert (
+        "Also in this ledger: 1 runs for address book 'nosto contacts', data field NOSTOSEGMENT." in ask(pipeline, runs=True).output
+    )
+    assert len(runs(pipeline)) == 1
+
+
+# Rejected
+
+
+def test_rejected_lists_what_to_do(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    assert pipeline.load(singer([])).code == 0
+    assert ask(pipeline, rejected=True).output == "No contact is rejected.\n"
+    reject(sandbox, ann="tooBusy", bob="invalidDomain")
+    pipeline.load(singer(people(ann=["A", "B"], bob=["A"], cleo=["A"])))
+    outcome = ask(pipeline, rejected=True)
+    assert outcome.code == 0
+    assert "1  invalidDomain: The domain of the address does not exist. Correct it in the shop." in outcome.output
+    rows = {line.split()[0]: line for line in outcome.output.splitlines() if "@" in line}
+    assert rows.keys() == {ANN, BOB}
+    assert "A;B" in rows[ANN]
+    assert rows[ANN].endswith("next run")
+    assert rows[BOB].endswith("when it changes")
+
+
+def test_rejected_as_csv_is_private_and_runs_in_no_spreadsheet(pipeline: Pipeline, sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.account.refuse = lambda email: "invalidDomain" if email != CLEO else None
+    records = [
+        *(
+            {"email": email, "segments": ["=1+1", 'with "quotes", and commas']}
+            for email in (ANN, "=x@example.com", "+y@example.com")
+        ),
+        {"email": BOB, "segments": []},
+        {"email": CLEO, "segments": ["A"]},
+    ]
+    pipeline.load(singer(records))
+    path = tmp_path / "rejected.csv"
+    path.write_text("an earlier file that everybody may read")
+    path.chmod(0o644)
+    outcome = ask(pipeline, rejected=RejectedRequest(str(path)))
+    assert outcome.output == f"4 rejected contacts written to {path}\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+    rows = list(csv.DictReader(io.StringIO(path.read_text())))
+    labels = '\'=1+1;with "quotes", and commas'
+    assert [(row["address"], row["labels"]) for row in rows] == [
+        ("'+y@example.com", labels),
+        ("'=x@example.com", labels),
+        (ANN, labels),
+        (BOB, ""),
+    ]
+    assert {row["code"] for row in rows} == {"invalidDomain"}
+    assert {row["advice"] for row in rows} == {"The domain of the address does not exist. Correct it in the shop."}
+    assert {row["first_seen"] == row["last_seen"] != "" for row in rows} == {True}
+    assert {row["next_attempt"] for row in rows} == {"when it changes"}
+    on_screen = ask(pipeline, rejected=RejectedRequest("-"))
+    assert list(csv.DictReader(io.StringIO(on_screen.output))) == rows
+    assert sorted(tmp_path.glob(".*.part")) == []
+
+
+@pytest.mark.parametrize("name", ["", "missing/file.csv"])
+def test_a_csv_file_that_cannot_be_written_is_one_line(pipeline: Pipeline, tmp_path: Path, name: str) -> None:
+    assert pipeline.load(singer([])).code == 0
+    outcome = ask(pipeline, rejected=RejectedRequest(str(tmp_path / name)))
+    assert (outcome.code, outcome.output) == (1, "")
+    assert "--csv" in outcome.errors[-1]
+
+
+def test_the_file_of_rejected_contacts_keeps_content_and_reasons_over_quiet_and_braked_runs(
+    pipeline: Pipeline, sandbox: Sandbox
+) -> None:
+    reject(sandbox, p1="invalidDomain")
+    crowd = {f"p{number}": ["A"] for number in range(150)}
+    pipeline.load(singer(people(**crowd)))
+    path = pipeline.folder / "reports" / "rejected.singer.jsonl"
+    first = path.read_text()
+    record = {"email": "p1@example.com", "segments": ["A"], "reason": "invalidDomain"}
+    assert [line["record"] for line in map(json.loads, first.splitlines()[1:])] == [record]
+    assert pipeline.load(singer([])).code == 0
+    assert path.read_text() == first
+    assert pipeline.load(singer(people(**{name: ["B"] for name in crowd}))).code == 1
+    assert pipeline.report["outcome"] == "braked"
+    assert path.read_text() == first
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+# On the command line
+
+
+def command(pipeline: Pipeline, *arguments: str) -> Result:
+    path = pipeline.folder / "config.json"
+    path.write_text(json.dumps(pipeline.target))
+    return CliRunner().invoke(TargetDotdigital.get_singer_command(), ["--config", str(path), *arguments], input="")
+
+
+def test_the_options_of_the_commands(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    reject(sandbox, bob="invalidDomain")
+    pipeline.load(singer(people(ann=["Ä"], bob=["A"])))
+    pipeline.load(singer(people(ann=["B"])))
+    listed = command(pipeline, "--runs", "--limit", "1", "--json")
+    assert listed.exit_code == 0, listed.output
+    assert [run["sent"] for run in json.loads(listed.stdout)] == [1]
+    facts = command(pipeline, "--json", "--explain", ANN)
+    assert json.loads(facts.stdout)["email"] == ANN
+    assert json.loads(facts.stdout)["scopes"][0]["deliveries"][0]["before"] == {FIELD: "Ä"}
+    assert command(pipeline, "--rejected", "--csv", "-").stdout.splitlines()[1].startswith(f"{BOB},A,invalidDomain,")
+    assert "Nothing was done" in command(pipeline, "--restore").stdout
+    unknown = command(pipeline, "--explain", "")
+    assert (unknown.exit_code, unknown.stdout) == (1, "")
+
+
+@pytest.mark.parametrize("arguments", [("--json",), ("--limit", "3"), ("--live", "--runs"), ("--csv", "-"), ("--run", "3")])
+def test_an_option_without_its_command_does_not_start_a_sync(sandbox: Sandbox, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    outcome = command(Pipeline(sandbox, tmp_path), *arguments)
+    assert outcome.exit_code == 2
+    assert "belongs to --" in outcome.stderr.splitlines()[-1]
+    assert list(sandbox.journal.calls("dotdigital")) == []
+    assert not (tmp_path / "reports").exists()
+
+
+# Without the account, beside a run, and without a ledger
+
+QUESTIONS: list[dict[str, Any]] = [{"runs": True}, {"restore": True}, {"explain": ANN}, {"rejected": True}]
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=str)
+def test_questions_need_neither_the_account_nor_the_lock(pipeline: Pipeline, sandbox: Sandbox, question: dict[str, Any]) -> None:
+    pipeline.load(singer(people(ann=["A"])))
+    sandbox.journal.clear()
+    ledger = open_ledger(pipeline.target["ledger_url"])
+    with ledger.locked(sandbox.account.id), ledger.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE dotdigital_contacts SET names = '[]'")
+        outcome = ask(pipeline, **question)
+        connection.rollback()
+    ledger.close()
+    assert outcome.code == 0, outcome.log
+    assert sandbox.journal.calls("dotdigital") == []
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=str)
+def test_questions_do_not_make_a_ledger(pipeline: Pipeline, question: dict[str, Any], ledger_url: str) -> None:
+    missing = pipeline.folder / "missing" / "ledger.db"
+    if ledger_url.startswith("sqlite"):
+        pipeline.target["ledger_url"] = f"sqlite:///{missing}"
+    outcome = ask(pipeline, **question)
+    if ledger_url.startswith("sqlite"):
+        assert (outcome.code, outcome.output) == (1, "")
+        assert outcome.errors[-1].startswith("There is no ledger yet")
+        assert not missing.parent.exists()
+    else:
+        # the review that activated the sync has made the tables
+        assert outcome.code == (1 if "explain" in question else 0)
+
+
+def test_a_ledger_of_several_accounts_is_read_for_the_one_that_the_login_names(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    pipeline.load(singer(people(ann=["A"])))
+    engine = sa.create_engine(pipeline.target["ledger_url"])
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO dotdigital_scopes (key, account_id) VALUES ('7|nosto contacts|NOSTOSEGMENT', 7)",
+        )
+    engine.dispose()
+    sandbox.journal.clear()
+    assert [run["outcome"] for run in runs(pipeline)] == ["delivered"]
+    assert explained(pipeline)["account_id"] == sandbox.account.id
+    calls = [*sandbox.journal.calls("dotdigital"), *sandbox.journal.calls("elsewhere")]
+    assert {call.path for call in calls} == {"/v2/account-info"}
+    sandbox.faults.add(Fault(service=None, path="account-info", response=Response(401), times=9))
+    assert "rejected the API user" in ask(pipeline, runs=True).errors[-1]

@@ -1,0 +1,526 @@
+"""The rehearsal: what it writes, what it concludes, and what it leaves behind."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from nosto_dotdigital_sandbox import Fault, Sandbox
+from nosto_dotdigital_sandbox.deviations import DOTDIGITAL
+from support.running import FakeTime, Outcome, run_target
+from support.wire import assert_allowed
+from target_dotdigital.commands.rehearse import RehearsalRequest
+from target_dotdigital.ledger.database import open_ledger
+from target_dotdigital.rehearsal.assumptions import ASSUMPTIONS, BY_ID
+from target_dotdigital.reporting.rehearsal import last_rehearsal, rehearsal_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NEW, SECOND, KNOWN, SILENT = "ann@example.com", "bob@example.com", "cleo@example.com", "dan@example.com"
+LEDGERS = ["sqlite", "postgresql"]
+FIELDS = ("NOSTOSEGME", "NOSTOSEGMEN")
+pytestmark = pytest.mark.fields(*FIELDS)
+
+
+class Rehearsal:
+    """A sandbox with an operator's contacts, and the command.
+
+    Args:
+        sandbox: the services.
+        folder: folder for ledger and reports.
+        time: the clock.
+    """
+
+    def __init__(self, sandbox: Sandbox, folder: Path, time: FakeTime) -> None:
+        """Create the contacts: two addresses stay unknown, one contact is unsubscribed, one suppressed, one is a customer."""
+        self.sandbox, self.folder, self.time = sandbox, folder, time
+        account = sandbox.account
+        newsletter = account.book_named("Newsletter")
+        assert newsletter is not None
+        account.add_contact("customer@example.com", lists={newsletter.id}, data_fields={"FIRSTNAME": "Eve"})
+        account.add_contact(
+            KNOWN,
+            status="unsubscribed",
+            opt_in_type="Double",
+            lists={newsletter.id},
+            data_fields={"FIRSTNAME": "Cleo", "POSTCODE": "8001"},
+            preferences={1: True, 2: False},
+        )
+        account.add_contact(SILENT, status="suppressed")
+        self.config: dict[str, Any] = {
+            "api_url": sandbox.api_url,
+            "api_user": sandbox.user,
+            "api_password": sandbox.password,
+            "ledger_url": f"sqlite:///{folder / 'ledger.db'}",
+            "report_dir": str(folder / "reports"),
+            "poll_interval_ms": 1000,
+            "rehearsal_emails": [NEW, SECOND, KNOWN, SILENT],
+        }
+
+    def ask(self, code: str | None = None, *, read_only: bool = False) -> Outcome:
+        """Run the command once."""
+        return run_target(self.config, "", self.time, rehearse=RehearsalRequest(code, read_only))
+
+    def code(self) -> str:
+        """Read the code off the plan, as an operator does."""
+        plan = self.ask()
+        assert plan.code == 0, plan.log
+        return plan.output.split("--confirm ")[1].split()[0]
+
+    def run(self) -> Outcome:
+        """Ask for the plan, and confirm it, unless the plan could not be made."""
+        plan = self.ask()
+        if "--confirm " not in plan.output:
+            return plan
+        return self.ask(plan.output.split("--confirm ")[1].split()[0])
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The stored result."""
+        facts: dict[str, Any] = json.loads((self.folder / "reports" / "rehearsal.json").read_text())
+        return facts
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """Verdict by assumption."""
+        return {finding["id"]: finding["verdict"] for finding in self.facts["findings"]}
+
+    def having(self, verdict: str) -> set[str]:
+        """Return the assumptions with a verdict."""
+        return {name for name, one in self.verdicts.items() if one == verdict}
+
+
+@pytest.fixture
+def rehearsal(sandbox: Sandbox, tmp_path: Path, time: FakeTime) -> Rehearsal:
+    """An account with contacts of the operator."""
+    return Rehearsal(sandbox, tmp_path, time)
+
+
+def test_a_documented_service_confirms_every_assumption(rehearsal: Rehearsal) -> None:
+    outcome = rehearsal.run()
+    assert outcome.code == 0, outcome.log
+    assert rehearsal.verdicts == dict.fromkeys(BY_ID, "confirmed")
+
+
+# switch -> the assumption that it breaks
+BROKEN = {
+    "account_info_names_wrong_region": "login_and_region",
+    "contacts_not_readable": "permissions",
+    "imports_not_permitted": "permissions",
+    "programs_hidden": "programs_visible",
+    "no_rate_limit_headers": "rate_limit_headers",
+    "creates_public": "names_created_privately",
+    "renames_fields": "names_created_privately",
+    "new_contacts_pending": "new_contact_status",
+    "new_contacts_single_opt_in": "new_contact_opt_in_type",
+    "resets_status": "existing_consent_kept",
+    "resets_opt_in_type": "existing_consent_kept",
+    "resets_preferences": "existing_consent_kept",
+    "blanks_other_fields": "other_fields_kept",
+    "resubscribes": "suppressed_kept",
+    "suppressed_rejected": "suppressed_kept",
+    "ignores_lists": "added_to_address_book",
+    "replaces_lists": "other_lists_kept",
+    "ignores_null": "null_clears",
+    "rejects_null_on_new": "null_harmless_for_new",
+    "absent_field_clears": "absent_field_kept",
+    "cuts_at_255": "value_length",
+    "rejects_over_255": "value_length",
+    "fails_import_over_255": "value_length",
+    "trims_values": "text_exact",
+    "escapes_quotes": "text_exact",
+    "drops_emoji": "text_exact",
+    "distinguishes_capitals": "case_insensitive_addresses",
+    "imports_duplicates_silently": "duplicates_reported",
+    "unknown_id_creates": "id_match_never_creates",
+    "unknown_id_ignored": "id_match_never_creates",
+    "reuses_ids": "ids_are_stable",
+    "invalid_address_fails_import": "invalid_address_rejected_alone",
+    "invalid_address_accepted": "invalid_address_rejected_alone",
+    "unknown_field_ignored": "unknown_field_reported",
+    "report_omits_rows": "report_names_every_row",
+    "report_without_ids": "report_names_every_row",
+    "read_back_lags": "results_visible",
+    "pages_repeat": "read_back_pages",
+    "paging_stops_early": "read_back_pages",
+    "include_lists_missing": "lists_in_read_back",
+    "list_filter_ignored": "filter_by_list",
+}
+# switch -> assumptions that cannot be tested while it is on; of those that stop the rehearsal: all others but these
+UNTESTED = {
+    "ignores_lists": {"lists_in_read_back", "filter_by_list"},
+    "distinguishes_capitals": {"duplicates_reported"},
+    "report_without_ids": {"ids_are_stable"},
+}
+CONFIRMED_BEFORE_THE_STOP = {
+    "account_info_names_wrong_region": set(),
+    "contacts_not_readable": {"login_and_region"},
+    "imports_not_permitted": {
+        *("login_and_region", "names_created_privately", "rate_limit_headers", "programs_visible", "read_back_pages"),
+    },
+    "renames_fields": {"login_and_region", "programs_visible", "rate_limit_headers"},
+}
+
+
+@pytest.mark.parametrize("switch", DOTDIGITAL)
+def test_each_deviation_refutes_exactly_its_assumption(rehearsal: Rehearsal, switch: str) -> None:
+    rehearsal.sandbox.account.deviations.add(switch)
+    outcome = rehearsal.run()
+    refuted = BROKEN[switch]
+    assert rehearsal.having("refuted") == {refuted}
+    if switch in CONFIRMED_BEFORE_THE_STOP:
+        assert rehearsal.having("confirmed") == CONFIRMED_BEFORE_THE_STOP[switch]
+    else:
+        assert rehearsal.having("not tested") == UNTESTED.get(switch, set())
+    (finding,) = [one for one in rehearsal.facts["findings"] if one["id"] == refuted]
+    assert finding["consequence"] in re.sub(r"\s+", " ", outcome.output)
+    assert outcome.code == 1
+    assert len(outcome.errors) == 1
+    assert outcome.errors[0].startswith("The rehearsal refutes 1 of")
+    assert refuted in outcome.errors[0]
+
+
+def test_every_assumption_is_broken_by_a_deviation() -> None:
+    assert set(BROKEN) == set(DOTDIGITAL)
+    assert set(BROKEN.values()) == {assumption.id for assumption in ASSUMPTIONS}
+    assert all(implied in BY_ID for assumption in ASSUMPTIONS for implied in assumption.implies)
+
+
+@pytest.mark.parametrize(
+    ("switch", "seen"),
+    [
+        ("cuts_at_255", "256: cut to 255 characters, without an error"),
+        ("rejects_over_255", "256: the row was rejected"),
+        ("fails_import_over_255", "256: the whole import ended as Failed"),
+    ],
+)
+def test_the_longest_value_becomes_a_setting(rehearsal: Rehearsal, switch: str, seen: str) -> None:
+    rehearsal.sandbox.account.deviations.add(switch)
+    rehearsal.run()
+    assert rehearsal.facts["settings"] == {"max_value_length": 255}
+    (finding,) = [one for one in rehearsal.facts["findings"] if one["id"] == "value_length"]
+    assert "255: unchanged" in finding["seen"]
+    assert seen in finding["seen"]
+    assert "max_value_length to 255" in finding["consequence"]
+    # with the setting, the same account passes
+    rehearsal.config["max_value_length"] = 255
+    rehearsal.run()
+    assert rehearsal.verdicts["value_length"] == "confirmed"
+
+
+def test_results_that_never_become_visible_end_the_rehearsal(rehearsal: Rehearsal) -> None:
+    rehearsal.sandbox.account.deviations.add("read_back_lags")
+    rehearsal.sandbox.account.reads_behind = float("inf")
+    outcome = rehearsal.run()
+    assert rehearsal.having("refuted") == {"results_visible"}
+    assert "Do not activate. Ask dotdigital's support why." in outcome.output
+    assert len(rehearsal.sandbox.journal.imports()) == 1
+
+
+# What is on the wire
+
+
+def test_only_the_rehearsal_is_written(rehearsal: Rehearsal) -> None:
+    before = rehearsal.sandbox.account.snapshot()
+    rehearsal.run()
+    account, journal = rehearsal.sandbox.account, rehearsal.sandbox.journal
+    book = account.book_named("Nosto contacts rehearsal")
+    assert book is not None
+    assert [call.json()["name"] for call in journal.writes() if call.method == "POST"] == [book.name, "NOSTOSEGME_REHEARSAL"]
+    addresses, fields, ids = set(), set(), set()
+    for call in journal.imports():
+        for row in call.json()["contacts"]:
+            identifiers = row["identifiers"]
+            addresses |= {identifiers["email"]} if "email" in identifiers else set()
+            ids |= {identifiers["contactId"]} if "contactId" in identifiers else set()
+            fields |= set(row["dataFields"])
+            assert row.get("lists", [book.id]) == [book.id]
+    assert addresses == {NEW, SECOND, KNOWN, SILENT, "ANN@example.com", "ann-at-example.com"}
+    assert fields == {"NOSTOSEGME_REHEARSAL", "NOSTOSEGMEN_NO_FIELD"}
+    after = account.snapshot()
+    assert ids == {after[NEW].id, after[NEW].id + 900_000_000}
+    assert {call.method for call in journal.calls("dotdigital")} == {"GET", "POST", "PUT"}
+    assert set(after) == {*before, NEW, SECOND}
+    assert after["customer@example.com"] == before["customer@example.com"]
+    for email in (KNOWN, SILENT):
+        after[email].data_fields.pop("NOSTOSEGME_REHEARSAL")
+        after[email].lists.discard(book.id)
+        after[email].updated = before[email].updated
+        assert after[email] == before[email]
+
+
+def test_nothing_is_written_without_the_code_of_the_plan(rehearsal: Rehearsal) -> None:
+    plan = rehearsal.ask()
+    assert all(address in plan.output for address in (NEW, SECOND, KNOWN, SILENT, "ANN@example.com", "ann-at-example.com"))
+    wrong = rehearsal.ask("AAAA-BBBB-CCCC")
+    assert wrong.code == 1
+    assert "belongs to another plan" in wrong.errors[-1]
+    code = rehearsal.code()
+    # the plan is another one once an address has become a contact
+    rehearsal.sandbox.account.add_contact(NEW)
+    assert rehearsal.ask(code).code == 1
+    assert rehearsal.sandbox.journal.writes() == []
+    assert not (rehearsal.folder / "reports" / "rehearsal.json").exists()
+
+
+def test_read_only_writes_nothing_and_needs_no_code(rehearsal: Rehearsal) -> None:
+    outcome = rehearsal.ask(read_only=True)
+    assert outcome.code == 0, outcome.log
+    assert rehearsal.sandbox.journal.writes() == []
+    assert "Nothing was written to dotdigital." in outcome.output
+    lines = [line.split("  ")[0] for line in outcome.output.splitlines() if re.match(r"(confirmed|not tested|REFUTED)", line)]
+    assert (lines.count("confirmed"), lines.count("not tested")) == (4, len(ASSUMPTIONS) - 4)
+    assert list((rehearsal.folder / "reports").glob("rehearsal*")) == []
+    assert not (rehearsal.folder / "ledger.db").exists()
+
+
+def test_read_only_after_a_rehearsal_keeps_its_result(rehearsal: Rehearsal) -> None:
+    rehearsal.run()
+    before = rehearsal.facts
+    rehearsal.sandbox.account.deviations.add("list_filter_ignored")
+    outcome = rehearsal.ask(read_only=True)
+    assert outcome.code == 1
+    assert "filter_by_list" in outcome.errors[-1]
+    assert rehearsal.facts == before
+
+
+# What is stored, and shown
+
+
+def test_results_hold_no_address_and_are_private(rehearsal: Rehearsal) -> None:
+    outcome = rehearsal.run()
+    reports = rehearsal.folder / "reports"
+    assert {path.name for path in reports.glob("rehearsal*")} == {"rehearsal.json", "rehearsal.html"}
+    for path in reports.glob("rehearsal*"):
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert "@" not in path.read_text().replace("@media", "").replace("instead of @", "")
+    assert "@" not in outcome.log
+
+
+def test_the_page_shows_every_finding_and_the_checklist(rehearsal: Rehearsal) -> None:
+    rehearsal.sandbox.account.deviations.add("new_contacts_pending")
+    rehearsal.sandbox.account.programs.append(
+        {"id": 1, "name": "<b>Welcome</b>", "status": "Active", "dateCreated": "2026-01-01T00:00:00Z"}
+    )
+    rehearsal.run()
+    page = (rehearsal.folder / "reports" / "rehearsal.html").read_text()
+    assert all(len(re.findall(rf"<(?:h3|b)>{assumption.title}</", html.unescape(page))) == 1 for assumption in ASSUMPTIONS)
+    assert "read before you activate" in page
+    assert "status pendingOptIn" in page
+    assert "&lt;b&gt;Welcome&lt;/b&gt;" in page
+    assert page.count('class="note"') == len(rehearsal.facts["checklist"]) > 3
+    assert "<script" not in page
+
+
+def test_the_last_rehearsal_is_found_for_its_account_only(rehearsal: Rehearsal) -> None:
+    reports = rehearsal.folder / "reports"
+    assert last_rehearsal(reports, 101) is None
+    assert rehearsal_line(None).startswith("Rehearsal: none for this account.")
+    rehearsal.sandbox.account.deviations.add("ignores_null")
+    rehearsal.run()
+    assert last_rehearsal(reports, 102) is None
+    summary = last_rehearsal(reports, 101)
+    assert summary is not None
+    counts = rehearsal.facts["counts"]
+    assert (summary.confirmed, len(summary.refuted), summary.not_tested) == (len(ASSUMPTIONS) - 1, 1, 0)
+    assert (counts["confirmed"], counts["refuted"], counts["not tested"]) == (len(ASSUMPTIONS) - 1, 1, 0)
+    assert summary.finished_at.isoformat() == rehearsal.facts["finished_at"]
+    assert BY_ID["null_clears"].title in rehearsal_line(summary)
+    (reports / "rehearsal.json").write_text("{")
+    assert last_rehearsal(reports, 101) is None
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data_field": "NOSTOSEGME_REHEARSAL"},
+        {"synced_at_field": "nostosegme_rehearsal"},
+        {"address_book": "A" * 118 + " rehearsal"},
+    ],
+)
+def test_names_that_the_sync_itself_uses(rehearsal: Rehearsal, change: dict[str, Any]) -> None:
+    rehearsal.config |= change
+    outcome = rehearsal.ask()
+    assert outcome.code == 1
+    assert "which the sync itself uses" in outcome.errors[-1]
+    assert rehearsal.sandbox.journal.calls() == []
+
+
+def test_a_dry_run_writes_nothing(rehearsal: Rehearsal) -> None:
+    code = rehearsal.code()
+    rehearsal.config["dry_run"] = True
+    outcome = rehearsal.ask(code)
+    assert outcome.code == 1
+    assert "dry_run is set" in outcome.errors[-1]
+    assert rehearsal.sandbox.journal.writes() == []
+
+
+def test_a_data_field_that_exists_is_not_written(rehearsal: Rehearsal) -> None:
+    rehearsal.sandbox.account.add_field("NOSTOSEGMEN_NO_FIELD")
+    rehearsal.run()
+    assert rehearsal.having("not tested") == {"unknown_field_reported"}
+    assert all(
+        set(row["dataFields"]) <= {"NOSTOSEGME_REHEARSAL"}
+        for call in rehearsal.sandbox.journal.imports()
+        for row in call.json()["contacts"]
+    )
+
+
+def test_a_contact_id_that_exists_is_not_used(rehearsal: Rehearsal) -> None:
+    account, number = rehearsal.sandbox.account, 35_000_004 + 900_000_000
+    stranger = account.add_contact("stranger@example.com")
+    account.contacts[number] = account.contacts.pop(stranger.id)
+    stranger.id = number
+    code = rehearsal.code()
+    account._next_contact = 35_000_003  # noqa: SLF001 - so that the first new contact has the ID below
+    rehearsal.ask(code)
+    assert rehearsal.having("not tested") == {"id_match_never_creates"}
+    assert account.contacts[number].data_fields == {}
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("RejectedByWatchdog", "Data Watchdog"),
+        ("ExceedsAllowedContactLimit", "its contract allows"),
+        ("Meditating", "has not finished"),
+    ],
+)
+def test_an_import_that_does_not_finish_stops_the_rehearsal(rehearsal: Rehearsal, state: str, words: str) -> None:
+    rehearsal.config["import_timeout"] = 600
+    rehearsal.sandbox.account.outcomes = ["Finished", "Finished", state]
+    outcome = rehearsal.run()
+    assert outcome.code == 1
+    assert words in outcome.errors[-1]
+    assert len(outcome.errors) == 1
+    assert not (rehearsal.folder / "reports" / "rehearsal.json").exists()
+    if state == "Meditating":
+        # what dotdigital never finishes is waited for, and nothing new is sent
+        sent = len(rehearsal.sandbox.journal.imports())
+        assert "still not finished" in rehearsal.run().errors[-1]
+        assert len(rehearsal.sandbox.journal.imports()) == sent
+    else:
+        assert rehearsal.run().code == 0
+        assert rehearsal.having("confirmed") == set(BY_ID)
+
+
+def test_a_sync_that_holds_the_account_keeps_the_rehearsal_out(rehearsal: Rehearsal) -> None:
+    ledger = open_ledger(rehearsal.config["ledger_url"])
+    with ledger.locked(101):
+        outcome = rehearsal.run()
+    ledger.close()
+    assert outcome.code == 1
+    assert "Another run is working on this account" in outcome.errors[-1]
+    assert rehearsal.sandbox.journal.writes() == []
+
+
+# Addresses
+
+
+def test_addresses_that_are_all_contacts(rehearsal: Rehearsal) -> None:
+    rehearsal.run()
+    outcome = rehearsal.run()
+    assert outcome.code == 0, outcome.log
+    assert rehearsal.having("not tested") == {"new_contact_status", "new_contact_opt_in_type", "null_harmless_for_new"}
+    assert "None of your addresses is new to the account." in outcome.output
+
+
+def test_a_plan_names_the_addresses_that_would_add_checks(rehearsal: Rehearsal) -> None:
+    rehearsal.config["rehearsal_emails"] = [NEW, KNOWN, "eli@example.com", "fay@example.com"]
+    assert "a suppressed contact: that it gets labels and stays suppressed" in rehearsal.ask().output
+    rehearsal.config["rehearsal_emails"] = [NEW, SILENT, "customer@example.com", KNOWN]
+    assert "another address that is not in the account" in rehearsal.ask().output
+    rehearsal.config["rehearsal_emails"] = [NEW, SECOND, KNOWN, SILENT]
+    assert "Further addresses" not in rehearsal.ask().output
+
+
+@pytest.mark.parametrize(
+    ("emails", "words"),
+    [
+        ([], "has 0 addresses"),
+        ([f"{number}@example.com" for number in range(11)], "has 11 addresses"),
+        ([NEW, SECOND, KNOWN, "no address"], "entry 4 is not an e-mail address"),
+        ([NEW, SECOND, KNOWN, "ANN@example.com"], "entry 4 is a duplicate"),
+    ],
+)
+def test_addresses_that_cannot_be(rehearsal: Rehearsal, emails: list[str], words: str) -> None:
+    rehearsal.config["rehearsal_emails"] = emails
+    outcome = rehearsal.ask()
+    assert outcome.code == 1
+    assert words in outcome.errors[-1]
+    assert "@" not in outcome.errors[-1]
+    assert rehearsal.sandbox.journal.calls() == []
+
+
+def test_an_invalid_setting_is_not_quoted(rehearsal: Rehearsal) -> None:
+    rehearsal.config["rehearsal_emails"] = NEW
+    outcome = rehearsal.ask()
+    assert outcome.code == 1
+    assert "rehearsal_emails" in outcome.errors[-1]
+    assert "@" not in outcome.log
+
+
+# Interruptions
+
+
+def test_a_call_that_fails_for_good_stops_the_rehearsal_and_the_next_continues(tmp_path: Path) -> None:
+    interrupt_everywhere(tmp_path, every=17)
+
+
+@pytest.mark.slow
+def test_every_call_can_fail_for_good(tmp_path: Path) -> None:
+    interrupt_everywhere(tmp_path, every=1)
+
+
+def test_an_interrupted_rehearsal_continues_with_either_ledger(rehearsal: Rehearsal, ledger_url: str) -> None:
+    rehearsal.config["ledger_url"] = ledger_url
+    rehearsal.sandbox.faults.add(Fault("drop_after", path="/contacts/v3/import/", nth=7, times=10_000))
+    rehearsal.config["import_timeout"] = 60
+    assert rehearsal.run().code == 1
+    rehearsal.sandbox.faults.clear()
+    sent = len(rehearsal.sandbox.journal.imports())
+    outcome = rehearsal.run()
+    assert outcome.code == 0, outcome.log
+    assert "of an earlier run: waiting for it" in outcome.log
+    assert rehearsal.having("confirmed") == set(BY_ID)
+    # the step that was interrupted is repeated, and no earlier one
+    assert len(rehearsal.sandbox.journal.imports()) - sent < 15
+
+
+def interrupt_everywhere(folder: Path, *, every: int) -> None:
+    """Break the connection for good from the nth call on, run again without the fault, and compare with a run without faults."""
+    _, whole = interrupted(folder / "whole", None)
+    calls = len(whole.sandbox.journal.calls())
+    assert calls > 80
+    for nth in range(1, calls + 1, every):
+        for kind in ("drop_before", "drop_after"):
+            fault = Fault(kind, service=None, nth=nth, times=10_000)
+            first, again = interrupted(folder / f"{kind}{nth}", fault)
+            assert first.code == 1, (kind, nth)
+            assert first.errors, (kind, nth)
+            assert again.verdicts == whole.verdicts, (kind, nth)
+            assert set(again.sandbox.account.snapshot()) == {"customer@example.com", NEW, SECOND, KNOWN, SILENT}
+            assert {path.name for path in (again.folder / "reports").glob("rehearsal*")} == {"rehearsal.json", "rehearsal.html"}
+
+
+def interrupted(folder: Path, fault: Fault | None) -> tuple[Outcome, Rehearsal]:
+    """Rehearse with a fault, then without; return how the first ended."""
+    time = FakeTime()
+    with Sandbox(clock=time.now, wall=time.wall) as sandbox:
+        rehearsal = Rehearsal(sandbox, folder, time)
+        if fault is not None:
+            sandbox.faults.add(fault)
+        first = rehearsal.run()
+        if fault is not None:
+            sandbox.faults.clear()
+            again = rehearsal.run()
+            assert again.code == 0, again.log
+        assert_allowed(sandbox, FIELDS)
+        return first, rehearsal
