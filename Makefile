@@ -10,7 +10,7 @@ TESTS ?= not slow
 WORKERS ?= 2
 PACKAGES := tap-nosto-segments/tap_nosto_segments target-dotdigital/target_dotdigital
 
-.PHONY: sync test test-all lint style types architecture dependencies documents documents-check coverage interface bench drill explore clean
+.PHONY: sync test test-all lint style types architecture dependencies documents documents-check site coverage interface bench drill explore clean
 
 sync: $(VENV)/.ready
 	$(BIN)/python -m nosto_dotdigital_sandbox.demo
@@ -21,8 +21,8 @@ test: lint
 test-all:
 	$(MAKE) test TESTS="slow or not slow"
 
-# the pre-commit hooks are the same five targets
-lint: style types architecture dependencies documents-check
+# the pre-commit hooks are the same six targets
+lint: style types architecture dependencies documents-check site
 
 style: $(VENV)/.ready
 	$(BIN)/ruff check --quiet .
@@ -47,6 +47,10 @@ documents-check: $(VENV)/.ready
 documents: $(VENV)/.ready
 	$(BIN)/python tools/documents.py
 
+# the documentation in var/site; a link or an anchor that leads nowhere is an error
+site: $(VENV)/.ready
+	$(BIN)/zensical build --strict --config-file mkdocs.yml
+
 # lines and branches of both packages that the tests reach, in processes of their own too; a report, no gate
 coverage: $(VENV)/.ready
 	mkdir -p var/coverage
@@ -63,7 +67,7 @@ interface: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/python tests/benchmarks/bench.py
 
-# every fault at every call; prints the table that the README shows
+# every fault at every call; prints the table in docs/how-it-works.md
 drill: $(VENV)/.ready
 	PYTHONPATH=tests $(BIN)/python -W ignore -m support.drill
 
@@ -72,7 +76,7 @@ explore: $(VENV)/.ready
 	SEQUENCES=$${SEQUENCES:-1000} $(BIN)/python -m pytest -n 0 -m slow tests/pipeline/test_stateful.py
 
 clean:
-	rm -rf $(VENV) .meltano var
+	rm -rf $(VENV) .meltano .cache var
 
 # pip first: the one that comes with Python 3.11 and 3.12 does not know dependency groups
 $(VENV)/.ready: constraints.txt pyproject.toml tap-nosto-segments/pyproject.toml target-dotdigital/pyproject.toml tests/sandbox/pyproject.toml

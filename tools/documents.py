@@ -1,6 +1,6 @@
-"""Generates the settings in meltano.yml, the READMEs, .env.example and the MeltanoHub definitions from the plugins.
+"""Generates meltano.yml's settings, .env.example, the MeltanoHub definitions and the reference pages from the plugins.
 
-`python tools/documents.py` rewrites the text between the marks; `--check` only reports files that are out of date.
+`python tools/documents.py` rewrites whole files, or the text between marks; `--check` only reports files that are out of date.
 """
 
 from __future__ import annotations
@@ -12,24 +12,17 @@ import sys
 import textwrap
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import hub
-import jinja2
 import yaml
+from pages import REPORT_SCHEMA, ROOT, TEMPLATES, assumptions_page, errors_page, options_table, report_keys
 
-ROOT = Path(__file__).resolve().parent.parent
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-    autoescape=jinja2.select_autoescape(),
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
-# the filter `tojson` that comes with Jinja escapes for HTML
-TEMPLATES.filters["json"] = json.dumps
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REFERENCE = ROOT / "docs" / "reference"
 # set by the operator although they are not required
 FIRST_RUN_SETTINGS = {"export_token", "activation_code"}
 
@@ -63,7 +56,7 @@ def meltano_settings(plugin: str) -> str:
 
 
 def settings_table(plugin: str) -> str:
-    """Render the settings as a table for a README."""
+    """Render the settings as a table."""
     return TEMPLATES.get_template("settings.md.j2").render(settings=hub.settings_of(about(plugin)))
 
 
@@ -91,15 +84,25 @@ def own_part(text: str, plugin: str) -> dict[str, Any]:
 
 def documents() -> dict[Path, str]:
     """Return the up-to-date text of every generated document."""
-    meltano, readme = ROOT / "meltano.yml", ROOT / "README.md"
-    texts = {meltano: meltano.read_text(), readme: readme.read_text(), ROOT / ".env.example": environment()}
+    meltano = ROOT / "meltano.yml"
+    settings, streams, commands = (REFERENCE / f"{name}.md" for name in ("settings", "streams", "commands"))
+    report = REFERENCE / "report.md"
+    texts = {path: path.read_text() for path in (meltano, settings, streams, commands, report)}
+    texts[report] = _between(texts[report], "<!-- keys of the report", report_keys())
+    texts[REFERENCE / REPORT_SCHEMA.name] = REPORT_SCHEMA.read_text()
+    texts[ROOT / ".env.example"] = environment()
+    texts[REFERENCE / "errors.md"] = errors_page()
+    texts[ROOT / "docs" / "assumptions.md"] = assumptions_page()
     for plugin in hub.PLUGINS:
         own = ROOT / plugin / "README.md"
         texts[meltano] = _between(texts[meltano], f"    # settings of {plugin}", meltano_settings(plugin))
         table = settings_table(plugin)
-        texts[readme] = _between(texts[readme], f"<!-- settings of {plugin}", table)
+        texts[settings] = _between(texts[settings], f"<!-- settings of {plugin}", table)
+        texts[commands] = _between(texts[commands], f"<!-- options of {plugin}", options_table(plugin))
         texts[own] = _between(own.read_text(), f"<!-- settings of {plugin}", table)
         texts[own] = _between(texts[own], f"<!-- what {plugin} says of itself", interface(plugin))
+        if "discover" in about(plugin)["capabilities"]:
+            texts[streams] = _between(texts[streams], f"<!-- what {plugin} says of itself", interface(plugin))
         texts[ROOT / plugin / "meltanohub.yml"] = hub.definition(plugin, about(plugin), own_part(texts[meltano], plugin))
     return texts
 
@@ -130,7 +133,7 @@ def main() -> int:
     stale = [path for path, text in texts.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv:
         for path in stale:
-            click.echo(f"{path.relative_to(ROOT)} does not match the settings: run `make documents`")
+            click.echo(f"{path.relative_to(ROOT)} is out of date: run `make documents`")
         return 1 if stale else 0
     for path in stale:
         path.write_text(texts[path])

@@ -1,7 +1,7 @@
 """One task for each dotdigital account, once a day: an example for Apache Airflow 3.
 
-What every account shares stands in the environment of the workers (see README.md beside this file); what one account has of its
-own in `accounts.yml`; its secrets in one Airflow variable for each account.
+Settings that all accounts share are in the environment of the workers (see README.md beside this file), those of one account in
+`accounts.yml`, and its secrets in one Airflow variable for each account.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SECRETS = {
 
 
 def environment(account: dict[str, Any]) -> dict[str, str]:
-    """Give what the run of one account has of its own; the secrets are filled in when the task starts."""
+    """Return the settings of one account's run; the secrets are filled in when the task starts."""
     name = account["name"]
     secrets = {variable: f"{{{{ var.json.nosto_dotdigital_{name}.{secret} }}}}" for secret, variable in SECRETS.items()}
     return {
@@ -56,7 +56,7 @@ with DAG(
     for one in yaml.safe_load(ACCOUNTS.read_text()):
         BashOperator(
             task_id=one["name"],
-            # of one slot: the same account never runs twice at once, whoever starts it (the ledger's lock would stop the second)
+            # of one slot: the same account never runs twice at once, however it is started (the ledger's lock would stop the second)
             pool=f"dotdigital_{one['name']}",
             cwd=PROJECT,
             # the suffix gives each account a state of its own

@@ -196,7 +196,7 @@ class Extractor:
         """Return what a conditional request may rely on; nothing if the whole export has to be downloaded."""
         if acknowledged is None or not has_same_selection(self._settings, acknowledged):
             return Validators()
-        # An ETag alone does not show that the server has stopped to renew it, and Nosto makes an export every day.
+        # An ETag alone does not show whether the server still renews it, and Nosto makes a new export every day.
         if acknowledged.last_modified is None and self._now() - acknowledged.exported_at > MAX_UNDATED_AGE:
             return Validators()
         return Validators(acknowledged.etag, acknowledged.last_modified)

@@ -65,7 +65,7 @@ def require_acceptable(settings: Settings, candidate: Candidate, today: datetime
 
 
 def require_plausible_content(settings: Settings, parsed: ParsedExport) -> None:
-    """Reject an export that is empty, has too many malformed lines, or holds something else than addresses.
+    """Reject an export that is empty, has too many malformed lines, or does not hold addresses.
 
     Raises:
         GuardError: the content is not plausible.

@@ -217,6 +217,16 @@ CONFIG = th.PropertiesList(
         description="Seconds to wait for an import. It is not lost after that: the next run continues to wait for it.",
     ),
     th.Property(
+        "verify_timeout",
+        th.IntegerType(minimum=0, maximum=3_600),
+        default=120,
+        title="Verification timeout (seconds)",
+        description=(
+            "After each delivery, up to three of the delivered contacts are looked up, because dotdigital has to hold what it "
+            "confirmed. Seconds to wait until it does; 0: no look-up."
+        ),
+    ),
+    th.Property(
         "poll_interval_ms",
         th.IntegerType(minimum=1, maximum=60_000),
         default=5_000,
@@ -243,7 +253,14 @@ CONFIG = th.PropertiesList(
         TEXT,
         default=".target-dotdigital/reports",
         title="Report folder",
-        description="Folder for report.json, report.html and the file of rejected contacts.",
+        description="Folder for report.json, report.html, the files of rejected contacts, and the history of runs.",
+    ),
+    th.Property(
+        "report_keep",
+        th.IntegerType(minimum=1, maximum=10_000),
+        default=100,
+        title="Runs to keep",
+        description="Number of runs whose reports are kept in the folder runs of report_dir. The page shows the last 30.",
     ),
     th.Property(
         "notify_urls",

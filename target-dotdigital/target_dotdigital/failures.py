@@ -147,9 +147,16 @@ def report_failure(error: BaseException, message: str, report: Report, config: M
     report.problems.insert(0, message)
     report.finished_at = report.finished_at or report.started_at
     try:
-        open_folder(path).publish(report)
+        open_folder(path).publish(report, _report_keep(config))
     except SettingsError:
         return
+
+
+def _report_keep(config: Mapping[str, Any]) -> int:
+    """Return the number of runs to keep, from settings that may be wrong."""
+    keep = str(config.get("report_keep") or os.environ.get("TARGET_DOTDIGITAL_REPORT_KEEP"))
+    default: int = CONFIG.to_dict()["properties"]["report_keep"]["default"]
+    return int(keep) if keep.isdecimal() and int(keep) else default
 
 
 def _without_secrets(text: str) -> str:

@@ -49,12 +49,14 @@ class RowResult(msgspec.Struct, frozen=True):
         verdict: the result.
         contact_id: dotdigital's contact ID, if it was returned.
         reason: dotdigital's code for a rejection.
+        other_email: normalised address that the report names for the row's contact ID, if it is not the row's own.
     """
 
     email: str
     verdict: Verdict
     contact_id: int | None = None
     reason: str | None = None
+    other_email: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

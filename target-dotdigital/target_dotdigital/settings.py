@@ -102,10 +102,12 @@ class Settings:
     contacts_per_import: int
     max_active_imports: int
     import_timeout: int
+    verify_timeout: int
     poll_interval_ms: int
     request_timeout: int
     ledger_url: str
     report_dir: str
+    report_keep: int
     notify_urls: tuple[str, ...]
     rehearsal_emails: tuple[str, ...]
 

@@ -50,6 +50,8 @@ class DeliveryStats:
         verdicts: rows by verdict.
         reasons: rejected rows by dotdigital's code.
         new_reasons: rejected rows that were not rejected with the same code before.
+        mistaken: rows matched by ID whose contact has another address in dotdigital; not counted as sent.
+        created_again: contacts that were read back in this run, and yet created.
         problems: one sentence for each problem with an import.
     """
 
@@ -57,6 +59,8 @@ class DeliveryStats:
     verdicts: collections.Counter[Verdict] = field(default_factory=collections.Counter)
     reasons: collections.Counter[str] = field(default_factory=collections.Counter)
     new_reasons: collections.Counter[str] = field(default_factory=collections.Counter)
+    mistaken: int = 0
+    created_again: int = 0
     problems: list[str] = field(default_factory=list)
 
     @property

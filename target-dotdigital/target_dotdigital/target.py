@@ -29,7 +29,7 @@ from target_dotdigital.reporting.report import Report
 from target_dotdigital.settings import Settings
 from target_dotdigital.sinks import ContactSink
 from target_dotdigital.sync.agreement import States
-from target_dotdigital.sync.run import SyncRun, open_sync
+from target_dotdigital.sync.starting import open_sync
 
 # exit codes above this one say which signal ended the process
 SIGNALLED = 128
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from typing import IO
 
     from singer_sdk import Sink
+
+    from target_dotdigital.sync.run import SyncRun
 
 
 class TargetDotdigital(Target):

@@ -39,7 +39,10 @@ LARGE = singer(people(20_000, ["a segment with a name of some length"]))
         ({"api_password": "wrong"}, "dotdigital rejected the API user"),
         ({"data_feild": "X"}, "The settings cannot be used, so nothing was done: "),
         ({"address_book": "Test"}, "a name that dotdigital reserves"),
-        ({"email_property": "mail"}, "The stream 'people' has no property 'mail' (email_property; it has: email, segments), and no other stream"),
+        (
+            {"email_property": "mail"},
+            "The stream 'people' has no property 'mail' (email_property; it has: email, segments), and no other stream",
+        ),
         ({"report_dir": "/proc/nothing"}, "The report folder (report_dir) is not writable"),
         ({"activation_code": None}, "Not activated"),
     ],

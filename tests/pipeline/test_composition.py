@@ -85,7 +85,7 @@ def test_the_history_in_a_file_and_a_database(project: Project, sandbox: Sandbox
     engine = sa.create_engine(ledger_url)
     with engine.connect() as connection:
         rows = connection.execute(sa.text("SELECT email, segment, change FROM segment_changes")).all()
-        # the question that the README answers
+        # the question that docs/recipes.md answers
         left = connection.scalars(
             sa.text(
                 "SELECT email FROM segment_changes WHERE segment = 'Loyal Customers' AND change = 'left' AND exported_at >= :since"

@@ -34,9 +34,11 @@ def put(sandbox: Sandbox, shop: Shop, day: int) -> dict[str, list[str]]:
 
 
 def healthy(project: Project) -> bool:
-    """Ask as the README's recipe does."""
+    """Ask as the documentation's recipe does."""
     (line,) = (
-        line.strip() for line in (ROOT / "README.md").read_text().splitlines() if line.strip().startswith("cd var/prod/reports")
+        line.strip()
+        for line in (ROOT / "docs" / "operations.md").read_text().splitlines()
+        if line.strip().startswith("cd var/prod/reports")
     )
     return not subprocess.run(["sh", "-c", line.replace("/prod/", "/sandbox/")], cwd=project.folder, check=False).returncode
 
@@ -71,6 +73,7 @@ def test_first_run_activation_and_two_days(project: Project, sandbox: Sandbox) -
     project.meltano("run", "nosto-to-dotdigital")
     assert len(sandbox.journal.writes()) == before
     assert "OK: login, region and permissions verified" in project.meltano("invoke", "target-dotdigital:check")
+    assert "OK: a run would get past its guards" in project.meltano("invoke", "tap-nosto-segments:check")
 
 
 def test_the_project_file_is_what_meltano_expects(project: Project) -> None:

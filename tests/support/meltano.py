@@ -54,7 +54,7 @@ class Project:
         path.write_text(yaml.safe_dump(facts, sort_keys=False))
 
     def invite(self, kind: str, name: str, **facts: Any) -> None:
-        """Add somebody else's plugin, as a README recipe does.
+        """Add somebody else's plugin, as the documentation's recipes do.
 
         Args:
             kind: extractors, loaders or mappers.

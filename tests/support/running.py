@@ -18,6 +18,8 @@ from tap_nosto_segments.tap import TapNostoSegments
 from target_dotdigital.clock import Clock
 from target_dotdigital.target import TargetDotdigital
 
+from support.report_schema import deviations
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -240,4 +242,5 @@ class Pipeline:
     def report(self) -> dict[str, Any]:
         """The last run's report."""
         facts: dict[str, Any] = json.loads((self.folder / "reports" / "report.json").read_text())
+        assert deviations(facts) == []
         return facts

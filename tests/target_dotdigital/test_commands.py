@@ -81,7 +81,7 @@ def test_runs_lists_figures_times_and_the_bookmark_of_the_source(pipeline: Pipel
     pipeline.time.seconds += HOUR
     reject(sandbox, cleo="tooBusy")
     pipeline.target["max_clear_percent"] = 100
-    pipeline.load(singer(people(ann=[], bob=["B"], cleo=["B"], dan=["B"]), state=day("2026-11-02T04:00:00Z")))
+    pipeline.load(singer(people(ann=[], bob=["B"], cleo=[], dan=["B"]), state=day("2026-11-02T04:00:00Z")))
     second, earlier = runs(pipeline)
     assert second["run"] > earlier["run"]
     assert (earlier["started_at"], earlier["finished_at"]) == (first, first_end)
@@ -96,7 +96,7 @@ def test_runs_lists_figures_times_and_the_bookmark_of_the_source(pipeline: Pipel
     text = ask(pipeline, runs=True)
     assert "2026-11-02T04:00:00Z" in text.output.splitlines()[1]
     assert ask(pipeline, runs=RunsRequest(limit=1)).output.count("delivered") == 1
-    assert "1 older runs are not shown" in ask(pipeline, runs=RunsRequest(limit=1)).output
+    assert "Older and not shown: 1 run." in ask(pipeline, runs=RunsRequest(limit=1)).output
     assert len(runs(pipeline, limit=1)) == 1
 
 
@@ -311,6 +311,7 @@ def test_explain_of_contacts_that_may_not_be_created(pipeline: Pipeline, uploads
     assert pipeline.load(singer(people(ann=segments))).code == 0
     facts = explained(pipeline)
     assert (facts["status"], facts["pending"], facts["deliveries"]) == ("not created", False, [])
+    assert facts["in_address_book"] is (None if uploads == "none" else False)
     assert "upload_emails" in facts["explanation"]
 
 
@@ -369,7 +370,7 @@ def test_other_data_fields_of_the_account_are_mentioned_after_the_configured_one
     text = ask(pipeline, explain=ANN).output
     assert "Also known:   address book 'nosto contacts', data field NOSTOSEGMENT (not" in text
     assert (
-        "Also in this ledger: 1 runs for address book 'nosto contacts', data field NOSTOSEGMENT." in ask(pipeline, runs=True).output
+        "Also in this ledger: 1 run for address book 'nosto contacts', data field NOSTOSEGMENT." in ask(pipeline, runs=True).output
     )
     assert len(runs(pipeline)) == 1
 

@@ -221,6 +221,13 @@ def test_results_that_never_become_visible_end_the_rehearsal(rehearsal: Rehearsa
     assert len(rehearsal.sandbox.journal.imports()) == 1
 
 
+def test_values_of_an_earlier_rehearsal_do_not_count(rehearsal: Rehearsal) -> None:
+    rehearsal.run()
+    rehearsal.sandbox.account.deviations.add("read_back_lags")
+    rehearsal.run()
+    assert rehearsal.having("refuted") == {"results_visible"}
+
+
 # What is on the wire
 
 

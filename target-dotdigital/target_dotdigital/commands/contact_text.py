@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from target_dotdigital.commands.reading import place_of
+from target_dotdigital.commands.reading import book_of, field_of, place_of
 from target_dotdigital.commands.tables import iso, labels, labels_text, moment, table
 from target_dotdigital.ledger.imports import State
 from target_dotdigital.texts import without_controls
@@ -94,11 +94,10 @@ def live_lines(live: LiveContact | None, known: ContactFacts | None) -> Iterator
 def contact_json(facts: ContactFacts) -> dict[str, Any]:
     """Return what a ledger scope knows about a contact as JSON values; times are ISO 8601 in UTC."""
     contact, changed = facts.contact, facts.changed
-    book, _, field = facts.scope.key.partition("|")[2].rpartition("|")
     return {
         "account_id": facts.scope.account_id,
-        "address_book": None if book == "-" else book,
-        "data_field": field,
+        "address_book": book_of(facts.scope),
+        "data_field": field_of(facts.scope),
         "configured": facts.configured,
         "status": facts.status.code,
         "explanation": facts.status.text,
@@ -116,7 +115,7 @@ def contact_json(facts: ContactFacts) -> dict[str, Any]:
         "in_doubt": contact.in_doubt,
         "held_import": contact.held_import_id,
         "contact_id": contact.contact_id,
-        "in_address_book": contact.in_address_book,
+        "in_address_book": None if book_of(facts.scope) is None else contact.in_address_book,
         "read_back_run": contact.checked_run,
         "restored_run": contact.restored,
         "rejection": None
@@ -176,7 +175,10 @@ def _source(facts: ContactFacts) -> str:
 def _remote(facts: ContactFacts) -> str:
     contact = facts.contact
     known = f"contact ID {contact.contact_id}" if contact.contact_id is not None else "no contact ID known"
-    book = "in the address book" if contact.in_address_book else "not in the address book"
+    if book_of(facts.scope) is None:
+        book = "no address book is used"
+    else:
+        book = "in the address book" if contact.in_address_book else "not in the address book"
     read = f"; last read back by run {contact.checked_run}" if contact.checked_run is not None else ""
     return f"{known}; {book}{read}"
 

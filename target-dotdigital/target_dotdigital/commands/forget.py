@@ -13,6 +13,8 @@ from target_dotdigital.ledger import scopes
 from target_dotdigital.ledger.contacts.outcomes import forget_address
 from target_dotdigital.ledger.database import open_ledger
 from target_dotdigital.ledger.imports import forget_deliveries
+from target_dotdigital.reporting.folder import REJECTED_FILE
+from target_dotdigital.reporting.rejected_csv import remove_address
 
 if TYPE_CHECKING:
     from target_dotdigital.settings import Settings
@@ -39,7 +41,9 @@ def forget(settings: Settings, address: str) -> int:
             places = forget_address(connection, email) + forget_deliveries(connection, email)
             scopes.doubt_completeness(connection)
         ledger.shred()
-    return places + _remove_lines(Path(settings.report_dir) / "rejected.singer.jsonl", email, settings.email_property)
+    folder = Path(settings.report_dir)
+    places += _remove_lines(folder / "rejected.singer.jsonl", email, settings.email_property)
+    return places + remove_address(folder / REJECTED_FILE, email)
 
 
 def _remove_lines(path: Path, email: str, name: str) -> int:

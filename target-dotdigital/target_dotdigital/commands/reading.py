@@ -71,10 +71,20 @@ def open_view(settings: Settings, clock: Clock, account_id: int | None = None) -
 
 def place_of(scope: KnownScope) -> str:
     """Return the address book and data field of a scope as text."""
-    book, _, field = scope.key.partition("|")[2].rpartition("|")
-    rehearsed = book.startswith(REHEARSAL)
-    place = "no address book" if book == "-" else f"address book {book.removeprefix(REHEARSAL)!r}"
-    return f"{place}, data field {field}{' (rehearsal)' if rehearsed else ''}"
+    book = book_of(scope)
+    rehearsed = " (rehearsal)" if scope.key.partition("|")[2].startswith(REHEARSAL) else ""
+    return f"{'no address book' if book is None else f'address book {book!r}'}, data field {field_of(scope)}{rehearsed}"
+
+
+def book_of(scope: KnownScope) -> str | None:
+    """Return the name (in lower case) or the ID of a scope's address book; None if it uses none."""
+    book = scope.key.partition("|")[2].rpartition("|")[0].removeprefix(REHEARSAL)
+    return None if book == "-" else book
+
+
+def field_of(scope: KnownScope) -> str:
+    """Return the data field of a scope."""
+    return scope.key.rpartition("|")[2]
 
 
 def _account(account_id: int) -> accounts.Account:

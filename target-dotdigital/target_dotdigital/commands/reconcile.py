@@ -35,10 +35,10 @@ def reconcile(settings: Settings, clock: Clock) -> tuple[int, Counter[Drift], in
         run = begin_run(connection, scope.id, clock.now().isoformat())
         ledger = ContactLedger(connection, scope.id, uploads=settings.upload_emails, run=run)
         reading = AccountReading(ledger, settings.is_excluded)
-        total = reading.read(ContactReader(place.client, place.account).pages())
+        total = reading.read(ContactReader(place.client, place.account))
         if scope.whole and settings.on_removed == "clear":
             ledger.clear_orphaned()
         ledger.settle_unknown()
         left = ledger.count_pending()
-        end_run(connection, run, "reconciled")
+        end_run(connection, run, "reconciled", finished_at=clock.now().isoformat())
     return total, +reading.drift, left

@@ -24,13 +24,14 @@ from target_dotdigital.errors import SettingsError
 from target_dotdigital.reporting.folder import open_folder
 from target_dotdigital.reporting.report import Report
 from target_dotdigital.sync.reading import Drift
-from target_dotdigital.sync.run import SyncRun, open_sync
+from target_dotdigital.sync.starting import open_sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from target_dotdigital.clock import Clock
     from target_dotdigital.settings import Settings
+    from target_dotdigital.sync.run import SyncRun
 
 
 def check(settings: Settings, clock: Clock, _value: Any) -> None:

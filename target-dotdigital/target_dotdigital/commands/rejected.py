@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import collections
-import csv
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from target_dotdigital.commands.companions import Companion, command_option
 from target_dotdigital.commands.reading import open_view
-from target_dotdigital.commands.tables import iso, labels_text, moment, table
+from target_dotdigital.commands.tables import counted, labels_text, moment, table
 from target_dotdigital.errors import SettingsError
 from target_dotdigital.ledger.contacts.lookup import rejected_contacts
-from target_dotdigital.payloads import EMPTY
 from target_dotdigital.reporting.advice import advice_on
+from target_dotdigital.reporting.rejected_csv import NEXT_RUN, ON_CHANGE, write_rejected_csv
 from target_dotdigital.texts import without_controls
 
 if TYPE_CHECKING:
@@ -31,10 +31,6 @@ if TYPE_CHECKING:
 STANDARD_OUTPUT = "-"
 MAX_ROWS = 100
 HEADER = ("Address", "Labels", "Code", "First seen (UTC)", "Last seen (UTC)", "Next attempt (UTC)")
-COLUMNS = ("address", "labels", "code", "advice", "first_seen", "last_seen", "next_attempt")
-NEXT_RUN, ON_CHANGE = "next run", "when it changes"
-# spreadsheets run a cell that begins like this as a formula
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +55,10 @@ def run_rejected(settings: Settings, clock: Clock, request: Any) -> None:
     with open_view(settings, clock) as view:
         found = rejected_contacts(view.connection, view.scope.id) if view.scope else iter(())
         if asked.csv == STANDARD_OUTPUT:
-            _write_rows(sys.stdout, found, clock.wall())
+            write_rejected_csv(sys.stdout, found, clock.wall())
         elif asked.csv is not None:
             count = _write_file(Path(asked.csv), found, clock.wall())
-            click.echo(f"{count:,} rejected contacts written to {asked.csv}")
+            click.echo(f"{counted(count, 'rejected contact')} written to {asked.csv}")
         else:
             _print(list(found), clock.wall())
 
@@ -81,13 +77,13 @@ def _print(found: list[RejectedContact], now: float) -> None:
             one.code,
             moment(one.first_seen),
             moment(one.last_seen),
-            _next(one, now, moment),
+            _next(one, now),
         ]
         for one in found[:MAX_ROWS]
     ]
     click.echo("\n".join(table(HEADER, rows)))
     if len(found) > MAX_ROWS:
-        click.echo(f"{len(found) - MAX_ROWS:,} more are not shown: --csv FILE writes all of them.")
+        click.echo(f"Not shown: {counted(len(found) - MAX_ROWS, 'contact')}. --csv FILE writes all of them.")
 
 
 def _write_file(path: Path, found: Iterable[RejectedContact], now: float) -> int:
@@ -97,36 +93,21 @@ def _write_file(path: Path, found: Iterable[RejectedContact], now: float) -> int
             msg = f"--csv names {str(path)!r}, which is not a file, so nothing was written. Name a file, or - for standard output."
             raise SettingsError(msg)
         with open(part, "w", newline="", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            count = _write_rows(file, found, now)
+            count = write_rejected_csv(file, found, now)
         part.chmod(0o600)
         part.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            part.unlink()
         msg = f"The file of --csv could not be written ({error.strerror}), so nothing has changed. Check the folder and the free space."
         raise SettingsError(msg) from None
     return count
 
 
-def _write_rows(file: IO[str], found: Iterable[RejectedContact], now: float) -> int:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    count = 0
-    for count, one in enumerate(found, 1):  # noqa: B007 - the number of rows is the result
-        written = "" if one.desired == EMPTY else labels_text(one.desired)
-        cells = (one.email, written, one.code, advice_on(one.code))
-        times = (iso(one.first_seen) or "", iso(one.last_seen) or "", _next(one, now, iso))
-        writer.writerow([*map(_harmless, cells), *times])
-    return count
-
-
-def _next(one: RejectedContact, now: float, form: Any) -> str:
+def _next(one: RejectedContact, now: float) -> str:
     if one.pending or (one.retry_at is not None and one.retry_at <= now):
         return NEXT_RUN
-    return ON_CHANGE if one.retry_at is None else str(form(one.retry_at))
-
-
-def _harmless(cell: str) -> str:
-    """Return a cell that no spreadsheet runs as a formula."""
-    return f"'{cell}" if cell.startswith(FORMULAS) else cell
+    return ON_CHANGE if one.retry_at is None else moment(one.retry_at)
 
 
 def options() -> list[click.Option]:

@@ -12,7 +12,7 @@ from target_dotdigital.commands.runs import DEFAULT_LIMIT, runs_table
 from target_dotdigital.ledger.runs import latest_run, recent_runs
 from target_dotdigital.reporting.folder import open_folder
 from target_dotdigital.reporting.report import Report
-from target_dotdigital.sync.run import open_sync
+from target_dotdigital.sync.starting import open_sync
 
 if TYPE_CHECKING:
     from target_dotdigital.clock import Clock

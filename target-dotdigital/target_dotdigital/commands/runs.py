@@ -11,7 +11,7 @@ import msgspec
 
 from target_dotdigital.commands.companions import Companion, command_option
 from target_dotdigital.commands.reading import open_view, place_of
-from target_dotdigital.commands.tables import UNKNOWN, duration, moment, number, table
+from target_dotdigital.commands.tables import UNKNOWN, counted, duration, moment, number, table
 from target_dotdigital.ledger.runs import RunFigures, count_runs, latest_run, recent_runs
 
 if TYPE_CHECKING:
@@ -53,17 +53,17 @@ def run_runs(settings: Settings, clock: Clock, request: Any) -> None:
         scope = view.scope.id if view.scope else 0
         found = recent_runs(view.connection, scope, asked.limit)
         latest = latest_run(view.connection, scope)
-        counted = count_runs(view.connection)
+        numbers = count_runs(view.connection)
     if asked.json:
         facts = [_facts(run, latest) for run in found]
         click.echo(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())
         return
     click.echo("\n".join(runs_table(found, latest)) if found else NO_RUNS)
-    if counted.get(scope, 0) > len(found):
-        click.echo(f"{counted[scope] - len(found):,} older runs are not shown: --limit shows more.")
+    if numbers.get(scope, 0) > len(found):
+        click.echo(f"Older and not shown: {counted(numbers[scope] - len(found), 'run')}. --limit shows more.")
     for other in view.others:
-        if counted.get(other.id):
-            click.echo(f"Also in this ledger: {counted[other.id]:,} runs for {place_of(other)}.")
+        if numbers.get(other.id):
+            click.echo(f"Also in this ledger: {counted(numbers[other.id], 'run')} for {place_of(other)}.")
 
 
 def runs_table(found: Sequence[RunRecord], latest: int | None) -> Iterator[str]:

@@ -69,6 +69,11 @@ def number(value: int | None) -> str:
     return UNKNOWN if value is None else f"{value:,}"
 
 
+def counted(value: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 run" or "2 runs"."""
+    return f"{value:,} {noun}{'' if value == 1 else 's'}"
+
+
 def labels(payload: str | None) -> dict[str, str] | None:
     """Return the labels of a payload by data field; None if they are not known."""
     return None if payload is None else msgspec.json.decode(payload, type=dict[str, str])

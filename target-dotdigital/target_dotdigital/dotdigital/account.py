@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -43,6 +43,7 @@ class Field(msgspec.Struct):
 
     name: str
     type: str
+    visibility: str | None = None
 
 
 class Program(Identified):
@@ -56,6 +57,7 @@ class ListedBook(Identified):
     """An address book as dotdigital returns it."""
 
     name: str
+    visibility: str | None = None
     contacts: int = 0
 
 
@@ -83,6 +85,7 @@ class Account:
         fields: configured name -> name as the account spells it; fields that do not exist yet are absent.
         calls_left: calls left in this hour under the old flat limit; None under the tiered limits.
         stamps: fields that hold a time instead of labels.
+        public: what dotdigital has created as public, although it was asked for private.
     """
 
     id: int
@@ -92,6 +95,7 @@ class Account:
     fields: dict[str, str]
     calls_left: int | None
     stamps: frozenset[str] = frozenset()
+    public: tuple[str, ...] = ()
 
     def spelled(self, field: str) -> str:
         """Return a field's name as the account spells it."""
@@ -143,28 +147,11 @@ def read_account(settings: Settings, client: Client, info: AccountInfo) -> Accou
         id=info.id,
         name=shown(str(_property(info, "Name") or "")) or str(info.id),
         endpoint=client.base_url,
-        book=_find_book(settings, client) if settings.has_address_book else None,
+        book=find_book(settings, client) if settings.has_address_book else None,
         fields=_find_fields(settings, client),
         calls_left=None if left is None else int(left),
         stamps=frozenset({settings.synced_at_field} if settings.synced_at_field else ()),
     )
-
-
-def ensure_book_and_fields(settings: Settings, client: Client, account: Account, needed: tuple[str, ...]) -> Account:
-    """Create the address book and the needed data fields where they are missing.
-
-    Raises:
-        AccountError: dotdigital does not allow it.
-        ApiError: a call failed.
-    """
-    book = account.book
-    if book is None and settings.has_address_book:
-        book = _create_book(settings, client)
-    fields = dict(account.fields)
-    for name in needed:
-        if name not in fields:
-            fields[name] = _create_field(name, "Date" if name == settings.synced_at_field else "String", client)
-    return replace(account, book=book, fields=fields)
 
 
 def active_programs(client: Client) -> list[str] | None:
@@ -203,7 +190,13 @@ def _pages(client: Client, kind: str, path: str, page_type: type[list[Item]]) ->
     raise EndlessListError(kind)
 
 
-def _find_book(settings: Settings, client: Client) -> AddressBook | None:
+def find_book(settings: Settings, client: Client) -> AddressBook | None:
+    """Return the address book that the settings name; None if it does not exist.
+
+    Raises:
+        AccountError: there is no address book with the configured ID, or its ID is invalid.
+        ApiError: a call failed.
+    """
     if settings.address_book_id is not None:
         try:
             book = client.get("address books", f"/v2/address-books/{settings.address_book_id}", ListedBook)
@@ -216,37 +209,20 @@ def _find_book(settings: Settings, client: Client) -> AddressBook | None:
     wanted = settings.address_book.strip().lower()
     for page in _pages(client, "address books", "/v2/address-books", list[ListedBook]):
         if found := next((book for book in page if book.name.strip().lower() == wanted), None):
-            return _usable(found)
+            return usable(found)
     return None
 
 
-def _usable(book: ListedBook) -> AddressBook:
+def usable(book: ListedBook) -> AddressBook:
+    """Return an address book with a valid ID.
+
+    Raises:
+        AccountError: the ID is invalid.
+    """
     if book.id is None:
         msg = f"dotdigital returned an invalid ID for the address book {shown(book.name)!r}. No contact was written. Report this."
         raise AccountError(msg)
     return AddressBook(book.id, shown(book.name), book.contacts)
-
-
-def _create_book(settings: Settings, client: Client) -> AddressBook:
-    try:
-        body = {"name": settings.address_book.strip(), "visibility": "Private"}
-        return _usable(client.post("address books", "/v2/address-books", body, ListedBook))
-    except ApiError as error:
-        if error.code == "ERROR_ADDRESSBOOK_DUPLICATE":
-            # an earlier call may have created it although its response was lost
-            if found := _find_book(settings, client):
-                return found
-            msg = (
-                f"The name {settings.address_book!r} is taken in dotdigital, but not by an address book: by a segment, by a name that "
-                "dotdigital reserves, or by something in the recycle bin. Nothing was written. Choose another name for address_book."
-            )
-        elif error.code == "ERROR_ADDRESSBOOK_LIMITEXCEEDED":
-            msg = "The account has reached its limit of address books. Nothing was written. Remove one, or name an existing one."
-        elif error.code in {"ERROR_ADDRESSBOOK_INVALID", "ERROR_ADDRESSBOOK_NOTWRITABLE"}:
-            msg = f"dotdigital does not accept the address book name {settings.address_book!r}. Nothing was written. Change address_book."
-        else:
-            raise
-        raise AccountError(msg) from None
 
 
 def _find_fields(settings: Settings, client: Client) -> dict[str, str]:
@@ -258,37 +234,13 @@ def _find_fields(settings: Settings, client: Client) -> dict[str, str]:
     for name, kind in wanted.items():
         if field := there.get(name.upper()):
             if field.type != kind:
-                raise AccountError(_wrong_type(name, shown(field.type), kind))
+                raise AccountError(wrong_type(name, shown(field.type), kind))
             found[name] = field.name
     return found
 
 
-def _create_field(name: str, kind: str, client: Client) -> str:
-    try:
-        # no default value: personalisation would show it for contacts whose labels were cleared (contracts/dotdigital.md 3)
-        made = client.post("data fields", "/v2/data-fields", {"name": name, "type": kind, "visibility": "Private"}, Field).name
-    except ApiError as error:
-        if error.code == "ERROR_NON_UNIQUE_DATAFIELD":
-            fields = client.get("data fields", "/v2/data-fields", list[Field])
-            field = next((one for one in fields if one.name.upper() == name.upper()), None)
-            if field is not None and field.type == kind:
-                return field.name
-            msg = _wrong_type(name, shown(field.type) if field else "unknown", kind)
-        elif error.code == "ERROR_DATAFIELD_LIMITEXCEEDED":
-            msg = f"The account has reached its limit of data fields, so {name} was not created. Remove a data field in dotdigital."
-        elif error.code == "ERROR_DATAFIELD_INVALID":
-            msg = f"dotdigital does not accept the data field name {name!r}. No contact was written. Change data_field."
-        else:
-            raise
-        raise AccountError(msg) from None
-    if made.upper() != name.upper():
-        # labels written there would overwrite other data
-        msg = f"dotdigital created another data field than {name}. No contact was written. Report this to dotdigital."
-        raise AccountError(msg)
-    return made
-
-
-def _wrong_type(name: str, there: str, wanted: str) -> str:
+def wrong_type(name: str, there: str, wanted: str) -> str:
+    """Return the message for a data field of the wrong type."""
     return (
         f"The data field {name} exists in dotdigital with the type {there}, but must be of type {wanted}. Nothing was written. Set "
         "another field, or change that one in dotdigital."

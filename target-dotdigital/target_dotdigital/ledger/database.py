@@ -163,7 +163,7 @@ def _check_layout(engine: sa.Engine) -> None:
         msg = (
             "The ledger was made by another version of this target, and nothing was done. Move it away (ledger_url) and run once "
             "with --full-refresh: a new one is made, what dotdigital holds is read back, and only what differs is sent. The upgrade "
-            "notes in the README say more."
+            "notes in the documentation say more."
         )
         raise LedgerError(msg)
 

@@ -15,7 +15,7 @@ from target_dotdigital.payloads import EMPTY
 from target_dotdigital.records import Row, RowResult, Uploads, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 # rejections that are not retried until the contact changes (contracts/dotdigital.md 4)
 PERMANENT = frozenset(
@@ -77,6 +77,19 @@ class DeliveryRecord:
     settled_run: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What the ledger learned from an import's report.
+
+    Args:
+        new_rejections: code -> number of contacts that were not rejected with this code before.
+        created_again: contacts that were read back in this run, and yet created.
+    """
+
+    new_rejections: dict[str, int]
+    created_again: int
+
+
 class ImportLog:
     """Records imports and their outcomes, one transaction per call.
 
@@ -122,16 +135,13 @@ class ImportLog:
         """Record that an import failed or that its result is unknown; its rows stay in doubt and pending."""
         self._set(key, state=state, settled_run=self.run)
 
-    def finished(self, key: int, outcomes: Iterable[RowResult], now: float) -> dict[str, int]:
+    def finished(self, key: int, outcomes: Sequence[RowResult], now: float) -> Recorded:
         """Record the outcome of every row of a finished import.
 
         Args:
             key: the import's number.
             outcomes: one outcome per row.
             now: seconds since 1970.
-
-        Returns:
-            New rejections: code -> number of contacts that were not rejected with this code before.
         """
         rows = []
         for one in outcomes:
@@ -142,7 +152,9 @@ class ImportLog:
         with self._engine.begin() as connection:
             bulk.stage(connection, row_results, rows)
             contacts = ContactOutcomes(connection, self._scope, self._uploads)
+            again = contacts.count_created_again(self.run)
             contacts.confirm(key)
+            contacts.doubt([email for one in outcomes if one.other_email for email in (one.email, one.other_email)])
             news = contacts.reject(key, now) if any(row[1] == Verdict.REJECTED for row in rows) else {}
             noted = row_results.c.verdict.in_((Verdict.REJECTED, Verdict.UNCONFIRMED))
             # rows of a finished import without an outcome were accepted, so only the others are written
@@ -152,7 +164,12 @@ class ImportLog:
                 .values(outcome=row_results.c.verdict, reason=row_results.c.reason),
             )
             connection.execute(sa.update(imports).where(imports.c.id == key).values(state=State.FINISHED, settled_run=self.run))
-        return news
+        return Recorded(news, again)
+
+    def doubt_run(self) -> None:
+        """Mark every contact that this run delivered as in doubt, and forget its ID: it is sent again."""
+        with self._engine.begin() as connection:
+            ContactOutcomes(connection, self._scope, self._uploads).doubt_run(self.run)
 
     def open_imports(self) -> list[OpenImport]:
         """Return the imports that dotdigital may still be processing, oldest first, and mark those without an ID as lost."""

@@ -19,6 +19,7 @@ class Scope:
         id: number of the scope.
         labels: label settings of the last run, as JSON; None before the first.
         account_contacts: contacts in the account at the last complete reading; None before the first.
+        address_book_id: address book that the last run delivered to; None if none did, or without an address book.
         whole: whether a complete input has been received, so that all other labels are orphaned.
         changed_run: last run whose input changed desired labels; 0 before the first.
         streams: streams that have sent STATE before, so that an input of theirs without STATE is incomplete.
@@ -27,6 +28,7 @@ class Scope:
     id: int
     labels: str | None
     account_contacts: int | None
+    address_book_id: int | None
     whole: bool
     changed_run: int
     streams: frozenset[str]
@@ -44,13 +46,13 @@ class KnownScope:
 def open_scope(connection: sa.Connection, key: str, account_id: int) -> Scope:
     """Return the scope for an account, address book and data field, creating it if it is missing."""
     c = scopes.c
-    query = sa.select(c.id, c.labels, c.account_contacts, c.whole, c.changed_run, c.streams).where(c.key == key)
+    query = sa.select(c.id, c.labels, c.account_contacts, c.address_book_id, c.whole, c.changed_run, c.streams).where(c.key == key)
     found = connection.execute(query).one_or_none()
     if found is None:
         connection.execute(sa.insert(scopes).values(key=key, account_id=account_id))
         found = connection.execute(query).one()
     streams = frozenset(msgspec.json.decode(found.streams or "[]", type=list[str]))
-    return Scope(found.id, found.labels, found.account_contacts, found.whole, found.changed_run, streams)
+    return Scope(found.id, found.labels, found.account_contacts, found.address_book_id, found.whole, found.changed_run, streams)
 
 
 def update_scope(connection: sa.Connection, scope: int, **values: Any) -> None:

@@ -24,6 +24,8 @@ scopes = sa.Table(
     sa.Column("segments", sa.Text),
     # number of contacts in dotdigital at the last complete reading; NULL before the first
     sa.Column("account_contacts", sa.Integer),
+    # address book that the last run delivered to; NULL if none did, or without an address book
+    sa.Column("address_book_id", _NUMBER),
     # whether a complete input has been received, so that all other labels are orphaned
     sa.Column("whole", sa.Boolean, nullable=False, server_default=sa.false()),
     # last run whose input changed desired labels

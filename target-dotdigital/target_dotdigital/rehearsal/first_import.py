@@ -22,20 +22,18 @@ NO_CONTACT = "None of your addresses was a contact before. Name one that is."
 Found = dict["Participant", "Record | None"]
 
 
-def value_of(participant: Participant) -> str:
-    """Return the labels that a participant gets in the first import."""
-    return f"Rehearsal;Address {participant.number}"
-
-
 def first_import(stage: Stage) -> list[Finding]:
     """Import all addresses but one, and compare the contacts before and after."""
-    sent = stage.send(*(stage.sender.labelled(one.email, value_of(one)) for one in stage.plan.first))
+    # with the time, so that values of an earlier rehearsal cannot be taken for these
+    stamp = f"{stage.clock.now():%Y-%m-%d %H:%M:%S}"
+    values = {one: f"Rehearsal {stamp};Address {one.number}" for one in stage.plan.first}
+    sent = stage.send(*(stage.sender.labelled(one.email, value) for one, value in values.items()))
     if trouble := sent.trouble():
         stage.facts.blocked = f"The first import was not accepted: {trouble}."
         if sent.status == FORBIDDEN:
             return [refuted("permissions", "The API user may read contacts, but may not submit imports (status 403).")]
         return [not_tested("permissions", stage.facts.blocked)]
-    wanted = {one: value_of(one) for one in stage.plan.first if not sent.code_of(one.email)}
+    wanted = {one: value for one, value in values.items() if not sent.code_of(one.email)}
     found = stage.await_values(wanted)
     visible = {one: record for one, record in found.items() if record is not None and record.value == wanted[one]}
     permitted = confirmed("permissions", "All calls of the sync were permitted: reads of the account and of contacts, and imports.")
@@ -133,7 +131,7 @@ def _lists(stage: Stage, visible: dict[Participant, Record]) -> Iterator[Finding
         "other_lists_kept",
         f"Removed from other address books: {', '.join(lost)}."
         if lost
-        else f"{_contacts(members)} stayed in all other address books.",
+        else f"{_contacts(len(members))} stayed in all other address books.",
         holds=not lost,
     )
 
@@ -159,7 +157,7 @@ def _consent(visible: dict[Participant, Record]) -> Finding:
     statuses = ", ".join(sorted({before.email_status for _, before, _ in pairs}))
     if changed:
         return refuted("existing_consent_kept", sentence(changed))
-    return confirmed("existing_consent_kept", f"Nothing changed for {_contacts(pairs)} ({statuses}).")
+    return confirmed("existing_consent_kept", f"Nothing changed for {_contacts(len(pairs))} ({statuses}).")
 
 
 def _fields(visible: dict[Participant, Record]) -> Finding:
@@ -193,7 +191,7 @@ def _suppressed(stage: Stage, sent: Sent, visible: dict[Participant, Record]) ->
     statuses = ", ".join(sorted({one.before.email_status for one in chosen if one.before}))
     if wrong:
         return refuted("suppressed_kept", sentence(wrong))
-    return confirmed("suppressed_kept", f"{_contacts(chosen)} ({statuses}) got the labels and kept the status.")
+    return confirmed("suppressed_kept", f"{_contacts(len(chosen))} ({statuses}) got the labels and kept the status.")
 
 
 def null_for_new(stage: Stage) -> list[Finding]:
@@ -222,5 +220,5 @@ def _lower(texts: list[str]) -> set[str]:
     return {text.lower() for text in texts}
 
 
-def _contacts(some: list[object] | list[Participant] | list[tuple[Participant, Record, Record]]) -> str:
-    return "1 contact" if len(some) == 1 else f"{len(some)} contacts"
+def _contacts(number: int) -> str:
+    return "1 contact" if number == 1 else f"{number} contacts"

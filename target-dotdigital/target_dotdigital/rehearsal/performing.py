@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from target_dotdigital.dotdigital import account as accounts
+from target_dotdigital.dotdigital.creating import ensure_book_and_fields
 from target_dotdigital.errors import AccountError, ApiError
 from target_dotdigital.ledger.database import open_ledger
 from target_dotdigital.ledger.imports import ImportLog
@@ -87,7 +87,7 @@ def perform(opened: OpenRehearsal, file: JournalFile, planned: int | None, annou
         stack.enter_context(ledger.locked(opened.account.id))
         file.save(journal)
         try:
-            account = accounts.ensure_book_and_fields(opened.settings, opened.client, opened.account, (opened.settings.data_field,))
+            account = ensure_book_and_fields(opened.settings, opened.client, opened.account, (opened.settings.data_field,))
         except AccountError as error:
             facts.blocked = "The rehearsal's address book or data field could not be created as requested."
             return _result(
@@ -111,7 +111,7 @@ def perform(opened: OpenRehearsal, file: JournalFile, planned: int | None, annou
         stage.settle()
         read, _ = _read(opened, account)
         with ledger.engine.begin() as connection:
-            end_run(connection, run, "rehearsed")
+            end_run(connection, run, "rehearsed", finished_at=opened.clock.now().isoformat())
     return _result(opened, [*findings, *read], facts.blocked, planned)
 
 

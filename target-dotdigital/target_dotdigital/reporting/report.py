@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import enum
 import heapq
 from dataclasses import dataclass, field
@@ -13,9 +14,12 @@ from target_dotdigital.records import Verdict
 from target_dotdigital.stats import DeliveryStats, InputStats, Planned, Remaining
 
 if TYPE_CHECKING:
-    import datetime
+    from target_dotdigital.settings import LabelSettings
 
 VERSION = 1
+# After a bulk update through the API, dotdigital may take up to 30 minutes before it begins to refresh the segments that look at it:
+# dotdigital's help centre, "Changes to the way Segments refresh when using the API" (212210628).
+SEGMENT_LAG = datetime.timedelta(minutes=30)
 # keeps reports readable when a shop has very many segments
 MAX_SEGMENTS = 1_000
 
@@ -40,12 +44,23 @@ ENDED = frozenset({RunStatus.DELIVERED, RunStatus.PARTLY, RunStatus.NOTHING, Run
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a run delivers to."""
+    """Where a run delivers to.
+
+    Args:
+        account: name of the account.
+        region: base URL of the account's region.
+        address_book: name of the address book.
+        data_field: data field that holds the labels.
+        account_id: ID of the account; None if the run failed before it knew it.
+        labels: how segment names become data field values; None likewise.
+    """
 
     account: str = ""
     region: str = ""
     address_book: str = ""
     data_field: str = ""
+    account_id: int | None = None
+    labels: LabelSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +70,20 @@ class ReviewFacts:
     Args:
         activation_code: code that activates the sync for these settings.
         programs: names of active programs; None if the API user may not see them.
-        limits: calls per minute, by scope of the rate limit.
+        address_book: the address book, and whether it would be created.
+        data_field: the data field, and whether it would be created.
+        cost: import calls, and what the account allows; one sentence.
+        rehearsal: the last rehearsal, in one line.
+        code_given: whether the settings have an activation code, which is not this one unless the sync is active.
     """
 
     activation_code: str
     programs: list[str] | None
-    limits: dict[str, int]
+    address_book: str
+    data_field: str
+    cost: str
+    rehearsal: str
+    code_given: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +103,17 @@ class Report:
     run: int = 0
     outcome: RunStatus = RunStatus.FAILED
     destination: Destination = field(default_factory=Destination)
+    dry_run: bool = False
     restored: int | None = None
     intake: InputStats = field(default_factory=InputStats)
     incomplete: bool = False
     planned: Planned | None = None
     review: ReviewFacts | None = None
     tally: DeliveryStats = field(default_factory=DeliveryStats)
+    cleared: int = 0
     remaining: Remaining = field(default_factory=Remaining)
     traffic: Traffic = field(default_factory=Traffic)
+    rehearsal: dict[str, Any] | None = None
     unwritten: str | None = None
     problems: list[str] = field(default_factory=list)
 
@@ -113,7 +139,7 @@ class Report:
         return f"{name} {self.outcome.value}: {', '.join(parts)}."
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON values; the keys are a public interface, documented in the README."""
+        """Return the report as JSON values; the keys are a public interface, which report.schema.json describes."""
         intake, verdicts, planned, review, remaining = self.intake, self.tally.verdicts, self.planned, self.review, self.remaining
         destination = self.destination
         return {
@@ -122,9 +148,11 @@ class Report:
             "outcome": self.outcome.value,
             "started_at": self.started_at.isoformat(),
             "finished_at": self.finished_at.isoformat() if self.finished_at else None,
-            "account": {"name": destination.account, "region": destination.region},
+            "dry_run": self.dry_run,
+            "account": {"id": destination.account_id, "name": destination.account, "region": destination.region},
             "address_book": destination.address_book,
             "data_field": destination.data_field,
+            "labels": _labels(destination.labels, planned) if destination.labels else None,
             "read": intake.read,
             "distinct": intake.distinct,
             "duplicates": intake.duplicates,
@@ -138,6 +166,7 @@ class Report:
             "sent": self.tally.sent,
             "created": verdicts[Verdict.CREATED],
             "updated": verdicts[Verdict.UPDATED],
+            "cleared": self.cleared,
             "rejected": verdicts[Verdict.REJECTED],
             "unconfirmed": self.tally.unconfirmed,
             "left_for_later": remaining.pending,
@@ -150,10 +179,40 @@ class Report:
             "ambiguous_names": list(planned.ambiguous_names) if planned else [],
             "active_programs": review.programs if review else None,
             "activation_code": review.activation_code if review else None,
+            "review": _review(review) if review else None,
+            "rehearsal": self.rehearsal,
+            "safe_to_mail_at": self._safe_to_mail_at(),
             "calls": self.traffic.calls,
             "waited_seconds": round(self.traffic.waited, 1),
             "problems": self.problems,
         }
+
+    def _safe_to_mail_at(self) -> str | None:
+        """Return from when on dotdigital's own segments contain what the run delivered; None if it did not deliver all of it."""
+        if self.finished_at is None or not self.tally.sent or self.outcome is not RunStatus.DELIVERED or self.restored is not None:
+            return None
+        return (self.finished_at + SEGMENT_LAG).isoformat()
+
+
+def _review(review: ReviewFacts) -> dict[str, Any]:
+    return {
+        "address_book": review.address_book,
+        "data_field": review.data_field,
+        "cost": review.cost,
+        "rehearsal": review.rehearsal,
+        "code_given": review.code_given,
+    }
+
+
+def _labels(labels: LabelSettings, planned: Planned | None) -> dict[str, Any]:
+    """Return how labels are written, and the labels of the segments that are renamed."""
+    segments = _segments(planned)["segments"]
+    return {
+        "fields": list(labels.fields),
+        "delimiter": labels.delimiter,
+        "enclosed": labels.enclosed,
+        "renamed": {name: label for name, label in labels.labels if name in segments},
+    }
 
 
 def _plan(planned: Planned) -> dict[str, Any]:

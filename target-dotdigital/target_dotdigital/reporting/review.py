@@ -2,19 +2,66 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from target_dotdigital.reporting.report import ReviewFacts
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from target_dotdigital.dotdigital.account import Account
-    from target_dotdigital.reporting.report import Report, ReviewFacts
+    from target_dotdigital.reporting.report import Report
     from target_dotdigital.settings import Settings
     from target_dotdigital.stats import Planned
 
 SHOWN = 12
 SHOWN_SEGMENTS = 60
 RULE = "-" * 78
+WIDTH = 110
+# what the API does not show, to be checked in dotdigital
+CHECKLIST = (
+    "join actions of the address book (a campaign or program that starts when a contact joins)",
+    "Settings > General > Account settings: double opt-in enforced for bulk uploads too? Then every new address gets a confirmation e-mail",
+    "programs and automatic mails that start when a contact is created",
+)
+# contracts/dotdigital.md 7
+SUBSCRIBED = "A contact that dotdigital creates without a status is subscribed to e-mail, with opt-in type unknown."
+
+
+def review_facts(
+    planned: Planned,
+    settings: Settings,
+    account: Account,
+    *,
+    code: str,
+    programs: list[str] | None,
+    limits: Mapping[str, int],
+    rehearsal: str,
+) -> ReviewFacts:
+    """Return what only the review shows.
+
+    Args:
+        planned: the plan.
+        settings: the settings.
+        account: the account to deliver to.
+        code: activation code for these settings.
+        programs: names of active programs; None if the API user may not see them.
+        limits: calls per minute, by scope of the rate limit.
+        rehearsal: the last rehearsal, in one line.
+    """
+    book, field = _places(settings, account)
+    return ReviewFacts(
+        code,
+        programs,
+        address_book=book,
+        data_field=field,
+        cost=_cost(planned, settings, account, limits),
+        rehearsal=rehearsal,
+        code_given=bool(settings.activation_code),
+    )
 
 
 def review(report: Report, planned: Planned, facts: ReviewFacts, settings: Settings, account: Account, *, active: bool) -> str:
@@ -35,18 +82,22 @@ def review(report: Report, planned: Planned, facts: ReviewFacts, settings: Setti
             f"REVIEW - {title}",
             RULE,
             *_caution_first(report),
-            *_where(settings, account),
-            *_what(report, planned, facts, settings, account),
+            *_where(account, facts),
+            *_what(report, planned),
+            facts.cost,
+            "",
             *_samples(planned),
             *_segments(planned),
             *_cautions(report, planned),
             *_programs(facts.programs),
             "What the API does not show - check in dotdigital before you activate:",
-            "  [ ] join actions of the address book (a campaign or program that starts when a contact joins)",
-            "  [ ] Settings > General > Account settings: double opt-in enforced for bulk uploads too? Then every new",
-            "      address gets a confirmation e-mail",
-            "  [ ] programs and automatic mails that start when a contact is created",
-            "A contact that dotdigital creates without a status is subscribed to e-mail, with opt-in type unknown.",
+            *(
+                line
+                for item in CHECKLIST
+                for line in textwrap.wrap(f"[ ] {item}", WIDTH, initial_indent="  ", subsequent_indent="      ")
+            ),
+            SUBSCRIBED,
+            facts.rehearsal,
             "",
             f"A data field belongs to one pipeline: nothing else may write to {settings.data_field}.",
             "The activation code covers account, address book, data field and label settings. It does not cover the choice of",
@@ -73,24 +124,28 @@ def _segments(planned: Planned) -> list[str]:
     return ["Segments, and the contacts in each:", *lines, *more, ""]
 
 
-def _where(settings: Settings, account: Account) -> list[str]:
+def _places(settings: Settings, account: Account) -> tuple[str, str]:
+    """Return address book and data field, and whether they would be created."""
     if not settings.has_address_book:
         book = "none (upload_emails is none: no contact is created, or put into an address book)"
     elif account.book is None:
         book = f"{settings.address_book} - will be created as private"
     else:
         book = f"{account.book.name} (id {account.book.id}, {account.book.contacts:,} contacts)"
-    field = settings.data_field if settings.data_field in account.fields else f"{settings.data_field} - to be created"
+    return book, settings.data_field if settings.data_field in account.fields else f"{settings.data_field} - to be created"
+
+
+def _where(account: Account, facts: ReviewFacts) -> list[str]:
     return [
         f"Account:      {account.name} (id {account.id})",
         f"Region:       {account.endpoint}",
-        f"Address book: {book}",
-        f"Data field:   {field}",
+        f"Address book: {facts.address_book}",
+        f"Data field:   {facts.data_field}",
         "",
     ]
 
 
-def _what(report: Report, planned: Planned, facts: ReviewFacts, settings: Settings, account: Account) -> list[str]:
+def _what(report: Report, planned: Planned) -> list[str]:
     plan = planned.plan
     lines = [
         f"{plan.created:>12,}  contacts would be created",
@@ -115,14 +170,18 @@ def _what(report: Report, planned: Planned, facts: ReviewFacts, settings: Settin
         lines.append(f"{planned.unknown:>12,}  contacts are unknown to dotdigital and would not be written")
     if invalid := sum(report.intake.invalid.values()):
         lines.append(f"{invalid:>12,}  records would be left out: {', '.join(report.intake.invalid)}")
+    return lines
+
+
+def _cost(planned: Planned, settings: Settings, account: Account, limits: Mapping[str, int]) -> str:
     cost = f"Cost: {planned.import_calls:,} import calls"
-    if limit := facts.limits.get("lowCallRate"):
+    if limit := limits.get("lowCallRate"):
         cost += f"; the account allows {limit:,} such calls a minute"
     if account.calls_left is not None:
         cost += f"; the account has {account.calls_left:,} calls left in this hour, and each poll of an import counts"
-    if settings.max_contacts_per_run and plan.total > settings.max_contacts_per_run:
+    if settings.max_contacts_per_run and planned.plan.total > settings.max_contacts_per_run:
         cost += f"; {settings.max_contacts_per_run:,} contacts in the first run, the rest in the next ones"
-    return [*lines, cost, ""]
+    return cost
 
 
 def _samples(planned: Planned) -> list[str]:

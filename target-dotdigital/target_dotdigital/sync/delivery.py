@@ -7,23 +7,31 @@ from typing import TYPE_CHECKING
 
 import click
 
+from target_dotdigital.dotdigital.contacts import ContactReader
 from target_dotdigital.dotdigital.rows import RowEncoder, chunks, prefetch
 from target_dotdigital.errors import DeliveryError
 from target_dotdigital.ledger.contacts import ContactLedger
 from target_dotdigital.records import Row
 from target_dotdigital.stats import DeliveryStats
 from target_dotdigital.sync.imports import Imports
+from target_dotdigital.sync.reading import look_up
+from target_dotdigital.sync.verification import Samples
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from target_dotdigital.dotdigital.account import Account
     from target_dotdigital.ledger.imports import ImportLog
+    from target_dotdigital.records import RowResult
     from target_dotdigital.settings import Settings
     from target_dotdigital.sync.locked_account import LockedAccount
 
 ROWS = 5_000
+MISTAKEN = (
+    "dotdigital's reports name other addresses for the IDs of some contacts, again after these were looked up: other contacts may "
+    "have been changed. All of them are sent again by the next run. Run the command `rehearse`."
+)
 
 
 class Delivery:
@@ -36,11 +44,13 @@ class Delivery:
 
     Attributes:
         tally: outcomes of all rows sent, including imports of earlier runs.
+        samples: delivered contacts to look up.
     """
 
     def __init__(self, place: LockedAccount, log: ImportLog, *, started_at: datetime.datetime) -> None:
         """Create a delivery with an empty tally."""
         self.tally = DeliveryStats()
+        self.samples = Samples()
         self._place = place
         self._log = log
         self._started_at = started_at
@@ -75,14 +85,33 @@ class Delivery:
         left = (settings.max_contacts_per_run or None) if restored is None else None
         total = waiting if left is None else min(waiting, left)
         with click.progressbar(length=total, label="dotdigital", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-            imports = self._imports(account, bar.update)
+
+            def observe(rows: Sequence[Row], results: Sequence[RowResult]) -> None:
+                bar.update(len(rows))
+                self.samples.note(rows, results)
+
+            imports = self._imports(account, observe)
             # Removed contacts are sent first, and their imports awaited. They are matched by ID, and the contact with that ID may
             # have a new address by now. The row of the new address has to be applied last.
             for removed in (True, False):
-                rows = self._rows(scope, left, removed=removed, restored=restored)
-                before = self.tally.sent
-                imports.send(prefetch(chunks(rows, shape, settings.contacts_per_import)))
-                left = None if left is None else left - (self.tally.sent - before)
+                for may_repeat in (restored is None, False):
+                    rows = self._rows(scope, left, removed=removed, restored=restored)
+                    before, mistaken = self.tally.sent, self.tally.mistaken
+                    imports.send(prefetch(chunks(rows, shape, settings.contacts_per_import)))
+                    left = None if left is None else left - (self.tally.sent - before)
+                    if self.tally.mistaken == mistaken:
+                        break
+                    if not may_repeat:
+                        self.tally.problems.append(MISTAKEN)
+                        break
+                    self._look_up(account, scope)
+
+    def _look_up(self, account: Account, scope: int) -> None:
+        """Look up contacts whose ID turned out to be that of another address; those that do not exist need nothing."""
+        with self._place.ledger.engine.begin() as connection:
+            ledger = ContactLedger(connection, scope, uploads=self._place.settings.upload_emails, run=self._log.run)
+            look_up(ledger, ContactReader(self._place.client, account), ledger.to_look_up(None))
+            ledger.settle_unknown()
 
     def _rows(self, scope: int, left: int | None, *, removed: bool, restored: int | None) -> Iterator[Row]:
         """Yield the rows to send, ordered by address, reading one page at a time."""
@@ -99,7 +128,15 @@ class Delivery:
             after = page[-1].email
             left = None if left is None else left - len(page)
 
-    def _imports(self, account: Account, progress: Callable[[int], None] = lambda _rows: None) -> Imports:
+    def doubt(self) -> None:
+        """Mark every contact that was delivered as in doubt, so that the next run sends it again."""
+        self._log.doubt_run()
+
+    def _imports(
+        self,
+        account: Account,
+        observe: Callable[[Sequence[Row], Sequence[RowResult]], None] = lambda _rows, _results: None,
+    ) -> Imports:
         settings = self._place.settings
         return Imports(
             self._place.client,
@@ -110,7 +147,7 @@ class Delivery:
             most_open=settings.max_active_imports,
             first_interval=settings.poll_interval,
             timeout=settings.import_timeout,
-            progress=progress,
+            observe=observe,
         )
 
     def _shape(self, account: Account) -> RowEncoder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from target_dotdigital.errors import BrakeError, DeliveryError, IncompleteInputError, NotActivatedError, SettingsError
+from target_dotdigital.errors import AccountError, BrakeError, DeliveryError, IncompleteInputError, NotActivatedError, SettingsError
 from target_dotdigital.sync.plan import brakes
 
 if TYPE_CHECKING:
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from pathlib import Path
 
+    from target_dotdigital.dotdigital.account import Account
     from target_dotdigital.settings import Settings
     from target_dotdigital.stats import DeliveryStats, Plan
 
@@ -32,6 +33,20 @@ def require_brakes(plan: Plan, settings: Settings, today: datetime.date) -> None
             f"report; if this is meant, set brake_override_date to {today.isoformat()} for today's run."
         )
         raise BrakeError(msg)
+
+
+def require_private(account: Account) -> None:
+    """Stop before a contact is written if dotdigital has created something as public.
+
+    Raises:
+        AccountError: it has.
+    """
+    if account.public:
+        msg = (
+            f"dotdigital has created the {' and the '.join(account.public)} as public, although private was asked for: contacts could see "
+            "it. No contact was written, and the bookmark stays. Make it private in dotdigital, and run again."
+        )
+        raise AccountError(msg)
 
 
 def check_results(tally: DeliveryStats, invalid: Counter[str], settings: Settings, in_source: int) -> None:

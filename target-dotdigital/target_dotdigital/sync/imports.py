@@ -7,16 +7,16 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from target_dotdigital.addresses import normalise
 from target_dotdigital.dotdigital.messages import ImportStatus
 from target_dotdigital.dotdigital.rows import Chunk, RowEncoder, body
 from target_dotdigital.errors import ApiError, TooManyImportsError
 from target_dotdigital.ledger.imports import ImportLog, OpenImport, State
 from target_dotdigital.records import Row, RowResult, Verdict
+from target_dotdigital.sync.verdicts import verdicts
 from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from target_dotdigital.clock import Clock
     from target_dotdigital.dotdigital.client import Client
@@ -28,8 +28,6 @@ SLOT_PAUSE_SECONDS = 30.0
 MAX_SLOT_PAUSES = 120
 MAX_NOT_FOUND = 5
 MAX_ATTEMPTS = 2
-# verdict, contact ID, and the reason of a rejection
-_Result = tuple[Verdict, int | None, str | None]
 GONE = "Gone"  # ours, not dotdigital's
 
 
@@ -61,7 +59,7 @@ class Imports:
         most_open: maximum number of open imports.
         first_interval: seconds before an import is polled for the first time.
         timeout: seconds to wait for an import.
-        progress: called with the number of rows that have an outcome.
+        observe: called with the rows of each finished import of this run, and their outcomes.
     """
 
     def __init__(
@@ -75,10 +73,10 @@ class Imports:
         most_open: int,
         first_interval: float,
         timeout: float,
-        progress: Callable[[int], None] = lambda _rows: None,
+        observe: Callable[[Sequence[Row], Sequence[RowResult]], None] = lambda _rows, _results: None,
     ) -> None:
         """Start without open imports."""
-        self._progress = progress
+        self._observe = observe
         self._client = client
         self._log = log
         self._shape = shape
@@ -231,13 +229,23 @@ class Imports:
                 self._submit(Chunk(rows, [self._shape.encode(row) for row in rows]), attempt)
 
     def _account(self, one: _Open, status: ImportStatus) -> None:
-        outcomes = list(verdicts(self._log.rows_of(one.key), status))
-        self.tally.new_reasons.update(self._log.finished(one.key, outcomes, self._clock.wall()))
-        self._progress(len(outcomes))
+        rows = self._log.rows_of(one.key)
+        outcomes = verdicts(rows, status)
+        recorded = self._log.finished(one.key, outcomes, self._clock.wall())
+        self.tally.new_reasons.update(recorded.new_rejections)
+        self.tally.created_again += recorded.created_again
+        if not self._resuming:
+            self._observe(rows, outcomes)
         counted = collections.Counter(outcome.verdict for outcome in outcomes)
         self.tally.verdicts += counted
         self.tally.reasons.update(outcome.reason or "Unknown" for outcome in outcomes if outcome.verdict is Verdict.REJECTED)
-        if lost := counted[Verdict.UNCONFIRMED]:
+        if mistaken := sum(outcome.other_email is not None for outcome in outcomes):
+            # not counted as sent: these rows have changed other contacts than they were meant for
+            self.tally.mistaken += mistaken
+            self.tally.sent -= mistaken
+            self.tally.verdicts[Verdict.UNCONFIRMED] -= mistaken
+            LOGGER.warning("Import %s: dotdigital names other addresses for the IDs of %d contacts", one.name, mistaken)
+        if lost := counted[Verdict.UNCONFIRMED] - mistaken:
             self._problem(
                 f"dotdigital's report of import {one.name} does not name {lost} of {len(outcomes)} contacts: they are sent again "
                 "by the next run.",
@@ -255,32 +263,3 @@ class Imports:
     def _stop(self, text: str) -> None:
         self._stopped = True
         self._problem(text)
-
-
-def verdicts(rows: Sequence[Row], status: ImportStatus) -> Iterator[RowResult]:
-    """Yield the outcome of each row that was sent, from an import's report.
-
-    The report may list a row both as imported and as failed, if only an attachment of the row failed. Such a row counts as
-    imported (contracts/dotdigital.md 4).
-    """
-    by_email: dict[str, _Result] = {}
-    by_id: dict[int, _Result] = {}
-    # reversed, so that the first of several failures of one row counts
-    for failure in reversed(status.failures or ()):
-        reason = failure.failures[0].failure_code if failure.failures else "Unknown"
-        result: _Result = (Verdict.REJECTED, failure.contact_id, reason)
-        if failure.identifiers.email:
-            by_email[normalise(failure.identifiers.email)] = result
-        if result[1] is not None:
-            by_id[result[1]] = result
-    for verdict, references in ((Verdict.UPDATED, status.updated), (Verdict.CREATED, status.created)):
-        for reference in references or ():
-            result = (verdict, reference.contact_id, None)
-            if reference.identifiers.email:
-                by_email[normalise(reference.identifiers.email)] = result
-            if result[1] is not None:
-                by_id[result[1]] = result
-    for row in rows:
-        # a reference without a usable ID can still be matched by address
-        found = (by_id.get(row.contact_id) if row.contact_id is not None else None) or by_email.get(row.email)
-        yield RowResult(row.email, *found) if found is not None else RowResult(row.email, Verdict.UNCONFIRMED)

@@ -6,10 +6,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from target_dotdigital.errors import TargetError
 from target_dotdigital.ledger.contacts import ContactLedger
 from target_dotdigital.ledger.contacts.outcomes import ContactOutcomes
 from target_dotdigital.ledger.imports import ImportLog
-from target_dotdigital.ledger.runs import begin_run
+from target_dotdigital.ledger.runs import begin_run, end_run
 from target_dotdigital.ledger.scopes import open_scope
 from target_dotdigital.sync.activation import is_active
 from target_dotdigital.sync.delivery import Delivery
@@ -74,7 +75,12 @@ def open_run(place: LockedAccount, started_at: datetime.datetime) -> OpenRun:
         number = begin_run(first, scope.id, started_at.isoformat())
     delivery = Delivery(place, ImportLog(engine, scope.id, number, settings.upload_emails), started_at=started_at)
     if writes:
-        delivery.resume(place.account)
+        try:
+            delivery.resume(place.account)
+        except TargetError:
+            with engine.begin() as ended:
+                end_run(ended, number, "failed", finished_at=place.clock.now().isoformat())
+            raise
     connection = place.stack.enter_context(engine.connect()) if writes else first
     ledger = ContactLedger(connection, scope.id, uploads=settings.upload_emails, run=number)
     ContactOutcomes(connection, scope.id, settings.upload_emails).release_due(place.clock.wall())

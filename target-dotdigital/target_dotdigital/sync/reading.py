@@ -12,7 +12,7 @@ from target_dotdigital.dotdigital.contacts import CONTACTS_PER_PAGE
 from target_dotdigital.ledger.scopes import update_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from target_dotdigital.dotdigital.contacts import ContactReader
     from target_dotdigital.ledger.contacts import ContactLedger
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from target_dotdigital.settings import Settings
 
 LOGGER = logging.getLogger("target-dotdigital")
+# contacts come and go while the account is read, and some have no e-mail address
+MIN_NOT_SHOWN = 10
 
 
 class Drift(enum.StrEnum):
@@ -28,6 +30,8 @@ class Drift(enum.StrEnum):
     LABELS = "labels changed by others"
     LISTED = "removed from the address book"
     DELETED = "deleted in dotdigital"
+    NOT_SHOWN = "in the address book, but not shown when the account was read back"
+    TWICE = "addresses that dotdigital holds twice, in different capitals"
     ORPHANED = "orphaned labels (contact not in the source)"
 
 
@@ -46,11 +50,15 @@ class AccountReading:
         """Create a reading without drift."""
         self._is_excluded = is_excluded
         self.drift: Counter[Drift] = Counter()
+        self._listed = 0
         self._ledger = ledger
 
-    def read(self, pages: Iterable[Sequence[Observed]]) -> int:
+    def read(self, reader: ContactReader) -> int:
         """Read all pages of the account into the ledger, and return the number of contacts."""
-        total = sum(map(self._store, pages))
+        total = sum(map(self._store, reader.pages()))
+        book = reader.account.book
+        if book is not None and (missing := book.contacts - self._listed) > max(MIN_NOT_SHOWN, book.contacts // 20):
+            self.drift[Drift.NOT_SHOWN] = missing
         self.drift[Drift.DELETED] = self._ledger.forget_unseen()
         self._ledger.recompute_pending()
         update_scope(self._ledger.connection, self._ledger.scope, account_contacts=total)
@@ -62,19 +70,36 @@ class AccountReading:
             page = [replace(one, excluded=self._is_excluded(one.email)) for one in page]
         ledger, drift = self._ledger, self.drift
         ledger.stage_remote(page)
+        drift[Drift.TWICE] += len(page) - len({one.email for one in page}) + ledger.count_read_twice()
         relabelled, taken_off = ledger.count_drift()
         drift[Drift.LABELS] += relabelled
         drift[Drift.LISTED] += taken_off
+        self._listed += sum(one.in_address_book for one in page)
         ledger.apply_remote()
         drift[Drift.ORPHANED] += ledger.adopt_labelled()
         return len(page)
 
 
-def read_account(ledger: ContactLedger, reader: ContactReader, settings: Settings) -> None:
-    """Read the whole account back into the ledger, and log the number of contacts."""
+def read_account(ledger: ContactLedger, reader: ContactReader, settings: Settings) -> Counter[Drift]:
+    """Read the whole account back into the ledger, and return the drift: contacts by kind of difference."""
     reading = AccountReading(ledger, settings.is_excluded)
-    total = reading.read(reader.pages())
+    total = reading.read(reader)
     LOGGER.info("dotdigital: %d contacts read back", total)
+    if changed := reading.drift[Drift.LABELS]:
+        LOGGER.warning(
+            "%d contacts did not hold the labels that the ledger expected: somebody changed them, or dotdigital does not keep what it "
+            "confirms. They get their labels again.",
+            changed,
+        )
+    return reading.drift
+
+
+def look_up(ledger: ContactLedger, reader: ContactReader, emails: Sequence[str]) -> None:
+    """Look up contacts one by one, and store what dotdigital holds of them."""
+    ledger.stage_remote(reader.look_up(emails))
+    ledger.apply_remote()
+    ledger.forget_unseen(emails)
+    ledger.recompute_pending()
 
 
 def read_back(
@@ -85,7 +110,7 @@ def read_back(
     everything: bool,
     account_contacts: int,
     since: int | None,
-) -> None:
+) -> Counter[Drift]:
     """Read contacts back from dotdigital whose state the ledger does not know.
 
     If the whole account is read, current labels are not sent again, replaced labels can be restored, and orphaned labels are
@@ -98,13 +123,14 @@ def read_back(
         everything: whether the whole account is read.
         account_contacts: number of contacts in the account at the last complete reading.
         since: run that acknowledged the bookmark that the input starts from.
+
+    Returns:
+        Contacts by kind of difference; empty if not the whole account was read.
     """
     asked = [] if everything else ledger.to_look_up(since)
     # look up contacts one by one only if that takes no more calls than reading every page
     if everything or len(asked) > max(1, account_contacts // CONTACTS_PER_PAGE):
-        read_account(ledger, reader, settings)
-    elif asked:
-        ledger.stage_remote(reader.look_up(asked))
-        ledger.apply_remote()
-        ledger.forget_unseen(asked)
-        ledger.recompute_pending()
+        return read_account(ledger, reader, settings)
+    if asked:
+        look_up(ledger, reader, asked)
+    return Counter()

@@ -11,11 +11,13 @@ from target_dotdigital.sync.agreement import is_incomplete, require_agreement, r
 from target_dotdigital.sync.reading import read_back
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Mapping
 
     from target_dotdigital.stats import InputStats
     from target_dotdigital.sync.agreement import States
     from target_dotdigital.sync.opening import OpenRun
+    from target_dotdigital.sync.reading import Drift
 
 LOGGER = logging.getLogger("target-dotdigital")
 
@@ -27,10 +29,12 @@ class Received:
     Args:
         stats: figures of the input.
         incomplete: whether the input broke off.
+        drift: contacts that dotdigital did not hold as the ledger expected, if the whole account was read back.
     """
 
     stats: InputStats
     incomplete: bool
+    drift: Counter[Drift]
 
 
 def receive(opened: OpenRun, states: States, skipped: Mapping[str, str]) -> Received:
@@ -53,14 +57,28 @@ def receive(opened: OpenRun, states: States, skipped: Mapping[str, str]) -> Rece
     since = require_agreement(states, collector, ledger, scope, incomplete=incomplete)
     establishes = states.begins_at is None and states.ends_at is not None and stats.read > 0
     ledger.forget_shared_ids()
-    read_back(
+    drift = read_back(
         ledger,
         ContactReader(opened.place.client, opened.place.account),
         settings,
         # a new ledger, a complete input and a new base are compared with everything that dotdigital holds
-        everything=scope.account_contacts is None or bool(collector.whole) or establishes,
+        everything=scope.account_contacts is None or bool(collector.whole) or establishes or _is_another_place(opened),
         account_contacts=scope.account_contacts or 0,
         since=since,
     )
     collector.remove_unmentioned()
-    return Received(stats, incomplete)
+    return Received(stats, incomplete, drift)
+
+
+def _is_another_place(opened: OpenRun) -> bool:
+    """Return whether address book or data field are not those of the last run, so that they do not hold what it delivered."""
+    account, settings, ledger, known = opened.place.account, opened.place.settings, opened.ledger, opened.scope.address_book_id
+    missing = [name for name in settings.labels.fields if name not in account.fields]
+    lost = settings.data_field in missing or bool(ledger.fields_confirmed(missing))
+    moved = settings.has_address_book and known is not None and (account.book is None or account.book.id != known)
+    if lost or moved:
+        LOGGER.warning(
+            "The %s was deleted or replaced in dotdigital since the last run: every contact is compared with what the account holds.",
+            "data field" if lost else "address book",
+        )
+    return lost or moved

@@ -25,6 +25,8 @@ NOT_DELIVERED = frozenset({RunStatus.BRAKED, RunStatus.FAILED})
 def record_end(opened: OpenRun, report: Report, states: States) -> None:
     """Record outcome, end and figures of a run that was allowed to write, so that the command `runs` can show them.
 
+    The number of cleared contacts, which only the ledger knows, is added to the report.
+
     Args:
         opened: the run.
         report: its complete report.
@@ -32,13 +34,13 @@ def record_end(opened: OpenRun, report: Report, states: States) -> None:
     """
     planned, verdicts, engine = report.planned, report.tally.verdicts, opened.place.ledger.engine
     with engine.connect() as connection:
-        cleared = count_cleared(connection, opened.number) if report.tally.sent else 0
+        report.cleared = count_cleared(connection, opened.number) if report.tally.sent else 0
     figures = RunFigures(
         read=report.intake.read,
         sent=report.tally.sent,
         created=verdicts[Verdict.CREATED],
         updated=verdicts[Verdict.UPDATED],
-        cleared=cleared,
+        cleared=report.cleared,
         rejected=verdicts[Verdict.REJECTED],
         unconfirmed=report.tally.unconfirmed,
         bookmarks=bookmark_values(states.end, opened.collector.streams),

@@ -11,36 +11,45 @@ import sqlalchemy as sa
 
 from target_dotdigital.dotdigital import account as accounts
 from target_dotdigital.dotdigital.contacts import ContactReader
+from target_dotdigital.dotdigital.creating import ensure_book_and_fields
 from target_dotdigital.errors import BrakeError, SettingsError, TargetError
 from target_dotdigital.ledger.bookmarks import Bookmarks
 from target_dotdigital.ledger.contacts import ContactLedger
+from target_dotdigital.ledger.contacts.lookup import rejected_contacts
 from target_dotdigital.ledger.imports import ImportLog
-from target_dotdigital.reporting.report import Destination, Report, ReviewFacts, RunStatus, Traffic
-from target_dotdigital.reporting.review import review
+from target_dotdigital.ledger.scopes import update_scope
+from target_dotdigital.reporting.rehearsal import last_rehearsal, rehearsal_line
+from target_dotdigital.reporting.report import Report, RunStatus, Traffic
+from target_dotdigital.reporting.review import review, review_facts
 from target_dotdigital.sync.activation import activation_code
 from target_dotdigital.sync.agreement import States, acknowledge
 from target_dotdigital.sync.delivery import needed_fields
-from target_dotdigital.sync.gates import check_results, incomplete_input, not_activated, nothing_to_review, require_brakes
-from target_dotdigital.sync.locked_account import lock_account
-from target_dotdigital.sync.opening import OpenRun, open_run
+from target_dotdigital.sync.gates import (
+    check_results,
+    incomplete_input,
+    not_activated,
+    nothing_to_review,
+    require_brakes,
+    require_private,
+)
 from target_dotdigital.sync.plan import make_plan
 from target_dotdigital.sync.reading import read_account
 from target_dotdigital.sync.receiving import Received, receive
 from target_dotdigital.sync.recording import leave, record_end
+from target_dotdigital.sync.settling import require_held, status_of, unsettled
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Iterator, Mapping
 
-    from target_dotdigital.clock import Clock
+    from target_dotdigital.dotdigital.account import Account
     from target_dotdigital.reporting.folder import ReportFolder
-    from target_dotdigital.settings import Settings
     from target_dotdigital.stats import Planned
     from target_dotdigital.sync.intake import Collector
+    from target_dotdigital.sync.opening import OpenRun
+    from target_dotdigital.sync.reading import Drift
 
 LOGGER = logging.getLogger("target-dotdigital")
-HELD = (
-    "%d contacts are held since dotdigital's Data Watchdog rejected their import: ask its support, then use the command `release`"
-)
 
 
 class SyncRun:
@@ -107,14 +116,13 @@ class SyncRun:
             raise SettingsError(msg)
         with self._reported():
             self.report.restored = run
-            read_account(ledger, ContactReader(self._place.client, self._place.account), self._settings)
+            drift = read_account(ledger, ContactReader(self._place.client, self._place.account), self._settings)
             changed = ledger.put_back(images)
             Bookmarks(opened.connection, ledger.scope).withdraw()
             LOGGER.info("Restore: %d of the %d contacts of run %d are still as it left them", changed, len(images), run)
             planned = self._plan(opened.number)
             if self._authorise(planned):
-                self._deliver(planned, opened.number)
-                self._settle()
+                self._settle(self._deliver(planned, opened.number), drift)
 
     def review(self) -> str:
         """Return the review of what is pending in the ledger; writes nothing.
@@ -136,8 +144,7 @@ class SyncRun:
         if not self._authorise(planned):
             self._require_complete(received, "Nothing was written (dry_run)")
             return False
-        self._deliver(planned)
-        self._settle()
+        self._settle(self._deliver(planned), received.drift)
         self._require_complete(received, "What it said was delivered")
         with self._place.ledger.engine.begin() as connection:
             acknowledge(states, self.collector, self._reopened(connection), self._opened.scope, self._place.clock.now())
@@ -192,38 +199,42 @@ class SyncRun:
             raise
         return True
 
-    def _deliver(self, planned: Planned, restored: int | None = None) -> None:
-        """Send what is pending, and wait until every import has ended.
+    def _deliver(self, planned: Planned, restored: int | None = None) -> Account:
+        """Send what is pending, wait until every import has ended, and return the account with all that was created in it.
 
         Args:
             planned: the plan.
             restored: number of this run, if it restores.
         """
         settings, ledger, connection, place = self._settings, self._ledger, self._opened.connection, self._place
-        account = accounts.ensure_book_and_fields(settings, place.client, place.account, needed_fields(ledger, settings))
+        account = ensure_book_and_fields(settings, place.client, place.account, needed_fields(ledger, settings))
+        require_private(account)
         total = planned.plan.total
         if total:
             Bookmarks(connection, ledger.scope).withdraw_others(account.id, settings.data_field)
+        update_scope(connection, ledger.scope, address_book_id=account.book.id if account.book else None)
         connection.commit()
         self._opened.delivery.deliver(account, ledger.scope, total, restored)
+        return account
 
-    def _settle(self) -> None:
+    def _settle(self, account: Account, drift: Counter[Drift]) -> None:
         """Check that everything sent has arrived, and count what remains.
+
+        Args:
+            account: the account, whose address book and data fields exist.
+            drift: what the reading of the account found.
 
         Raises:
             DeliveryError: something has not arrived, or too much is newly rejected.
         """
-        report, tally = self.report, self._opened.delivery.tally
+        report, opened = self.report, self._opened
         with self._place.ledger.engine.connect() as connection:
             report.remaining = remaining = self._reopened(connection).remaining()
-        report.problems += tally.problems
-        check_results(tally, report.intake.invalid, self._settings, remaining.in_source)
-        if remaining.held:
-            LOGGER.warning(HELD, remaining.held)
-        if remaining.held or (self._settings.max_contacts_per_run and remaining.pending):
-            report.outcome = RunStatus.PARTLY
-        else:
-            report.outcome = RunStatus.DELIVERED if tally.sent or report.intake.read else RunStatus.NOTHING
+        report.problems += opened.delivery.tally.problems
+        check_results(opened.delivery.tally, report.intake.invalid, self._settings, remaining.in_source)
+        require_held(opened, account)
+        report.problems += (found := unsettled(opened, drift))
+        report.outcome = status_of(opened, remaining, settled=not found)
 
     def _require_complete(self, received: Received, done: str) -> None:
         if received.incomplete:
@@ -232,8 +243,11 @@ class SyncRun:
 
     def _review(self, planned: Planned) -> str:
         settings, account, client = self._settings, self._place.account, self._place.client
-        programs = accounts.active_programs(client)
-        self.report.review = facts = ReviewFacts(activation_code(settings, account), programs, dict(client.limits))
+        programs, code = accounts.active_programs(client), activation_code(settings, account)
+        line = rehearsal_line(last_rehearsal(self._folder.path, account.id))
+        self.report.review = facts = review_facts(
+            planned, settings, account, code=code, programs=programs, limits=client.limits, rehearsal=line
+        )
         return review(self.report, planned, facts, settings, account, active=self._opened.active)
 
     def _reopened(self, connection: sa.Connection) -> ContactLedger:
@@ -249,8 +263,10 @@ class SyncRun:
             self.report.problems.insert(0, str(error))
             raise
         finally:
-            self._publish()
-            self._place.close()
+            try:
+                self._publish()
+            finally:
+                self._place.close()
 
     def _publish(self) -> None:
         # what is not committed by now must not be: a run that was not allowed to deliver leaves no trace
@@ -264,31 +280,7 @@ class SyncRun:
                 record_end(self._opened, report, self._states)
                 with place.ledger.engine.connect() as connection:
                     self._folder.write_rejected(self._reopened(connection).rejected(), self._settings)
+                    self._folder.write_rejected_table(rejected_contacts(connection, self._ledger.scope), place.clock.wall())
             except (sa.exc.SQLAlchemyError, OSError) as error:
                 report.problems.append(f"The file of rejected contacts could not be written ({type(error).__name__}).")
-        self._folder.publish(report)
-
-
-def open_sync(settings: Settings, clock: Clock, report: Report, folder: ReportFolder) -> SyncRun:
-    """Log in, read the account, open the ledger, and wait for unfinished imports of earlier runs.
-
-    Args:
-        settings: the settings.
-        clock: injectable clock.
-        report: the report; it gets the destination and the number of the run.
-        folder: where the report is written.
-
-    Raises:
-        TargetError: the run cannot start; anything acquired is released.
-    """
-    place = lock_account(settings, clock)
-    account = place.account
-    book = account.book.name if account.book else settings.address_book
-    report.destination = Destination(account.name, account.endpoint, book, settings.data_field)
-    try:
-        opened = open_run(place, report.started_at)
-    except BaseException:
-        place.close()
-        raise
-    report.run = opened.number
-    return SyncRun(opened, report, folder)
+        self._folder.publish(report, self._settings.report_keep)

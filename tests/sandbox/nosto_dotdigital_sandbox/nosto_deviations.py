@@ -44,7 +44,7 @@ NOSTO = {
     "etag_changes": "The ETag is another one for each request.",
     "ignores_conditions": "Conditional requests are answered with the whole file.",
     "etag_never_changes": "All exports have the same ETag, and conditional requests are answered by it.",
-    "export_stops": "The export is a week older than it says otherwise.",
+    "export_stops": "The export was made a week earlier.",
     # records
     "empty_export": "The export is empty.",
     "json_array": "The export is one JSON array.",

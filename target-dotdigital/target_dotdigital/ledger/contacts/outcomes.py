@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import sqlalchemy as sa
 
 from target_dotdigital.ledger import bulk
 from target_dotdigital.ledger.contacts.pending import is_pending, may_create
-from target_dotdigital.ledger.tables import contacts, deliveries, row_results
+from target_dotdigital.ledger.tables import contacts, deliveries, imports, row_results
 from target_dotdigital.records import Uploads, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # hours before a rejected contact is retried, by the number of consecutive rejections; the last value applies from then on
 RETRY_PAUSES = (0, 20, 68, 164)
@@ -71,6 +76,35 @@ class ContactOutcomes:
             pending=(contacts.c.desired != deliveries.c.after) | (~in_address_book & may_create(self._uploads)),
         )
         self._connection.execute(confirmed)
+
+    def count_created_again(self, run: int) -> int:
+        """Count the created rows among the staged results whose contact was read back in this run.
+
+        The contact was deleted meanwhile, or dotdigital takes two spellings of an address for two contacts.
+        """
+        created = row_results.c.verdict == Verdict.CREATED
+        query = (
+            sa.select(sa.func.count())
+            .select_from(contacts)
+            .join(row_results, bulk.matching(contacts.c.email, row_results, created))
+            .where(self._mine, contacts.c.checked_run == run, contacts.c.contact_id.is_not(None))
+        )
+        return self._connection.scalar(query) or 0
+
+    def doubt(self, emails: Sequence[str]) -> None:
+        """Mark contacts as in doubt, and forget their IDs: they are looked up by address."""
+        if emails:
+            self._doubt(contacts.c.email.in_(emails))
+
+    def doubt_run(self, run: int) -> None:
+        """Mark every contact that a run delivered as in doubt, and forget its ID."""
+        settled = sa.select(imports.c.id).where(imports.c.settled_run == run)
+        delivered = sa.select(deliveries.c.email).where(deliveries.c["import"].in_(settled), deliveries.c.outcome.is_(None))
+        self._doubt(contacts.c.email.in_(delivered))
+
+    def _doubt(self, which: sa.ColumnElement[bool]) -> None:
+        doubted = sa.update(contacts).where(self._mine, which)
+        self._connection.execute(doubted.values(contact_id=None, confirmed=None, in_doubt=True, pending=contacts.c.held.is_(None)))
 
     def reject(self, key: int, now: float) -> dict[str, int]:
         """Apply the rejected rows among the staged results of an import.

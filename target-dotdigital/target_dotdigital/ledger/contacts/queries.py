@@ -59,7 +59,7 @@ class ContactQueries:
             since: run that acknowledged the bookmark that the input starts from; None for an input without a bookmark.
         """
         c = contacts.c
-        unknown = c.pending & c.contact_id.is_(None) & c.confirmed.is_(None) & ~may_create(self.uploads)
+        unknown = c.pending & c.contact_id.is_(None) & ~may_create(self.uploads)
         if since is not None:
             named = c.email.in_(sa.select(incoming.c.email))
             unknown |= named & (c.changed_run <= since) & (sa.func.coalesce(c.checked_run, 0) <= since)
@@ -85,6 +85,10 @@ class ContactQueries:
     def fields_used(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return the data fields, of those given, that are part of any contact's desired labels."""
         return tuple(name for name in names if self._count(contacts.c.desired.contains(f'"{name}":', autoescape=True)))
+
+    def fields_confirmed(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the data fields, of those given, in which any contact has confirmed labels."""
+        return tuple(name for name in names if self._count(contacts.c.confirmed.contains(f'"{name}":', autoescape=True)))
 
     def changed_streams(self) -> set[str]:
         """Return the streams in whose contacts this run's input changed something."""

@@ -43,6 +43,11 @@ class RemoteContacts(ContactQueries):
             self.connection.scalar(taken_off) or 0,
         )
 
+    def count_read_twice(self) -> int:
+        """Count staged contacts whose address an earlier page of this run had, too."""
+        query = sa.select(sa.func.count()).select_from(contacts).where(self._mine, bulk.matching(contacts.c.email, observed))
+        return self.connection.scalar(query.where(contacts.c.checked_run == self.run)) or 0
+
     def apply_remote(self) -> None:
         """Store the staged state of contacts that the ledger knows; others are left out."""
         values: dict[str, Any] = {

@@ -1,0 +1,39 @@
+"""Starts a run: from the settings to a run that can take its input."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from target_dotdigital.reporting.start import describe_start
+from target_dotdigital.sync.locked_account import lock_account
+from target_dotdigital.sync.opening import open_run
+from target_dotdigital.sync.run import SyncRun
+
+if TYPE_CHECKING:
+    from target_dotdigital.clock import Clock
+    from target_dotdigital.reporting.folder import ReportFolder
+    from target_dotdigital.reporting.report import Report
+    from target_dotdigital.settings import Settings
+
+
+def open_sync(settings: Settings, clock: Clock, report: Report, folder: ReportFolder) -> SyncRun:
+    """Log in, read the account, open the ledger, and wait for unfinished imports of earlier runs.
+
+    Args:
+        settings: the settings.
+        clock: injectable clock.
+        report: the report; it gets the destination and the number of the run.
+        folder: where the report is written.
+
+    Raises:
+        TargetError: the run cannot start; anything acquired is released.
+    """
+    place = lock_account(settings, clock)
+    describe_start(report, settings, place.account, folder)
+    try:
+        opened = open_run(place, report.started_at)
+    except BaseException:
+        place.close()
+        raise
+    report.run = opened.number
+    return SyncRun(opened, report, folder)

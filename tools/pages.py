@@ -1,0 +1,89 @@
+"""Renders the pages of the documentation that are generated from the code of both packages."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import error_kinds
+import hub
+import jinja2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+ROOT = Path(__file__).resolve().parent.parent
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=jinja2.select_autoescape(),
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+# the filter `tojson` that comes with Jinja escapes for HTML
+TEMPLATES.filters["json"] = json.dumps
+PACKAGES = {plugin: ROOT / plugin / plugin.replace("-", "_") for plugin in hub.PLUGINS}
+# the commands of each plugin: class and module
+COMMANDS = {
+    "tap-nosto-segments": ("tap_nosto_segments.tap", "TapNostoSegments"),
+    "target-dotdigital": ("target_dotdigital.target", "TargetDotdigital"),
+}
+REPORT_SCHEMA = PACKAGES["target-dotdigital"] / "reporting" / "report.schema.json"
+ASSUMPTIONS = {
+    "About Nosto": "tap_nosto_segments.assumptions",
+    "About dotdigital": "target_dotdigital.rehearsal.assumptions",
+}
+
+
+def cell(text: str) -> str:
+    """Escape a text for a cell of a Markdown table."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+
+
+TEMPLATES.filters["cell"] = cell
+
+
+def errors_page() -> str:
+    """Render the reference of errors."""
+    plugins = {plugin: error_kinds.kinds(package) for plugin, package in PACKAGES.items()}
+    return TEMPLATES.get_template("errors.md.j2").render(plugins=plugins)
+
+
+def assumptions_page() -> str:
+    """Render the assumptions of both packages, and what only a person can look up."""
+    plugins = {heading: list(_assumptions(importlib.import_module(module).ASSUMPTIONS)) for heading, module in ASSUMPTIONS.items()}
+    checklist = importlib.import_module("target_dotdigital.rehearsal.about_access").CHECKLIST
+    return TEMPLATES.get_template("assumptions.md.j2").render(plugins=plugins, checklist=checklist)
+
+
+def options_table(plugin: str) -> str:
+    """Render a plugin's command-line options as a table."""
+    module, name = COMMANDS[plugin]
+    options = getattr(importlib.import_module(module), name).cli.params
+    return TEMPLATES.get_template("options.md.j2").render(options=options)
+
+
+def report_keys() -> str:
+    """Render the keys of report.json as a table, from its schema."""
+    return TEMPLATES.get_template("report.md.j2").render(keys=_keys(json.loads(REPORT_SCHEMA.read_text(encoding="utf-8"))))
+
+
+def _keys(schema: dict[str, Any], prefix: str = "") -> Iterator[dict[str, str]]:
+    """Yield the described keys of an object, and those of the objects in it."""
+    for name, facts in schema.get("properties", {}).items():
+        forms = facts.get("anyOf", [facts])
+        if "description" in facts:
+            types = [str(form.get("type", "integer" if isinstance(form.get("const"), int) else "string")) for form in forms]
+            yield {"name": f"{prefix}{name}", "type": " or ".join(types), "description": facts["description"]}
+        for form in forms:
+            yield from _keys(form, f"{prefix}{name}.")
+
+
+def _assumptions(assumptions: Iterable[Any]) -> Iterable[dict[str, Any]]:
+    """Yield the facts of each assumption; one without a title has its statement as its heading."""
+    for assumption in assumptions:
+        facts = {"title": "", **asdict(assumption)}
+        yield {**facts, "heading": facts["title"] or facts["statement"].rstrip(".")}
