@@ -108,7 +108,7 @@ class ImportLog:
         self.run = run
 
     def begin(self, rows: Sequence[Row], now: float, attempt: int = 1) -> int:
-        """Record rows that are about to be sent, mark them as in doubt, and return the import's number."""
+        """Record rows that are about to be sent, and return the import's number; until it ends, their labels are not known."""
         with self._engine.begin() as connection:
             inserted = connection.execute(
                 sa.insert(imports).values(
@@ -118,7 +118,6 @@ class ImportLog:
             (key,) = inserted.inserted_primary_key or (0,)
             sent = [(key, row.email, row.contact_id, row.before, row.after) for row in rows]
             bulk.put(connection, deliveries, sent, ("import", "email", "contact_id", "before", "after"))
-            ContactOutcomes(connection, self._scope, self._uploads).mark_in_doubt(key)
         return int(key)
 
     def accepted(self, key: int, import_id: str) -> None:
@@ -132,8 +131,14 @@ class ImportLog:
             return ContactOutcomes(connection, self._scope, self._uploads).hold(key)
 
     def abandoned(self, key: int, state: State) -> None:
-        """Record that an import failed or that its result is unknown; its rows stay in doubt and pending."""
-        self._set(key, state=state, settled_run=self.run)
+        """Record that an import failed or that its result is unknown; its rows are in doubt, and stay pending."""
+        with self._engine.begin() as connection:
+            self._abandon(connection, key, state)
+
+    def doubt_open(self, connection: sa.Connection) -> None:
+        """Mark the rows of imports without a result as in doubt, within a transaction of a run that may not wait for them."""
+        for key in connection.scalars(self._unsettled()).all():
+            ContactOutcomes(connection, self._scope, self._uploads).doubt_import(key)
 
     def finished(self, key: int, outcomes: Sequence[RowResult], now: float) -> Recorded:
         """Record the outcome of every row of a finished import.
@@ -155,14 +160,19 @@ class ImportLog:
             again = contacts.count_created_again(self.run)
             contacts.confirm(key)
             contacts.doubt([email for one in outcomes if one.other_email for email in (one.email, one.other_email)])
-            news = contacts.reject(key, now) if any(row[1] == Verdict.REJECTED for row in rows) else {}
-            noted = row_results.c.verdict.in_((Verdict.REJECTED, Verdict.UNCONFIRMED))
-            # rows of a finished import without an outcome were accepted, so only the others are written
-            connection.execute(
-                sa.update(deliveries)
-                .where(deliveries.c["import"] == key, bulk.matching(deliveries.c.email, row_results, noted))
-                .values(outcome=row_results.c.verdict, reason=row_results.c.reason),
-            )
+            seen = {row[1] for row in rows}
+            news = contacts.reject(key, now) if Verdict.REJECTED in seen else {}
+            if Verdict.UNCONFIRMED in seen:
+                contacts.doubt_unconfirmed()
+            noted = {Verdict.REJECTED, Verdict.UNCONFIRMED}
+            if seen & noted:
+                # rows of a finished import without an outcome were accepted, so only the others are written
+                unaccepted = bulk.matching(deliveries.c.email, row_results, row_results.c.verdict.in_(noted))
+                connection.execute(
+                    sa.update(deliveries)
+                    .where(deliveries.c["import"] == key, unaccepted)
+                    .values(outcome=row_results.c.verdict, reason=row_results.c.reason),
+                )
             connection.execute(sa.update(imports).where(imports.c.id == key).values(state=State.FINISHED, settled_run=self.run))
         return Recorded(news, again)
 
@@ -181,11 +191,8 @@ class ImportLog:
         )
         with self._engine.begin() as connection:
             # submitted, but the ID was never received: the import may or may not run, and its rows are sent again
-            connection.execute(
-                sa.update(imports)
-                .where(imports.c.scope == self._scope, imports.c.state == State.SUBMITTING)
-                .values(state=State.LOST),
-            )
+            for key in connection.scalars(self._unsettled().where(imports.c.state == State.SUBMITTING)).all():
+                self._abandon(connection, key, State.LOST)
             return [OpenImport(*row) for row in connection.execute(query)]
 
     def rows_of(self, key: int) -> list[Row]:
@@ -210,6 +217,14 @@ class ImportLog:
             for email, before, after in connection.execute(query):
                 found[email] = (found[email][0] if email in found else before, after)
         return found
+
+    def _unsettled(self) -> sa.Select[tuple[int]]:
+        """Select the imports of the scope that have no result."""
+        return sa.select(imports.c.id).where(imports.c.scope == self._scope, imports.c.settled_run.is_(None))
+
+    def _abandon(self, connection: sa.Connection, key: int, state: State) -> None:
+        connection.execute(sa.update(imports).where(imports.c.id == key).values(state=state, settled_run=self.run))
+        ContactOutcomes(connection, self._scope, self._uploads).doubt_import(key)
 
     def _set(self, key: int, **values: Any) -> None:
         with self._engine.begin() as connection:

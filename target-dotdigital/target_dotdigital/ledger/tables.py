@@ -45,7 +45,7 @@ contacts = sa.Table(
     sa.Column("confirmed", sa.Text),
     sa.Column("in_address_book", sa.Boolean, nullable=False),
     sa.Column("contact_id", _NUMBER),
-    # sent, result unknown
+    # sent, result unknown; as long as the import may still end, its state says so, and this column does not
     sa.Column("in_doubt", sa.Boolean, nullable=False),
     sa.Column("removed", sa.Boolean, nullable=False),
     # rejected labels, not sent again until retry_at, or until they change if retry_at is NULL
@@ -122,7 +122,7 @@ imports = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("submitted_at", sa.Float, nullable=False),
-    # run that received the outcome: a later one if the run that sent the import did not wait for it
+    # run that received the outcome, or gave the import up: a later one if the run that sent it did not wait for it; until then NULL
     sa.Column("settled_run", sa.Integer),
 )
 
@@ -157,6 +157,14 @@ incoming = _temporary(
 )
 # contacts that the input mentions without usable labels
 mentioned = _temporary("mentioned")
+# contacts of the input in which something changed, with their encoded labels
+changed_input = _temporary(
+    "changed",
+    sa.Column("stream", sa.Text, nullable=False),
+    sa.Column("names", sa.Text, nullable=False),
+    sa.Column("removed", sa.Boolean, nullable=False),
+    sa.Column("payload", sa.Text, nullable=False),
+)
 # encoded labels per contact
 labelled = _temporary("labelled", sa.Column("payload", sa.Text, nullable=False))
 # contacts as read back from dotdigital

@@ -28,6 +28,7 @@ SLOT_PAUSE_SECONDS = 30.0
 MAX_SLOT_PAUSES = 120
 MAX_NOT_FOUND = 5
 MAX_ATTEMPTS = 2
+MAX_ROWS_KEPT = 100_000
 GONE = "Gone"  # ours, not dotdigital's
 
 
@@ -36,6 +37,8 @@ class _Open:
     key: int
     import_id: str
     attempt: int
+    # None if the ledger has to be asked for them
+    rows: list[Row] | None
     interval: float
     next_poll: float
     deadline: float
@@ -95,7 +98,7 @@ class Imports:
         self._resuming = True
         for one in found:
             LOGGER.info("Import %s of an earlier run: waiting for it (%d contacts)", shown(one.import_id), one.rows)
-            self._watch(one.key, one.import_id, one.attempt)
+            self._watch(one.key, one.import_id, one.attempt, None)
             self.tally.sent += one.rows
         self.settle()
         self._resuming = False
@@ -130,7 +133,8 @@ class Imports:
             return
         self._log.accepted(key, import_id)
         LOGGER.info("Import %s: %d contacts sent", import_id, len(chunk.rows))
-        self._watch(key, import_id, attempt)
+        # what is kept of all open imports is bounded
+        self._watch(key, import_id, attempt, chunk.rows if len(chunk.rows) * self._most_open <= MAX_ROWS_KEPT else None)
 
     def _start(self, body: bytes) -> str:
         pauses = 0
@@ -147,10 +151,10 @@ class Imports:
                     LOGGER.info("dotdigital: other clients use all import slots; retrying in %.0f s", SLOT_PAUSE_SECONDS)
                     self._clock.wait(SLOT_PAUSE_SECONDS)
 
-    def _watch(self, key: int, import_id: str, attempt: int) -> None:
+    def _watch(self, key: int, import_id: str, attempt: int, rows: list[Row] | None) -> None:
         now = self._clock.monotonic()
         first = self._first_interval
-        self._open.append(_Open(key, import_id, attempt, first, now + first, now + self._timeout))
+        self._open.append(_Open(key, import_id, attempt, rows, first, now + first, now + self._timeout))
 
     def _poll_next(self) -> None:
         """Wait until the next poll is due, poll that import, and handle its state."""
@@ -229,7 +233,7 @@ class Imports:
                 self._submit(Chunk(rows, [self._shape.encode(row) for row in rows]), attempt)
 
     def _account(self, one: _Open, status: ImportStatus) -> None:
-        rows = self._log.rows_of(one.key)
+        rows = self._log.rows_of(one.key) if one.rows is None else one.rows
         outcomes = verdicts(rows, status)
         recorded = self._log.finished(one.key, outcomes, self._clock.wall())
         self.tally.new_reasons.update(recorded.new_rejections)

@@ -73,7 +73,8 @@ def open_run(place: LockedAccount, started_at: datetime.datetime) -> OpenRun:
     with engine.begin() if writes else nullcontext(place.stack.enter_context(engine.connect())) as first:
         scope = open_scope(first, place.scope_key, place.account.id)
         number = begin_run(first, scope.id, started_at.isoformat())
-    delivery = Delivery(place, ImportLog(engine, scope.id, number, settings.upload_emails), started_at=started_at)
+    log = ImportLog(engine, scope.id, number, settings.upload_emails)
+    delivery = Delivery(place, log, started_at=started_at)
     if writes:
         try:
             delivery.resume(place.account)
@@ -81,6 +82,8 @@ def open_run(place: LockedAccount, started_at: datetime.datetime) -> OpenRun:
             with engine.begin() as ended:
                 end_run(ended, number, "failed", finished_at=place.clock.now().isoformat())
             raise
+    else:
+        log.doubt_open(first)
     connection = place.stack.enter_context(engine.connect()) if writes else first
     ledger = ContactLedger(connection, scope.id, uploads=settings.upload_emails, run=number)
     ContactOutcomes(connection, scope.id, settings.upload_emails).release_due(place.clock.wall())

@@ -17,7 +17,7 @@ from target_dotdigital.ledger import bulk
 from target_dotdigital.ledger.contacts.pending import is_pending
 from target_dotdigital.ledger.contacts.queries import ContactQueries
 from target_dotdigital.ledger.scopes import update_scope
-from target_dotdigital.ledger.tables import contacts, incoming, labelled, mentioned, replaced, scopes
+from target_dotdigital.ledger.tables import changed_input, contacts, incoming, labelled, mentioned, replaced, scopes
 from target_dotdigital.payloads import EMPTY
 
 if TYPE_CHECKING:
@@ -50,28 +50,33 @@ class DesiredContacts(ContactQueries):
             payload_of: returns the payload for a JSON array of names.
         """
         news = incoming.c.names.is_distinct_from(contacts.c.names) | (incoming.c.removed != contacts.c.removed)
+        start = sa.bindparam("after", type_=sa.Text)
         page = (
-            sa.select(incoming.c.email, incoming.c.names)
-            .outerjoin(contacts, self._mine & (contacts.c.email == incoming.c.email))
-            .where(news | incoming.c.stream.is_distinct_from(contacts.c.stream))
+            sa.select(incoming.c.email, incoming.c.stream, incoming.c.names, incoming.c.removed)
+            # the page's start on both sides, because PostgreSQL merges them in the order of the addresses
+            .outerjoin(contacts, self._mine & (contacts.c.email == incoming.c.email) & (contacts.c.email > start))
+            .where(incoming.c.email > start, news | incoming.c.stream.is_distinct_from(contacts.c.stream))
             .order_by(incoming.c.email)
             .limit(PAGE)
         )
         statement = self._desire()
-        after = ""
-        while rows := self.connection.execute(page.where(incoming.c.email > after)).all():
+        after, total = "", 0
+        while rows := self.connection.execute(page, {"after": after}).all():
             self._note_change()
-            bulk.stage(self.connection, labelled, [(email, payload_of(names)) for email, names in rows])
+            bulk.stage(self.connection, changed_input, [(*row, payload_of(row[2])) for row in rows])
             self.connection.execute(statement)
             after = rows[-1][0]
+            total += len(rows)
+        if total > PAGE:
+            bulk.analyze(self.connection, contacts)
 
     def _desire(self) -> sa.Insert:
         given = {
-            "email": labelled.c.email,
-            "stream": incoming.c.stream,
-            "names": incoming.c.names,
-            "desired": labelled.c.payload,
-            "removed": incoming.c.removed,
+            "email": changed_input.c.email,
+            "stream": changed_input.c.stream,
+            "names": changed_input.c.names,
+            "desired": changed_input.c.payload,
+            "removed": changed_input.c.removed,
         }
         fixed = {
             "scope": self.scope,
@@ -83,7 +88,6 @@ class DesiredContacts(ContactQueries):
         }
         select = (
             sa.select(*given.values(), *(sa.literal(value).label(name) for name, value in fixed.items()))
-            .join(incoming, incoming.c.email == labelled.c.email)
             # without a WHERE, SQLite takes the ON of the conflict clause for that of the join
             .where(sa.literal(1) == 1)
         )

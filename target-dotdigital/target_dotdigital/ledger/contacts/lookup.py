@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from target_dotdigital.ledger.tables import contacts, imports
+from target_dotdigital.ledger.tables import contacts, deliveries, imports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,7 +97,14 @@ def find_contact(connection: sa.Connection, scopes: list[int], email: str) -> li
         scopes: numbers of the ledger scopes.
         email: normalised address.
     """
-    columns = [imports.c.import_id if name == "held_import_id" else contacts.c[name] for name in ContactRecord.__dataclass_fields__]
+    c, open_import = contacts.c, imports.alias()
+    sent = (
+        sa.exists()
+        .where(open_import.c.scope == c.scope, open_import.c.settled_run.is_(None))
+        .where(deliveries.c["import"] == open_import.c.id, deliveries.c.email == c.email)
+    )
+    special: dict[str, sa.ColumnElement[Any]] = {"held_import_id": imports.c.import_id, "in_doubt": c.in_doubt | sent}
+    columns = [special[name] if name in special else c[name] for name in ContactRecord.__dataclass_fields__]
     query = sa.select(*columns).outerjoin(imports, imports.c.id == contacts.c.held).where(contacts.c.email == email)
     found = (connection.execute(query.where(contacts.c.scope == scope)).one_or_none() for scope in scopes)
     return [ContactRecord(*row) for row in found if row is not None]

@@ -33,13 +33,17 @@ class ContactOutcomes:
         self._connection = connection
         self._mine = contacts.c.scope == scope
 
-    def mark_in_doubt(self, key: int) -> None:
-        """Mark the contacts of an import that is about to be sent: until it ends, their labels are not known."""
-        self._connection.execute(sa.update(contacts).where(self._mine, _sent_in(key)).values(in_doubt=True))
+    def doubt_import(self, key: int) -> None:
+        """Mark the contacts of an import whose result is not known and will not be: their labels are not known either."""
+        self._leave_in_doubt(_sent_in(key))
+
+    def doubt_unconfirmed(self) -> None:
+        """Mark the contacts among the staged results of an import that its report does not name."""
+        self._leave_in_doubt(bulk.matching(contacts.c.email, row_results, row_results.c.verdict == Verdict.UNCONFIRMED))
 
     def hold(self, key: int) -> int:
         """Hold the contacts of an import that the Data Watchdog rejected, and return their number."""
-        held = sa.update(contacts).where(self._mine, _sent_in(key)).values(held=key, pending=False)
+        held = sa.update(contacts).where(self._mine, _sent_in(key)).values(held=key, pending=False, in_doubt=True)
         return self._connection.execute(held).rowcount
 
     def release_held(self) -> int:
@@ -142,6 +146,10 @@ class ContactOutcomes:
         )
         self._connection.execute(rejected)
         return news
+
+    def _leave_in_doubt(self, *conditions: sa.ColumnElement[bool]) -> None:
+        pending = is_pending(self._uploads, in_doubt=sa.true())
+        self._connection.execute(sa.update(contacts).where(self._mine, *conditions).values(in_doubt=True, pending=pending))
 
     def _of_verdict(self, key: int, *verdicts: Verdict) -> sa.Update:
         return sa.update(contacts).where(

@@ -37,6 +37,7 @@ def is_pending(
     desired: sa.ColumnElement[str] = contacts.c.desired,
     removed: sa.ColumnElement[bool] = contacts.c.removed,
     *,
+    in_doubt: sa.ColumnElement[Any] = contacts.c.in_doubt,
     rejected: sa.ColumnElement[Any] = contacts.c.rejected,
     held: sa.ColumnElement[Any] = contacts.c.held,
 ) -> sa.ColumnElement[bool]:
@@ -46,11 +47,12 @@ def is_pending(
         uploads: which contacts are created.
         desired: desired labels, if a statement is about to change them.
         removed: whether the contact was removed, likewise.
+        in_doubt: whether the contact was sent with an unknown result, likewise.
         rejected: rejected labels, likewise.
         held: the import that the Data Watchdog rejected, likewise.
     """
     listed = contacts.c.in_address_book | ~may_create(uploads, desired, removed)
-    there = contacts.c.confirmed.is_not_distinct_from(desired) & ~contacts.c.in_doubt & listed
+    there = contacts.c.confirmed.is_not_distinct_from(desired) & ~in_doubt & listed
     return ~(there | rejected.is_not_distinct_from(desired)) & held.is_(None)
 
 
