@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from target_dotdigital.dotdigital.contacts import CONTACTS_PER_PAGE
+from target_dotdigital.dotdigital.read_ahead import read_ahead
 from target_dotdigital.ledger.scopes import update_scope
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ class AccountReading:
         self._ledger = ledger
 
     def read(self, reader: ContactReader) -> int:
-        """Read all pages of the account into the ledger, and return the number of contacts."""
-        total = sum(map(self._store, reader.pages()))
+        """Read all pages of the account into the ledger, each while the one before it is stored, and return the number of contacts."""
+        total = sum(map(self._store, read_ahead(reader.pages())))
         book = reader.account.book
         if book is not None and (missing := book.contacts - self._listed) > max(MIN_NOT_SHOWN, book.contacts // 20):
             self.drift[Drift.NOT_SHOWN] = missing
