@@ -13,10 +13,14 @@ from singer_sdk.singerlib.encoding.base import GenericSingerReader
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 from typing_extensions import override
 
+from target_dotdigital.batches import unusable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from singer_sdk.singerlib.encoding.base import SingerMessageType
+
+    from target_dotdigital.batches import BatchFile
 
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
@@ -43,8 +47,9 @@ class FastPath:
         message = msgspec.defstruct(
             "Message", [("type", Literal["RECORD"]), ("stream", str), ("record", record), ("version", int | None, None)], gc=False
         )
-        # the type is created at run time, so type checkers do not know its fields
+        # the types are created at run time, so type checkers do not know their fields
         self._decode: Callable[[bytes | str], Any] = msgspec.json.Decoder(message).decode
+        self._decode_record: Callable[[bytes | str], Any] = msgspec.json.Decoder(record).decode
         self._stream = stream
         self._take = take
         self.taken = 0
@@ -56,14 +61,26 @@ class FastPath:
             message = self._decode(line)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return False
-        record = message.record
+        if message.stream != self._stream or not self._hand_over(message.record):
+            return False
+        if message.version is not None:
+            self.versioned = True
+        return True
+
+    def try_record(self, line: bytes) -> bool:
+        """Process a line of a batch file, which is a record alone, if it fits the types; return whether it did."""
+        try:
+            record = self._decode_record(line)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return False
+        return self._hand_over(record)
+
+    def _hand_over(self, record: Any) -> bool:
         segments, deleted = record.segments, record.deleted is not None
-        if message.stream != self._stream or (segments is None and not deleted) or (deleted and not _is_time(record.deleted)):
+        if (segments is None and not deleted) or (deleted and not _is_time(record.deleted)):
             return False
         self._take(self._stream, record.email, segments or [], deleted)
         self.taken += 1
-        if message.version is not None:
-            self.versioned = True
         return True
 
 
@@ -85,6 +102,7 @@ class SkipPath:
         """Store the name."""
         self._stream = stream
         self._decode = msgspec.json.Decoder(_RecordHead).decode
+        self._decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
         self.taken = 0
 
     def try_line(self, line: bytes | str) -> bool:
@@ -94,6 +112,15 @@ class SkipPath:
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return False
         if message.stream != self._stream:
+            return False
+        self.taken += 1
+        return True
+
+    def try_record(self, line: bytes) -> bool:
+        """Skip a line of a batch file if it is a JSON object, and return whether it was."""
+        try:
+            self._decode_object(line)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             return False
         self.taken += 1
         return True
@@ -145,6 +172,28 @@ class Reader(GenericSingerReader[str]):
             lane = self.lanes.get(stream) if isinstance(stream, str) else None
         stats["RECORD"] += quick
         return stats
+
+    def read_batch(self, stream: str, file: BatchFile, process: Callable[[dict[str, Any]], None]) -> None:
+        """Process the records of a batch file as if each had come as a RECORD message.
+
+        Args:
+            stream: name of the stream.
+            file: the file.
+            process: called with a RECORD message for each record that takes no fast path.
+
+        Raises:
+            StreamError: the file cannot be read, or one of its lines is no record.
+        """
+        lane = self.lanes.get(stream)
+        for number, line in enumerate(file.lines(), 1):
+            if lane is not None and lane.try_record(line):
+                continue
+            try:
+                message = {"type": "RECORD", "stream": stream, "record": self.deserialize_json(line)}
+                self._check_record(stream, message)
+            except InvalidInputLine as error:
+                raise unusable(file, f"has {error} (line {number})") from None
+            process(message)
 
     def _check(self, kind: str, message: dict[str, Any]) -> bool:
         """Check the shape of a message, and return whether it has to be processed.

@@ -16,6 +16,7 @@ from singer_sdk.mapper import SameRecordTransform
 from singer_sdk.plugin_base import _ConfigInput
 from typing_extensions import override
 
+from target_dotdigital.batches import batch_files
 from target_dotdigital.clock import Clock
 from target_dotdigital.commands.registry import COMMANDS, options
 from target_dotdigital.config import CONFIG
@@ -53,6 +54,7 @@ class TargetDotdigital(Target):
     message_reader_class = Reader
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
         PluginCapabilities.ABOUT,
+        PluginCapabilities.BATCH,
         PluginCapabilities.STREAM_MAPS,
         PluginCapabilities.STRUCTURED_LOGGING,
     ]
@@ -185,8 +187,11 @@ class TargetDotdigital(Target):
 
     @override
     def _process_batch_message(self, message_dict: dict[str, Any]) -> None:
-        msg = "BATCH messages are not supported, so nothing was written. Remove batch_config from the tap's settings."
-        raise StreamError(msg)
+        stream = message_dict["stream"]
+        if message_dict.get("version") is not None:
+            self._expect_version(stream)
+        for file in batch_files(message_dict, self.config.get("batch_config")):
+            self._reader.read_batch(stream, file, self._process_record_message)
 
     @override
     def _write_state_message(self, state: dict[str, Any]) -> None:

@@ -66,12 +66,12 @@ def test_a_run_that_died_before_it_knew_the_import_leaves_its_contacts_in_doubt(
     engine = sa.create_engine(pipeline.target["ledger_url"])
     with engine.begin() as connection:
         # the ledger of a run that was killed between recording the rows of A -> B and the answer of dotdigital
-        last = connection.exec_driver_sql("SELECT max(id) FROM dotdigital_imports").scalar_one()
         connection.exec_driver_sql(
-            f"UPDATE dotdigital_imports SET state = 'submitting', import_id = NULL, settled_run = NULL WHERE id = {int(last)}"
+            "UPDATE dotdigital_imports SET state = 'submitting', import_id = NULL, settled_run = NULL "
+            "WHERE id = (SELECT max(import) FROM dotdigital_deliveries)"
         )
         connection.exec_driver_sql(
-            f"UPDATE dotdigital_contacts SET confirmed = (SELECT before FROM dotdigital_deliveries d WHERE d.import = {int(last)})"
+            "UPDATE dotdigital_contacts SET confirmed = (SELECT before FROM dotdigital_deliveries ORDER BY import DESC LIMIT 1)"
         )
     engine.dispose()
     assert pipeline.load(ann("A")).code == 0
