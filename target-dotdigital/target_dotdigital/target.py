@@ -34,6 +34,8 @@ from target_dotdigital.sync.starting import open_sync
 
 # exit codes above this one say which signal ended the process
 SIGNALLED = 128
+# instead of the SDK's, which does not say what the setting does
+BATCH_DESCRIPTION = "For taps that send BATCH messages: storage.root is the only place from which their files (JSONL) are read."
 UNREADABLE = "target_dotdigital.unreadable_config"
 
 if TYPE_CHECKING:
@@ -118,6 +120,8 @@ class TargetDotdigital(Target):
         # of the SDK's own settings, those for loading into tables have no meaning here
         for name in ("add_record_metadata", "batch_size_rows", "load_method"):
             config_jsonschema["properties"].pop(name, None)
+        batch = config_jsonschema["properties"]["batch_config"]
+        config_jsonschema["properties"]["batch_config"] = {**batch, "description": BATCH_DESCRIPTION}
 
     @override
     def get_sink(self, stream_name: str, **kwargs: Any) -> Sink:
