@@ -63,9 +63,9 @@ coverage: $(VENV)/.ready
 interface: $(VENV)/.ready
 	RENEW_INTERFACE=1 $(BIN)/python -m pytest tests/pipeline/test_interface.py
 
-# speed and memory against baselines; writes tests/benchmarks/README.md
+# speed and memory against baselines; writes tests/benchmarks/README.md. BENCH=postgresql runs one part, and keeps the other figures
 bench: $(VENV)/.ready
-	$(BIN)/python tests/benchmarks/bench.py
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench.py $(BENCH)
 
 # every fault at every call; prints the table in docs/how-it-works.md
 drill: $(VENV)/.ready

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calls import compare_calls
+from ledgers import compare_ledgers, read_back
+from limits import show_limits
 from measuring import BIN, HERE, Table, config, enlarge, measure, shop, target_settings, working_sandbox
 from through_meltano import Pair
 
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
     from measuring import Measure
 
 # memory first: a process that is started counts the peak of the one that started it as its own
-PARTS = ("memory", "tap", "target", "meltano", "calls")
+PARTS = ("memory", "tap", "target", "postgresql", "reading", "meltano", "calls", "limits")
+# parts that run with fewer contacts than the others
+MAX_CONTACTS = {"postgresql": 300_000}
+CONTACTS = 1_000_000
 
 
 class Bench:
@@ -38,6 +43,7 @@ class Bench:
     def __init__(self, folder: Path, contacts: int, times: int, table: Table) -> None:
         """Make the exports."""
         self.folder, self.contacts, self.times, self.table = folder, contacts, times, table
+        folder.mkdir()
         self.count = f"{contacts:,} contacts"
         for day in range(2):
             shop(contacts).write(folder / f"day{day}.jsonl", day)
@@ -113,17 +119,33 @@ class Bench:
             self.table.compare(what, lambda: load(settings), self.plain_target, "counting target")
         shutil.rmtree(place)
         place.mkdir()
-        # a source that sends no STATE is taken as it is, so nothing is read back
-        records = self.folder / "records.jsonl"
-        with source.open("rb") as lines, records.open("wb") as file:
-            file.writelines(
-                re.sub(rb',"version":\d+', b"", line) for line in lines if not line.startswith((b'{"type":"ACT', b'{"type":"STATE'))
-            )
+        records = self.records()
         with working_sandbox() as sandbox:
             settings = target_settings(sandbox, place)
             load(settings, records)
             what = f"target, {self.count} collected, checked and in the ledger, nothing to send"
             self.table.compare(what, lambda: load(settings, records), self.plain_target, "counting target")
+
+    def records(self) -> Path:
+        """Write the records alone: a source that sends no STATE is taken as it is, so nothing is read back."""
+        records = self.folder / "records.jsonl"
+        with (self.folder / "full.jsonl").open("rb") as lines, records.open("wb") as file:
+            file.writelines(
+                re.sub(rb',"version":\d+', b"", line) for line in lines if not line.startswith((b'{"type":"ACT', b'{"type":"STATE'))
+            )
+        return records
+
+    def postgresql(self) -> None:
+        """Compare a ledger in PostgreSQL with one in SQLite."""
+        compare_ledgers(self.folder / "ledgers", self.table, self.folder / "full.jsonl", self.records(), self.count)
+
+    def reading(self) -> None:
+        """Measure the reading of the account."""
+        read_back(self.folder / "reading", self.table, self.folder / "full.jsonl", self.records(), self.count)
+
+    def limits(self) -> None:
+        """Measure what no program can do without."""
+        show_limits(self.table, self.folder / "full.jsonl", self.count, self.folder)
 
     def meltano(self) -> None:
         """Measure both through Meltano."""
@@ -161,20 +183,24 @@ class Bench:
 
 
 def main() -> None:
-    """Measure everything, or what is named."""
+    """Measure everything, or the parts that are named; figures of other sizes than the page's are only printed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="*", choices=[*PARTS, []], default=[])
-    parser.add_argument("--contacts", type=int, default=1_000_000)
+    parser.add_argument("--contacts", type=int, default=None)
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
     table = Table(options.runs)
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), options.contacts, options.times, table)
+        benches: dict[int, Bench] = {}
         for what in options.what or PARTS:
-            getattr(bench, what)()
-    if not options.what:
-        table.write()
+            contacts = options.contacts or MAX_CONTACTS.get(what, CONTACTS)
+            if contacts not in benches:
+                benches[contacts] = Bench(Path(folder) / f"{contacts}", contacts, options.times, table)
+            table.part = what
+            getattr(benches[contacts], what)()
+    if options.contacts is None:
+        table.write(PARTS)
 
 
 if __name__ == "__main__":

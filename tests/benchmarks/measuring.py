@@ -24,16 +24,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 HERE = Path(__file__).parent
+FIGURES = HERE / "figures.json"
 BIN = Path(sys.executable).parent
 SEGMENTS = tuple(f"Affinity: Brand number {number:02d}" for number in range(50))
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One process: seconds by the clock and peak memory in MB."""
+    """One process: seconds by the clock, peak memory in MB, and processor seconds (user and system)."""
 
     seconds: float
     megabytes: float
+    busy: float = 0.0
 
 
 def shop(contacts: int) -> Shop:
@@ -74,7 +76,7 @@ def measure(
             stderr.seek(0)
             msg = stderr.read().decode()[-2000:]
             raise RuntimeError(msg)
-    return Measure(seconds, usage.ru_maxrss / 1024)
+    return Measure(seconds, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime)
 
 
 def _open(path: Path | None, mode: str) -> IO[Any]:
@@ -137,17 +139,24 @@ class Table:
 
     Args:
         runs: how often each figure is measured.
+        part: the part of the benchmark that is running.
+        parts: part -> its rows.
     """
 
     runs: int
-    rows: list[tuple[str, str, str]] = field(default_factory=list)
+    part: str = ""
+    parts: dict[str, list[list[str]]] = field(default_factory=dict)
 
     def compare(self, what: str, ours: Callable[[], Measure], baseline: Callable[[], Measure], named: str) -> None:
         """Measure ours and the baseline in turn, and note the ratio of their medians."""
         pairs = [(baseline(), ours()) for _ in range(self.runs)]
-        base, own = ([pair[side].seconds for pair in pairs] for side in (0, 1))
+        (base, base_busy), (own, own_busy) = (
+            ([pair[side].seconds for pair in pairs], [pair[side].busy for pair in pairs]) for side in (0, 1)
+        )
         ratio = statistics.median(base) / statistics.median(own)
-        self.note(what, f"{_spread(own)} against {_spread(base)} ({named})", f"{ratio:.2g} times as fast")
+        busy = statistics.median(base_busy) / statistics.median(own_busy)
+        figure = f"{_spread(own)} against {_spread(base)} ({named}); processor {_spread(own_busy)} against {_spread(base_busy)}"
+        self.note(what, figure, f"{ratio:.2g} times as fast, {busy:.2g} by processor time")
 
     def memory(self, what: str, large: Measure, small: Measure) -> None:
         """Note two peaks of memory."""
@@ -156,25 +165,34 @@ class Table:
 
     def note(self, what: str, figure: str, verdict: str) -> None:
         """Add a line."""
-        self.rows.append((what, figure, verdict))
+        self.parts.setdefault(self.part, []).append([what, figure, verdict])
         print(f"{what}: {figure}: {verdict}", flush=True)
 
-    def write(self) -> None:
-        """Write the page."""
+    def write(self, order: Sequence[str]) -> None:
+        """Write the page; parts that did not run keep their figures.
+
+        Args:
+            order: all parts, in the order of the page.
+        """
+        kept = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+        parts: dict[str, list[list[str]]] = {**kept, **self.parts}
+        FIGURES.write_text(json.dumps({part: parts[part] for part in order if part in parts}, indent=1) + "\n")
         packages = ", ".join(f"{name} {version(name)}" for name in ("singer-sdk", "meltano", "duckdb", "sqlalchemy", "msgspec"))
         lines = [
             "# Benchmarks",
             "",
-            "Made by `make bench`. Each figure is a whole process, start-up included, and the baseline runs in turn with it; of several",
+            "Made by `make bench`, or a part of it (`make bench BENCH=postgresql`); figures are in `figures.json`. Each figure is a whole process, start-up included, and the baseline runs in turn with it; of several",
             "runs the median, with the lowest and highest. Records: an address and 0 to 8 names of about 20 characters out of 50. The",
             "baselines are a plain singer-sdk tap that yields the same records, and a plain BatchSink that only counts (`plain_*.py`).",
-            "The sandbox runs beside the target, on the second core.",
+            "The sandbox runs beside the target, on the second core. Processor time is user and system time of the process, and of a",
+            "PostgreSQL server of the benchmark's own; it depends less than the clock on what else the machine does. Rows called limit",
+            "are small programs that do nothing but what their name says with the same bytes.",
             "",
             f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {packages}; {self.runs} runs, of memory and calls one.",
             "",
             "| what | figure | against the baseline |",
             "| --- | --- | --- |",
-            *(f"| {what} | {figure} | {verdict} |" for what, figure, verdict in self.rows),
+            *(f"| {what} | {figure} | {verdict} |" for part in order for what, figure, verdict in parts.get(part, ())),
             "",
         ]
         (HERE / "README.md").write_text("\n".join(lines))
