@@ -43,17 +43,16 @@ def compare_ledgers(folder: Path, table: Table, everything: Path, records: Path,
 
 
 def read_back(folder: Path, table: Table, everything: Path, records: Path, count: str) -> None:
-    """Measure the reading of the account: the same day with and without it, and the memory that it takes."""
+    """Measure the reading of the account: the same day with and without it."""
     read, unread = _Ledger(folder / "whole", None), _Ledger(folder / "records", None)
     with read.loaded(everything) as whole, unread.loaded(records) as partial:
         pairs = [(whole(), partial()) for _ in range(table.runs)]
     seconds = sorted(long.seconds - short.seconds for long, short in pairs)
     busy = sorted(long.busy - short.busy for long, short in pairs)
-    memory = max(long.megabytes for long, _ in pairs)
     table.note(
         f"reading the account back, {count} at 0 ms latency",
         f"{seconds[len(seconds) // 2]:.1f} s ({seconds[0]:.1f} to {seconds[-1]:.1f}) more than the same day without it; "
-        f"{busy[len(busy) // 2]:.1f} s of processor time; peak {memory:.0f} MB",
+        f"{busy[len(busy) // 2]:.1f} s of processor time",
         "pages of 5,000, one read ahead",
     )
 

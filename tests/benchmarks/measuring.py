@@ -181,8 +181,9 @@ class Table:
         lines = [
             "# Benchmarks",
             "",
-            "Made by `make bench`, or a part of it (`make bench BENCH=postgresql`); figures are in `figures.json`. Each figure is a whole process, start-up included, and the baseline runs in turn with it; of several",
-            "runs the median, with the lowest and highest. Records: an address and 0 to 8 names of about 20 characters out of 50. The",
+            "Made by `make bench`, or a part of it (`make bench BENCH=postgresql`); the figures are kept in `figures.json`. Each figure is",
+            "a whole process, start-up included, and the baseline runs in turn with it; of several runs the median, with the lowest and",
+            "highest. Records: an address and 0 to 8 names of about 20 characters out of 50. The",
             "baselines are a plain singer-sdk tap that yields the same records, and a plain BatchSink that only counts (`plain_*.py`).",
             "The sandbox runs beside the target, on the second core. Processor time is user and system time of the process, and of a",
             "PostgreSQL server of the benchmark's own; it depends less than the clock on what else the machine does. Rows called limit",
