@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import gc
-import logging
-import os
 import signal
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
-import click
-from singer_sdk import Target
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
 from singer_sdk.mapper import SameRecordTransform
-from singer_sdk.plugin_base import _ConfigInput
 from typing_extensions import override
 
 from target_dotdigital.batches import batch_files
-from target_dotdigital.clock import Clock
-from target_dotdigital.commands.registry import COMMANDS, options
+from target_dotdigital.command_line import SIGNALLED, CommandLine
 from target_dotdigital.config import CONFIG
 from target_dotdigital.errors import NoInputError, ReportError, StreamError
-from target_dotdigital.failures import drain, explain, report_failure, stdin_of, unreadable_config, use_utf8, without_progress
 from target_dotdigital.reader import FastPath, Reader, SkipPath
 from target_dotdigital.reporting.folder import open_folder
 from target_dotdigital.reporting.notifications import notify
@@ -32,22 +24,18 @@ from target_dotdigital.sinks import ContactSink
 from target_dotdigital.sync.agreement import States
 from target_dotdigital.sync.starting import open_sync
 
-# exit codes above this one say which signal ended the process
-SIGNALLED = 128
 # instead of the SDK's, which does not say what the setting does
 BATCH_DESCRIPTION = "For taps that send BATCH messages: storage.root is the only place from which their files (JSONL) are read."
-UNREADABLE = "target_dotdigital.unreadable_config"
 
 if TYPE_CHECKING:
     from types import FrameType
-    from typing import IO
 
     from singer_sdk import Sink
 
     from target_dotdigital.sync.run import SyncRun
 
 
-class TargetDotdigital(Target):
+class TargetDotdigital(CommandLine):
     """Keeps the labels of dotdigital's contacts right: creates, updates and clears in bulk, and never touches consent."""
 
     name = "target-dotdigital"
@@ -62,9 +50,6 @@ class TargetDotdigital(Target):
     ]
     # the SDK must not drain sinks by age: nothing is delivered before the input has ended
     _MAX_RECORD_AGE_IN_MINUTES = float("inf")
-
-    #: Injectable clock.
-    clock: ClassVar[type[Clock]] = Clock
 
     @cached_property
     def settings(self) -> Settings:
@@ -96,8 +81,8 @@ class TargetDotdigital(Target):
         return {}
 
     @property
+    @override
     def line(self) -> int:
-        """Number of the last line that did not take a fast path; 0 before the first."""
         return self._reader.line
 
     @property
@@ -207,93 +192,3 @@ class TargetDotdigital(Target):
     def _handle_termination(self, signum: int, frame: FrameType | None) -> NoReturn:
         # the rest of the input is not read, and no STATE is emitted: the next run continues from the ledger
         raise SystemExit(SIGNALLED + signal.Signals(signum))
-
-    @classmethod
-    @override
-    def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> _ConfigInput:
-        try:
-            return super().cb_config(ctx, param, value)
-        except (OSError, ValueError) as error:
-            # raised later, where the input is drained and the failure reported
-            ctx.meta[UNREADABLE] = unreadable_config(error)
-            return _ConfigInput()
-
-    @classmethod
-    def _create(cls, given: _ConfigInput) -> Self:
-        context = click.get_current_context(silent=True)
-        if context is not None and UNREADABLE in context.meta:
-            raise context.meta[UNREADABLE]
-        with without_progress(cls.logger, logging.getLogger("singer_sdk")):
-            return cls(config=given.config, parse_env_config=given.parse_env)
-
-    @classmethod
-    @override
-    def get_singer_command(cls) -> click.Command:
-        command = super().get_singer_command()
-        command.params.extend(options())
-        return command
-
-    @classmethod
-    @override
-    def invoke(
-        cls,
-        *,
-        about: bool = False,
-        about_format: str | None = None,
-        config: _ConfigInput | None = None,
-        file_input: IO[str] | None = None,
-        **options: Any,
-    ) -> None:
-        os.umask(0o077)
-        use_utf8(terminal=any(options.get(name) for name in COMMANDS))
-        # rows come by the million and hold no cycles: looking for some after every 700 of them costs a tenth of the time
-        gc.set_threshold(50_000)
-        if about:
-            super().invoke(about=about, about_format=about_format)
-        given = config or _ConfigInput()
-        run = options.pop("run", None)
-        command = next((name for name in COMMANDS if options.get(name)), None)
-        target: TargetDotdigital | None = None
-        try:
-            target = cls._create(given)
-            if command is not None:
-                COMMANDS[command](target.settings, cls.clock(), run if command == "restore" else options[command])
-                return
-            # invalid settings are reported before a line is read
-            cls.print_version(print_fn=cls.logger.info)
-            _ = target.settings
-            target.listen(file_input)
-        except Exception as error:
-            message = explain(error, target.line if target is not None else 0)
-            cls.logger.debug("What happened, in full", exc_info=True)
-            if command is None:
-                drain(stdin_of(file_input))
-                report = _report(target, error, message, given.config, cls.clock)
-                notify(report, given.config if target is None else target.config, message)
-                cls.logger.info("%s", report.summary())
-            cls.logger.error(message)  # noqa: TRY400 - one line, without what a traceback quotes
-            raise SystemExit(1) from None
-        except SystemExit as end:
-            # a signal: the rest of the input is not read, and no STATE is emitted
-            if command is None and isinstance(end.code, int) and end.code > SIGNALLED:
-                name = signal.Signals(end.code - SIGNALLED).name
-                message = (
-                    f"Ended by {name}: the bookmark stays, and nothing is lost. The next run polls what was sent, and completes it."
-                )
-                report = _report(target, end, message, given.config, cls.clock)
-                notify(report, given.config if target is None else target.config, message)
-                cls.logger.error(message)  # noqa: TRY400 - no traceback
-            raise
-
-
-def _report(
-    target: TargetDotdigital | None, error: BaseException, message: str, config: dict[str, Any], clock: type[Clock]
-) -> Report:
-    """Write the report of a run that failed, unless the run has done so itself; return it."""
-    if target is not None and "sync_run" in target.__dict__:
-        if target.report.finished_at is None:
-            target.sync_run.fail(message)
-        return target.report
-    report = Report(started_at=clock().now()) if target is None else target.report
-    report_failure(error, message, report, config)
-    return report

@@ -48,8 +48,8 @@ ACCESS = (
         expected="Both are private, and dotdigital spells their names as requested, apart from capitals.",
         by_hand="Contacts > Lists and Contacts > Data fields: look up name and visibility.",
         if_wrong=(
-            "Contacts could see a public address book by name in a preference centre. A field with another name is refused: the "
-            "run stops before the first import."
+            "Contacts could see a public address book by name in a preference centre. The run that creates it says so and stops "
+            "before it writes a contact; so does one that gets a field with another name."
         ),
         consequence=(
             "Create address book and data field by hand in dotdigital, private, with the names of the settings address_book and "

@@ -81,8 +81,8 @@ CONTACTS = (
         expected="Every imported contact is in the rehearsal's address book.",
         by_hand="Open the address book and look for the addresses.",
         if_wrong=(
-            "The address book would not contain all uploaded contacts. The sync sees this at each full comparison, and "
-            "sends the same contacts again every time."
+            "The address book would not contain all uploaded contacts. The sync looks up some of the contacts that it has "
+            "delivered, and fails."
         ),
         consequence="Do not activate with upload_emails other than none. Set upload_emails to none if you need only the data field.",
     ),

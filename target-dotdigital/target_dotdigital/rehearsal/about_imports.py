@@ -15,7 +15,8 @@ IMPORTS = (
         expected="The contact is updated, and no other is created.",
         by_hand="Add an address of yours in capitals in dotdigital, and see whether it says that the contact exists.",
         if_wrong=(
-            "The sync writes addresses in lower case. Contacts stored with capitals would exist twice, and get e-mails twice."
+            "The sync writes addresses in lower case. Contacts stored with capitals would exist twice, and get e-mails twice. A "
+            "run that reads the account back says so, and ends as partly delivered."
         ),
         consequence=(
             "Do not activate with upload_emails other than none. Set upload_emails to none, and ask dotdigital's support how it compares "
@@ -67,7 +68,10 @@ IMPORTS = (
         check="Look up every imported address, and compare its contact ID with the one in the import's report.",
         expected="The IDs are the same.",
         by_hand="Not possible in the user interface.",
-        if_wrong="Removed contacts are matched by ID: other contacts would lose their labels.",
+        if_wrong=(
+            "Removed contacts are matched by ID: other contacts would lose their labels. A report that names another address "
+            "for an ID is not believed, the IDs of delivered contacts are compared, and the run fails."
+        ),
         consequence="Do not activate. Report it to dotdigital's support.",
     ),
     Assumption(
@@ -98,8 +102,8 @@ IMPORTS = (
         expected="The row is reported with a code, or the call is refused.",
         by_hand="Not possible in the user interface.",
         if_wrong=(
-            "If someone deletes the data field during a run, dotdigital reports success although no label arrives. The next run "
-            "creates the field again; a full comparison restores the labels."
+            "If someone deletes the data field during a run, dotdigital reports success although no label arrives. The look-up "
+            "after the delivery fails the run, and the next run creates the field and sends all labels again."
         ),
         consequence="You can activate. Protect the data field from deletion; after an accident run --reconcile.",
     ),
@@ -117,7 +121,7 @@ IMPORTS = (
         by_hand="Compare the numbers of an import report with the rows of the file.",
         if_wrong=(
             "Rows that are not named count as unconfirmed: they are sent again in every run, and no run is reported as "
-            "complete. Without IDs, removed contacts are matched by address, which can create contacts that were deleted."
+            "complete. Without IDs, removed contacts are looked up one by one before they are cleared."
         ),
         consequence=("Do not activate: no run could become complete. Report it to dotdigital's support with the ID of the import."),
         implies=("duplicates_reported",),
@@ -131,7 +135,10 @@ IMPORTS = (
         check="Read the contacts immediately after the import has finished, and again until the values are there.",
         expected="The first read shows the new values.",
         by_hand="Open a contact right after an import of it has finished.",
-        if_wrong="A comparison that starts too early sees old values: it sends the same labels again. Nothing is lost.",
+        if_wrong=(
+            "A run waits up to verify_timeout until what it delivered is visible, and fails if it is not. A comparison that "
+            "starts too early sees old values, and sends the same labels again. Nothing is lost."
+        ),
         consequence=(
             "Leave at least an hour between runs, and do not run --reconcile directly after a run. If the values never became "
             "visible: do not activate."

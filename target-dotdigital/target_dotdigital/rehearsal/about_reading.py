@@ -18,7 +18,8 @@ READING = (
         by_hand="Compare the number of contacts that --reconcile has read with the number that dotdigital shows.",
         if_wrong=(
             "If pages repeat, the run stops with an error. If the list ends too early, contacts look as if they did not exist: "
-            "their labels are sent again, and orphaned labels stay."
+            "their labels are sent again, and orphaned labels stay. If many contacts of the address book are missing, the run "
+            "says so and ends as partly delivered."
         ),
         consequence="Do not activate. Report it to dotdigital's support.",
         implies=("filter_by_list", "lists_in_read_back"),

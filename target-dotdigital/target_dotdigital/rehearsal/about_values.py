@@ -15,8 +15,8 @@ VALUES = (
         expected="The field is empty.",
         by_hand="Not possible: an import from a file has no null.",
         if_wrong=(
-            "Contacts that leave all their segments keep the names. dotdigital reports the rows as updated, so the sync notices "
-            "only when it reads the account back."
+            "Contacts that leave all their segments would keep the names, although dotdigital reports the rows as updated. The "
+            "sync looks up one of them after each delivery, and fails."
         ),
         consequence="Do not activate: labels could not be removed. Report it to dotdigital's support.",
     ),
@@ -66,8 +66,9 @@ VALUES = (
         expected="Every value of up to max_value_length characters comes back unchanged.",
         by_hand="Paste a text of 1,000 characters into the field of a test contact, save, and count what is left.",
         if_wrong=(
-            "Contacts in many segments would get cut names, or be rejected, or make their whole import fail, together with up "
-            "to contacts_per_import other contacts."
+            "Names of contacts in many segments would be cut, or their rows rejected, or their whole import would fail, "
+            "together with up to contacts_per_import other contacts. A cut value is found when delivered contacts are looked "
+            "up, and the run fails."
         ),
         consequence=("Set max_value_length to the longest value that came back unchanged, and rehearse again before you activate."),
     ),
@@ -83,8 +84,8 @@ VALUES = (
         expected="The value is the same, character by character.",
         by_hand="Type such a name into the field of a test contact, save and reopen it.",
         if_wrong=(
-            "Rules that compare with the exact name do not match. The sync sees a difference at each comparison and sends the "
-            "same labels again every time."
+            "Rules that compare with the exact name would not match. The sync looks up the delivered contact with the most "
+            "unusual characters, and fails."
         ),
         consequence=(
             "Rename the affected segments with segment_labels so that their labels avoid these characters, then activate. Names "

@@ -1,0 +1,160 @@
+"""The target's command line: the sync, the commands, and how either fails."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+
+import click
+from singer_sdk import Target
+from singer_sdk.plugin_base import _ConfigInput
+from typing_extensions import override
+
+from target_dotdigital.clock import Clock
+from target_dotdigital.commands.registry import COMMANDS, options
+from target_dotdigital.failures import drain, explain, report_failure, stdin_of, unreadable_config, use_utf8, without_progress
+from target_dotdigital.reporting.notifications import notify
+from target_dotdigital.reporting.report import Report
+
+if TYPE_CHECKING:
+    from typing import IO
+
+    from target_dotdigital.settings import Settings
+    from target_dotdigital.sync.run import SyncRun
+
+# exit codes above this one say which signal ended the process
+SIGNALLED = 128
+UNREADABLE = "target_dotdigital.unreadable_config"
+
+
+class CommandLine(Target):
+    """A target that is called with the options of its commands, or without for a sync."""
+
+    #: Injectable clock.
+    clock: ClassVar[type[Clock]] = Clock
+
+    if TYPE_CHECKING:
+
+        @property
+        def settings(self) -> Settings:
+            """The settings, checked."""
+
+        @property
+        def report(self) -> Report:
+            """The report of the run."""
+
+        @property
+        def sync_run(self) -> SyncRun:
+            """The run."""
+
+    @property
+    def line(self) -> int:
+        """Number of the last line that did not take a fast path; 0 before the first."""
+        raise NotImplementedError
+
+    @classmethod
+    @override
+    def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> _ConfigInput:
+        try:
+            return super().cb_config(ctx, param, value)
+        except (OSError, ValueError) as error:
+            # raised later, where the input is drained and the failure reported
+            ctx.meta[UNREADABLE] = unreadable_config(error)
+            return _ConfigInput()
+
+    @classmethod
+    def _create(cls, given: _ConfigInput) -> Self:
+        context = click.get_current_context(silent=True)
+        if context is not None and UNREADABLE in context.meta:
+            raise context.meta[UNREADABLE]
+        with without_progress(cls.logger, logging.getLogger("singer_sdk")):
+            return cls(config=given.config, parse_env_config=given.parse_env)
+
+    @classmethod
+    @override
+    def get_singer_command(cls) -> click.Command:
+        command = super().get_singer_command()
+        command.params.extend(options())
+        return command
+
+    @classmethod
+    @override
+    def invoke(
+        cls,
+        *,
+        about: bool = False,
+        about_format: str | None = None,
+        config: _ConfigInput | None = None,
+        file_input: IO[str] | None = None,
+        **options: Any,
+    ) -> None:
+        os.umask(0o077)
+        use_utf8(terminal=any(options.get(name) for name in COMMANDS))
+        # rows come by the million and hold no cycles: looking for some after every 700 of them costs a tenth of the time
+        gc.set_threshold(50_000)
+        if about:
+            super().invoke(about=about, about_format=about_format)
+        given = config or _ConfigInput()
+        run = options.pop("run", None)
+        command = next((name for name in COMMANDS if options.get(name)), None)
+        if command is None:
+            cls._run_sync(given, file_input)
+        else:
+            cls._run_command(command, run if command == "restore" else options[command], given)
+
+    @classmethod
+    def _run_command(cls, command: str, request: Any, given: _ConfigInput) -> None:
+        """Run a command; if it fails, say why in one line and exit with 1."""
+        try:
+            COMMANDS[command](cls._create(given).settings, cls.clock(), request)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the operator gets one line
+            cls._fail(explain(error, 0))
+
+    @classmethod
+    def _run_sync(cls, given: _ConfigInput, file_input: IO[str] | None) -> None:
+        """Run the sync; if it fails, read the input to its end, report, and say why in one line."""
+        target: CommandLine | None = None
+        try:
+            target = cls._create(given)
+            # invalid settings are reported before a line is read
+            cls.print_version(print_fn=cls.logger.info)
+            _ = target.settings
+            target.listen(file_input)
+        except Exception as error:
+            message = explain(error, target.line if target is not None else 0)
+            cls.logger.debug("What happened, in full", exc_info=True)
+            drain(stdin_of(file_input))
+            report = _report(target, error, message, given.config, cls.clock)
+            notify(report, given.config if target is None else target.config, message)
+            cls.logger.info("%s", report.summary())
+            cls._fail(message)
+        except SystemExit as end:
+            # a signal: the rest of the input is not read, and no STATE is emitted
+            if isinstance(end.code, int) and end.code > SIGNALLED:
+                name = signal.Signals(end.code - SIGNALLED).name
+                message = (
+                    f"Ended by {name}: the bookmark stays, and nothing is lost. The next run polls what was sent, and completes it."
+                )
+                report = _report(target, end, message, given.config, cls.clock)
+                notify(report, given.config if target is None else target.config, message)
+                cls.logger.error(message)  # noqa: TRY400 - no traceback
+            raise
+
+    @classmethod
+    def _fail(cls, message: str) -> NoReturn:
+        cls.logger.error(message)  # one line, without what a traceback quotes
+        raise SystemExit(1) from None
+
+
+def _report(target: CommandLine | None, error: BaseException, message: str, config: dict[str, Any], clock: type[Clock]) -> Report:
+    """Write the report of a run that failed, unless the run has done so itself; return it."""
+    if target is not None and "sync_run" in vars(target):
+        if target.report.finished_at is None:
+            target.sync_run.fail(message)
+        return target.report
+    report = Report(started_at=clock().now()) if target is None else target.report
+    report_failure(error, message, report, config)
+    return report
