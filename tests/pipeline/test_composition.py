@@ -197,6 +197,7 @@ def refused_then_refreshed(project: Project, tap: str) -> None:
     project.meltano("run", "--full-refresh", tap, "target-dotdigital")
 
 
+@pytest.mark.slow
 def test_an_incremental_table_of_another_tap(project: Project, sandbox: Sandbox, ledger_url: str, tmp_path: Path) -> None:
     """The SDK's bookmarks, as Meltano hands them on, are the ones that the ledger acknowledged: on changed and on quiet days."""
     url, schema = address_of(ledger_url)
@@ -238,6 +239,7 @@ def test_an_incremental_table_of_another_tap(project: Project, sandbox: Sandbox,
     engine.dispose()
 
 
+@pytest.mark.slow
 def test_an_incremental_file_of_another_tap(project: Project, sandbox: Sandbox, tmp_path: Path) -> None:
     path = tmp_path / "loyalty.csv"
     files = [{"path": str(path), "format": "csv", "table_name": "loyalty", "primary_keys": ["e_mail"]}]

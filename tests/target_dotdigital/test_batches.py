@@ -87,7 +87,7 @@ def test_a_version_in_a_batch_has_to_be_activated(pipeline: Pipeline, folder: Pa
 def test_files_in_object_storage(pipeline: Pipeline, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     with object_storage(monkeypatch) as bucket:
         with fsspec.open(f"{bucket}/in/1.jsonl", "wb") as file:
-            file.write(gzip.compress(packed()))
+            file.write(gzip.compress(packed(), mtime=0))
         pipeline.target["batch_config"] = {"storage": {"root": f"{bucket}/in"}}
         outcome = pipeline.load(batch(f"{bucket}/in/1.jsonl", compression="gzip"))
         assert outcome.code == 0, outcome.log
@@ -133,7 +133,8 @@ def test_a_malformed_file_stops_the_run(pipeline: Pipeline, sandbox: Sandbox, fo
 
 
 @pytest.mark.parametrize(
-    "content", [gzip.compress(packed())[:-12], gzip.compress(packed())[:9], packed(), b"\x1f\x8b\x08\x00" + bytes(20)]
+    "content",
+    [gzip.compress(packed(), mtime=0)[:-12], gzip.compress(packed(), mtime=0)[:9], packed(), b"\x1f\x8b\x08\x00" + bytes(20)],
 )
 def test_damaged_compression_stops_the_run(pipeline: Pipeline, sandbox: Sandbox, folder: Path, content: bytes) -> None:
     (folder / "bad.jsonl").write_bytes(content)
