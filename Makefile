@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-# which tests: the slow ones (ten days of 50,000 contacts, Airflow) are left out
+# which tests: the slow ones are left out (every case of some tables, other people's plugins, Airflow, hundreds of sequences of days)
 TESTS ?= not slow
 # how many processes test at once
 WORKERS ?= 2

@@ -60,9 +60,11 @@ def sandbox(time: FakeTime, request: pytest.FixtureRequest) -> Iterator[Sandbox]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run the tests of modules that say `LEDGERS` once for each kind of ledger."""
+    """Run the tests of modules that say `LEDGERS` once for each kind of ledger, those in `SLOW_LEDGERS` as slow tests."""
     if "ledger_url" in metafunc.fixturenames:
-        metafunc.parametrize("ledger_url", getattr(metafunc.module, "LEDGERS", ["sqlite"]), indirect=True)
+        ledgers = getattr(metafunc.module, "LEDGERS", ["sqlite"])
+        slow = [pytest.param(name, marks=pytest.mark.slow) for name in getattr(metafunc.module, "SLOW_LEDGERS", [])]
+        metafunc.parametrize("ledger_url", [*ledgers, *slow], indirect=True)
 
 
 @pytest.fixture(scope="session")

@@ -150,6 +150,7 @@ def test_a_csv_file_into_dotdigital(project: Project, sandbox: Sandbox, tmp_path
     assert labels(sandbox) == {email: ";".join(sorted(names)) or None for email, names in PEOPLE.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["text[]", "text"])
 def test_a_table_into_dotdigital(project: Project, sandbox: Sandbox, ledger_url: str, tmp_path: Path, kind: str) -> None:
     url, schema = address_of(ledger_url)

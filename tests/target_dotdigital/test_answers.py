@@ -254,6 +254,7 @@ def test_a_value_that_is_no_unicode_is_read_all_the_same() -> None:
 # Headers and bodies
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["9" * 5_000, "٣", "²", "nan", "inf", "-inf", "1e999", "-1", "0x10", "1_0", "", "soon"])
 @pytest.mark.parametrize("name", ["Remaining", "Limit", "Reset"])
 def test_rate_limit_headers_that_cannot_be(pipeline: Pipeline, sandbox: Sandbox, name: str, value: str) -> None:
@@ -268,6 +269,7 @@ def test_rate_limit_headers_that_cannot_be(pipeline: Pipeline, sandbox: Sandbox,
     assert max(pipeline.time.naps) <= 65
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "value",
     [
@@ -288,6 +290,7 @@ def test_retry_after_that_cannot_be(pipeline: Pipeline, sandbox: Sandbox, status
     assert max(pipeline.time.naps) <= 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", [DEEP, b'{"id":' * 20_000, b'{"message":' * 20_000, b"\xff\xfe", b'{"id":"\xff"}', b"null", b""])
 @pytest.mark.parametrize("status", [200, 400, 500])
 @pytest.mark.parametrize("path", ["account-info", "address-books", "data-fields", "limit=", "import$", "import/"])
@@ -372,6 +375,7 @@ HOSTILE_ADDRESSES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", HOSTILE_ADDRESSES, ids=repr)
 def test_no_call_goes_to_an_address_that_is_not_dotdigitals(
     pipeline: Pipeline, sandbox: Sandbox, elsewhere: socket.socket, address: Any

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from click.testing import Result
     from nosto_dotdigital_sandbox import Sandbox
 
-LEDGERS = ["sqlite", "postgresql"]
+LEDGERS, SLOW_LEDGERS = ["sqlite"], ["postgresql"]
 ANN, BOB, CLEO = "ann@example.com", "bob@example.com", "cleo@example.com"
 HOUR = 3600.0
 

@@ -57,6 +57,7 @@ def browser() -> Iterator[Browser]:
         yield started
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OUTCOMES)
 def test_each_kind_of_page_is_true_and_accessible(kind: str, pipeline: Pipeline, browser: Browser) -> None:
     badge, words, others = PAGES[kind]

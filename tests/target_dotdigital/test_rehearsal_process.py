@@ -111,6 +111,7 @@ def test_options_of_the_rehearsal_do_not_start_a_sync(sandbox: Sandbox, tmp_path
 
 
 # the ninth call creates the address book, the 13th submits the first import
+@pytest.mark.slow
 @pytest.mark.parametrize(("moment", "nth"), [("after", 9), ("before", 13), ("after", 13), ("after", 40)])
 def test_a_killed_rehearsal_continues(sandbox: Sandbox, tmp_path: Path, moment: str, nth: int) -> None:
     assert kill_and_repeat(sandbox, tmp_path, moment, nth)
@@ -123,5 +124,5 @@ def test_calls_all_over_the_rehearsal_can_be_the_last(tmp_path: Path, moment: st
     while killed:
         with Sandbox() as sandbox:
             killed = kill_and_repeat(sandbox, tmp_path / f"{moment}{nth}", moment, nth)
-        nth += 5
+        nth += 9
     assert nth > 80

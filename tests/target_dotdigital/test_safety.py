@@ -17,7 +17,7 @@ from target_dotdigital.ledger.tables import METADATA
 if TYPE_CHECKING:
     from nosto_dotdigital_sandbox import Sandbox
 
-LEDGERS = ["sqlite", "postgresql"]
+LEDGERS, SLOW_LEDGERS = ["sqlite"], ["postgresql"]
 
 
 def people(count: int, names: list[str] | None = None) -> list[dict[str, Any]]:
