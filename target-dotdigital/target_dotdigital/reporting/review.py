@@ -132,7 +132,10 @@ def _places(settings: Settings, account: Account) -> tuple[str, str]:
         book = f"{settings.address_book} - will be created as private"
     else:
         book = f"{account.book.name} (id {account.book.id}, {account.book.contacts:,} contacts)"
-    return book, settings.data_field if settings.data_field in account.fields else f"{settings.data_field} - to be created"
+    return (
+        book,
+        settings.data_field if settings.data_field in account.fields else f"{settings.data_field} - will be created as private",
+    )
 
 
 def _where(account: Account, facts: ReviewFacts) -> list[str]:
