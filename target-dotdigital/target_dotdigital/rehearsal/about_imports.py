@@ -140,7 +140,7 @@ IMPORTS = (
             "starts too early sees old values, and sends the same labels again. Nothing is lost."
         ),
         consequence=(
-            "Leave at least an hour between runs, and do not run --reconcile directly after a run. If the values never became "
+            "Set verify_timeout to more than it took, and do not run --reconcile directly after a run. If the values never became "
             "visible: do not activate."
         ),
     ),
