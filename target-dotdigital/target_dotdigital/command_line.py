@@ -50,10 +50,9 @@ class CommandLine(Target):
         def sync_run(self) -> SyncRun:
             """The run."""
 
-    @property
-    def line(self) -> int:
-        """Number of the last line that did not take a fast path; 0 before the first."""
-        raise NotImplementedError
+        @property
+        def line(self) -> int:
+            """Number of the last line that did not take a fast path; 0 before the first."""
 
     @classmethod
     @override

@@ -81,8 +81,8 @@ class TargetDotdigital(CommandLine):
         return {}
 
     @property
-    @override
     def line(self) -> int:
+        """Number of the last line that did not take a fast path; 0 before the first."""
         return self._reader.line
 
     @property
