@@ -75,7 +75,7 @@ def published(folder: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [way if way == "from git" else pytest.param(way, marks=pytest.mark.long) for way in WAYS])
 def test_the_commands_work_from_an_empty_folder(way: str, sandbox: Sandbox, tmp_path: Path) -> None:
     home, repository = tmp_path / "home", tmp_path / "nosto-dotdigital.git"
     (home / "bin").mkdir(parents=True)

@@ -159,7 +159,7 @@ def test_many_sequences_of_days() -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=int(os.environ.get("SEQUENCES", "300")),
+            max_examples=int(os.environ.get("SEQUENCES", "100")),
             stateful_step_count=20,
             deadline=None,
             database=None,

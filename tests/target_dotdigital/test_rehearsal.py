@@ -483,6 +483,7 @@ def test_a_call_that_fails_for_good_stops_the_rehearsal_and_the_next_continues(t
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_third_call_can_fail_for_good(tmp_path: Path) -> None:
     interrupt_everywhere(tmp_path, every=3)
 

@@ -118,6 +118,7 @@ def test_a_killed_rehearsal_continues(sandbox: Sandbox, tmp_path: Path, moment: 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_calls_all_over_the_rehearsal_can_be_the_last(tmp_path: Path, moment: str) -> None:
     nth, killed = 1, True
