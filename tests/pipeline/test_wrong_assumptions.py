@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from nosto_dotdigital_sandbox import Fault
 from nosto_dotdigital_sandbox.deviations import DOTDIGITAL
+from nosto_dotdigital_sandbox.faults import answer
 from support.oracle import BOOK, FIELD, assert_account, expected, folded
 from support.running import Outcome, Pipeline
 
@@ -374,6 +376,52 @@ def test_what_dotdigital_confirms_and_does_not_hold_is_no_success(story: Story, 
         assert (story.report["outcome"], story.pipeline.state) == ("failed", state)
         assert story.report["left_for_later"] == 0 or story.report["problems"]
     _assert_it_recovers(story)
+
+
+def test_a_run_that_cannot_look_leaves_that_to_the_next(story: Story) -> None:
+    story.pipeline.activate()
+    assert story.first_load().code == 0
+    state = story.pipeline.state
+    story.sandbox.account.deviations.add("ignores_null")
+    # the imports end, and then no contact can be looked up
+    story.sandbox.faults.add(Fault("answer", path="/contacts/v3/email/", times=999, response=answer(500)))
+    assert story.changes().code == 1
+    assert (story.report["unconfirmed"], story.pipeline.state) == (0, state)
+    story.sandbox.faults.clear()
+    outcome = story.pipeline.run()
+    assert outcome.code == 1
+    assert "does not hold what it confirmed to an earlier run" in outcome.log
+    assert "do not hold what was sent" in outcome.errors[-1]
+    _assert_it_recovers(story)
+
+
+def test_a_run_that_could_not_look_is_looked_after_once(story: Story) -> None:
+    story.pipeline.activate()
+    story.sandbox.faults.add(Fault("answer", path="/contacts/v3/email/", times=999, response=answer(500)))
+    assert story.first_load().code == 1
+    story.sandbox.faults.clear()
+    for _ in range(2):
+        story.sandbox.journal.clear()
+        assert story.pipeline.run().code == 0
+        assert story.sandbox.journal.imports() == []
+    story.assert_right()
+    assert [call for call in story.sandbox.journal.calls("dotdigital", "GET") if "/email/" in call.path] == []
+
+
+def test_a_run_that_ends_after_it_created_a_field_leaves_no_new_field_for_a_filled_one(story: Story) -> None:
+    story.pipeline.activate()
+    assert story.first_load().code == 0
+    account = story.sandbox.account
+    del account.fields[FIELD]
+    for contact in account.contacts.values():
+        contact.data_fields.pop(FIELD, None)
+    # the field is created, and the run ends before it knows
+    story.sandbox.faults.add(Fault("drop_after", method="POST", path="/v2/data-fields", times=999))
+    assert story.changes().code == 1
+    assert FIELD in account.fields
+    story.sandbox.faults.clear()
+    assert story.pipeline.run().code == 0
+    story.assert_right()
 
 
 def test_an_id_that_is_that_of_another_contact_is_not_cleared_by(story: Story) -> None:

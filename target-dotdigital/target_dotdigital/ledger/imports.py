@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from target_dotdigital.ledger import bulk
 from target_dotdigital.ledger.contacts.outcomes import ContactOutcomes
-from target_dotdigital.ledger.tables import deliveries, imports, row_results, runs
+from target_dotdigital.ledger.tables import contacts, deliveries, imports, row_results, runs
 from target_dotdigital.payloads import EMPTY
 from target_dotdigital.records import Row, RowResult, Uploads, Verdict
 
@@ -156,14 +156,14 @@ class ImportLog:
             )
         with self._engine.begin() as connection:
             bulk.stage(connection, row_results, rows)
-            contacts = ContactOutcomes(connection, self._scope, self._uploads)
-            again = contacts.count_created_again(self.run)
-            contacts.confirm(key)
-            contacts.doubt([email for one in outcomes if one.other_email for email in (one.email, one.other_email)])
+            applied = ContactOutcomes(connection, self._scope, self._uploads)
+            again = applied.count_created_again(self.run)
+            applied.confirm(key)
+            applied.doubt([email for one in outcomes if one.other_email for email in (one.email, one.other_email)])
             seen = {row[1] for row in rows}
-            news = contacts.reject(key, now) if Verdict.REJECTED in seen else {}
+            news = applied.reject(key, now) if Verdict.REJECTED in seen else {}
             if Verdict.UNCONFIRMED in seen:
-                contacts.doubt_unconfirmed()
+                applied.doubt_unconfirmed()
             noted = {Verdict.REJECTED, Verdict.UNCONFIRMED}
             if seen & noted:
                 # rows of a finished import without an outcome were accepted, so only the others are written
@@ -176,10 +176,32 @@ class ImportLog:
             connection.execute(sa.update(imports).where(imports.c.id == key).values(state=State.FINISHED, settled_run=self.run))
         return Recorded(news, again)
 
-    def doubt_run(self) -> None:
-        """Mark every contact that this run delivered as in doubt, and forget its ID: it is sent again."""
-        with self._engine.begin() as connection:
-            ContactOutcomes(connection, self._scope, self._uploads).doubt_run(self.run)
+    def unverified_rows(self, connection: sa.Connection) -> list[Row]:
+        """Return the rows that imports without verification confirmed, as far as they are still what the ledger knows.
+
+        These are of earlier runs that ended before they could look: of the last import, because a few of its rows are enough.
+        """
+        d, c = deliveries.c, contacts.c
+        last = (
+            sa.select(sa.func.max(imports.c.id))
+            .where(imports.c.scope == self._scope, imports.c.state == State.FINISHED, ~imports.c.verified)
+            .scalar_subquery()
+        )
+        query = (
+            sa.select(d.email, d.contact_id, d.before, d.after)
+            .join(contacts, (c.scope == self._scope) & (c.email == d.email))
+            .where(d["import"] == last, d.outcome.is_(None), c.confirmed == d.after, ~c.in_doubt)
+        )
+        return [Row(*row) for row in connection.execute(query)]
+
+    def doubt_unverified(self, connection: sa.Connection) -> None:
+        """Mark every contact of imports without verification as in doubt, and forget its ID: it is sent again."""
+        ContactOutcomes(connection, self._scope, self._uploads).doubt_unverified()
+        self.mark_verified(connection)
+
+    def mark_verified(self, connection: sa.Connection) -> None:
+        """Record that the imports so far need no verification any more."""
+        connection.execute(sa.update(imports).where(imports.c.scope == self._scope, ~imports.c.verified).values(verified=True))
 
     def open_imports(self) -> list[OpenImport]:
         """Return the imports that dotdigital may still be processing, oldest first, and mark those without an ID as lost."""

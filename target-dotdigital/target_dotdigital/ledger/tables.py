@@ -124,6 +124,8 @@ imports = sa.Table(
     sa.Column("submitted_at", sa.Float, nullable=False),
     # run that received the outcome, or gave the import up: a later one if the run that sent it did not wait for it; until then NULL
     sa.Column("settled_run", sa.Integer),
+    # whether a run has looked up some of its contacts since, so that its report can be believed
+    sa.Column("verified", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 # before-image of each delivery: confirmed labels, sent labels and outcome

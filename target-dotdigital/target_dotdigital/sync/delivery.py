@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,11 @@ from target_dotdigital.dotdigital.contacts import ContactReader
 from target_dotdigital.dotdigital.rows import RowEncoder, chunks, prefetch
 from target_dotdigital.errors import DeliveryError
 from target_dotdigital.ledger.contacts import ContactLedger
-from target_dotdigital.records import Row
+from target_dotdigital.records import Row, RowResult, Verdict
 from target_dotdigital.stats import DeliveryStats
 from target_dotdigital.sync.imports import Imports
 from target_dotdigital.sync.reading import look_up
-from target_dotdigital.sync.verification import Samples
+from target_dotdigital.sync.verification import Samples, count_unheld
 
 if TYPE_CHECKING:
     import datetime
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
     from target_dotdigital.dotdigital.account import Account
     from target_dotdigital.ledger.imports import ImportLog
-    from target_dotdigital.records import RowResult
     from target_dotdigital.settings import Settings
     from target_dotdigital.sync.locked_account import LockedAccount
 
+LOGGER = logging.getLogger("target-dotdigital")
 ROWS = 5_000
 MISTAKEN = (
     "dotdigital's reports name other addresses for the IDs of some contacts, again after these were looked up: other contacts may "
@@ -128,9 +129,40 @@ class Delivery:
             after = page[-1].email
             left = None if left is None else left - len(page)
 
-    def doubt(self) -> None:
-        """Mark every contact that was delivered as in doubt, so that the next run sends it again."""
-        self._log.doubt_run()
+    def recheck(self, ledger: ContactLedger) -> None:
+        """Look up some contacts of an earlier run that ended before it could, and doubt all of them if dotdigital does not hold them.
+
+        Args:
+            ledger: the ledger scope, in the transaction of this run, which then sends them again.
+        """
+        samples, rows = Samples(), self._log.unverified_rows(ledger.connection)
+        samples.note(rows, [RowResult(row.email, Verdict.UPDATED) for row in rows])
+        reader = ContactReader(self._place.client, self._place.account)
+        if samples.chosen and self._place.settings.verify_timeout and count_unheld(samples.chosen, reader, self._place.clock, 0):
+            LOGGER.warning("dotdigital does not hold what it confirmed to an earlier run: all contacts of that run are sent again")
+            self._log.doubt_unverified(ledger.connection)
+
+    def verify(self, account: Account) -> int:
+        """Look up some of the delivered contacts; if dotdigital does not hold them, doubt all.
+
+        Args:
+            account: the account, whose address book and data fields exist.
+
+        Returns:
+            The number of contacts that are not as they were sent.
+
+        Raises:
+            ApiError: a look-up failed; the next run looks again.
+        """
+        samples, timeout, wrong = self.samples.chosen, self._place.settings.verify_timeout, 0
+        if samples and timeout:
+            wrong = count_unheld(samples, ContactReader(self._place.client, account), self._place.clock, timeout)
+        with self._place.ledger.engine.begin() as connection:
+            if wrong:
+                self._log.doubt_unverified(connection)
+            else:
+                self._log.mark_verified(connection)
+        return wrong
 
     def _imports(
         self,

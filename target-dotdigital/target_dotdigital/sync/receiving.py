@@ -56,13 +56,16 @@ def receive(opened: OpenRun, states: States, skipped: Mapping[str, str]) -> Rece
     incomplete = is_incomplete(states, collector, ledger, scope)
     since = require_agreement(states, collector, ledger, scope, incomplete=incomplete)
     establishes = states.begins_at is None and states.ends_at is not None and stats.read > 0
+    # a new ledger, a complete input and a new base are compared with everything that dotdigital holds
+    everything = scope.account_contacts is None or bool(collector.whole) or establishes or _is_another_place(opened)
+    if not everything:
+        opened.delivery.recheck(ledger)
     ledger.forget_shared_ids()
     drift = read_back(
         ledger,
         ContactReader(opened.place.client, opened.place.account),
         settings,
-        # a new ledger, a complete input and a new base are compared with everything that dotdigital holds
-        everything=scope.account_contacts is None or bool(collector.whole) or establishes or _is_another_place(opened),
+        everything=everything,
         account_contacts=scope.account_contacts or 0,
         since=since,
     )

@@ -207,13 +207,15 @@ class SyncRun:
             restored: number of this run, if it restores.
         """
         settings, ledger, connection, place = self._settings, self._ledger, self._opened.connection, self._place
-        account = ensure_book_and_fields(settings, place.client, place.account, needed_fields(ledger, settings))
-        require_private(account)
-        total = planned.plan.total
+        needed, total = needed_fields(ledger, settings), planned.plan.total
         if total:
-            Bookmarks(connection, ledger.scope).withdraw_others(account.id, settings.data_field)
-        update_scope(connection, ledger.scope, address_book_id=account.book.id if account.book else None)
+            Bookmarks(connection, ledger.scope).withdraw_others(place.account.id, settings.data_field)
+        # before anything is created: a run that is killed then must not take a new, empty data field for the one that was filled
         connection.commit()
+        account = ensure_book_and_fields(settings, place.client, place.account, needed)
+        require_private(account)
+        with place.ledger.engine.begin() as stored:
+            update_scope(stored, ledger.scope, address_book_id=account.book.id if account.book else None)
         self._opened.delivery.deliver(account, ledger.scope, total, restored)
         return account
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from target_dotdigital.dotdigital.contacts import ContactReader
 from target_dotdigital.errors import DeliveryError
 from target_dotdigital.reporting.report import RunStatus
 from target_dotdigital.sync.reading import Drift
-from target_dotdigital.sync.verification import count_unheld
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -32,16 +30,12 @@ def require_held(opened: OpenRun, account: Account) -> None:
         ApiError: a look-up failed.
         DeliveryError: a contact is not as it was sent; every contact of the run is sent again by the next one.
     """
-    samples, timeout, delivery = opened.delivery.samples.chosen, opened.place.settings.verify_timeout, opened.delivery
-    if not samples or not timeout:
-        return
-    wrong = count_unheld(samples, ContactReader(opened.place.client, account), opened.place.clock, timeout)
-    if wrong:
-        delivery.doubt()
+    delivery, timeout = opened.delivery, opened.place.settings.verify_timeout
+    if wrong := delivery.verify(account):
         msg = (
-            f"dotdigital confirmed {delivery.tally.sent} contacts, but {wrong} of {len(samples)} that were looked up do not hold what was "
-            f"sent, not even after {timeout} s (verify_timeout). The bookmark stays, and the next run sends all of them again. The command "
-            "`rehearse` shows what dotdigital does differently."
+            f"dotdigital confirmed {delivery.tally.sent} contacts, but {wrong} of {len(delivery.samples.chosen)} that were looked up do "
+            f"not hold what was sent, not even after {timeout} s (verify_timeout). The bookmark stays, and the next run sends all of them "
+            "again. The command `rehearse` shows what dotdigital does differently."
         )
         raise DeliveryError(msg)
 

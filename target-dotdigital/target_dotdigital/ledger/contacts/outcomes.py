@@ -32,6 +32,7 @@ class ContactOutcomes:
         self._uploads = uploads
         self._connection = connection
         self._mine = contacts.c.scope == scope
+        self._scope = scope
 
     def doubt_import(self, key: int) -> None:
         """Mark the contacts of an import whose result is not known and will not be: their labels are not known either."""
@@ -100,10 +101,10 @@ class ContactOutcomes:
         if emails:
             self._doubt(contacts.c.email.in_(emails))
 
-    def doubt_run(self, run: int) -> None:
-        """Mark every contact that a run delivered as in doubt, and forget its ID."""
-        settled = sa.select(imports.c.id).where(imports.c.settled_run == run)
-        delivered = sa.select(deliveries.c.email).where(deliveries.c["import"].in_(settled), deliveries.c.outcome.is_(None))
+    def doubt_unverified(self) -> None:
+        """Mark every contact of imports that were not verified as in doubt, and forget its ID."""
+        unverified = sa.select(imports.c.id).where(imports.c.scope == self._scope, ~imports.c.verified)
+        delivered = sa.select(deliveries.c.email).where(deliveries.c["import"].in_(unverified), deliveries.c.outcome.is_(None))
         self._doubt(contacts.c.email.in_(delivered))
 
     def _doubt(self, which: sa.ColumnElement[bool]) -> None:
