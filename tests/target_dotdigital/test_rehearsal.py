@@ -15,7 +15,7 @@ from support.wire import assert_allowed
 from target_dotdigital.commands.rehearse import RehearsalRequest
 from target_dotdigital.ledger.database import open_ledger
 from target_dotdigital.rehearsal.assumptions import ASSUMPTIONS, BY_ID
-from target_dotdigital.reporting.rehearsal import last_rehearsal, rehearsal_line
+from target_dotdigital.reporting.last_rehearsal import last_rehearsal, rehearsal_line
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, quote, urlsplit
 
 import msgspec
 
 from target_dotdigital.addresses import normalise
-from target_dotdigital.dotdigital.messages import ContactReference, Identified
-from target_dotdigital.errors import ApiError, EndlessListError
+from target_dotdigital.dotdigital.messages import ContactReference, Identified, Links
+from target_dotdigital.dotdigital.one_contact import get_contact
+from target_dotdigital.errors import EndlessListError
 from target_dotdigital.payloads import to_payload
 from target_dotdigital.records import Observed
 from target_dotdigital.texts import is_clean
@@ -35,18 +34,9 @@ class _Contact(ContactReference, rename="camel"):
     lists: list[Identified] | None = None
 
 
-class _Marker(msgspec.Struct):
-    marker: str = ""
-    link: str = ""
-
-
-class _Links(msgspec.Struct):
-    next: _Marker | None = None
-
-
 class _Page(msgspec.Struct):
     items: list[_Contact] = msgspec.field(name="_items")
-    links: _Links = msgspec.field(name="_links", default_factory=_Links)
+    links: Links = msgspec.field(name="_links", default_factory=Links)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +69,7 @@ class ContactReader:
         read, highest, left_out, marker = 0, 0, 0, ""
         while True:
             page = self.client.get(KIND, "/contacts/v3", _Page, **params, **({"marker": marker} if marker else {}))
-            marker = _marker_of(page.links.next)
+            marker = page.links.next_marker
             last = max((contact.contact_id or 0 for contact in page.items), default=0)
             if marker and page.items and last <= highest:
                 raise EndlessListError(KIND)
@@ -100,15 +90,8 @@ class ContactReader:
         Raises:
             ApiError: a call failed.
         """
-        found: list[_Contact] = []
-        for email in emails:
-            try:
-                # quoted completely, so that the address stays one path segment
-                path = f"/contacts/v3/email/{quote(email, safe='')}"
-                found.append(self.client.get("contact", path, _Contact))
-            except ApiError as error:
-                if error.status != HTTPStatus.NOT_FOUND:
-                    raise
+        answers = (get_contact(self.client, "email", email, _Contact) for email in emails)
+        found = [contact for contact in answers if contact is not None]
         usable = [contact for contact in found if _is_usable(contact)]
         _warn(len(found) - len(usable))
         return self._observed(usable)
@@ -156,13 +139,3 @@ def _is_usable(contact: _Contact) -> bool:
 def _warn(left_out: int) -> None:
     if left_out:
         LOGGER.warning("dotdigital: %d contacts read back without a usable address were left out", left_out)
-
-
-def _marker_of(link: _Marker | None) -> str:
-    if link is None:
-        return ""
-    try:
-        return link.marker or parse_qs(urlsplit(link.link).query).get("marker", [""])[0]
-    except ValueError:
-        # not a URL
-        return ""

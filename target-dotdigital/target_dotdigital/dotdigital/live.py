@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import msgspec
 
 from target_dotdigital.dotdigital.contacts import payload_of
 from target_dotdigital.dotdigital.messages import ContactReference, Identified
-from target_dotdigital.errors import ApiError
+from target_dotdigital.dotdigital.one_contact import get_contact
 from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
@@ -56,13 +54,9 @@ def read_contact(client: Client, account: Account, email: str) -> LiveContact | 
     Raises:
         ApiError: the call failed.
     """
-    try:
-        # quoted completely, so that the address stays one path segment
-        found = client.get("contact", f"/contacts/v3/email/{quote(email, safe='')}", _Contact)
-    except ApiError as error:
-        if error.status == HTTPStatus.NOT_FOUND:
-            return None
-        raise
+    found = get_contact(client, "email", email, _Contact)
+    if found is None:
+        return None
     names = {spelled.upper(): name for name, spelled in account.fields.items() if name not in account.stamps}
     values = {names[key.upper()]: value for key, value in (found.data_fields or {}).items() if key.upper() in names}
     channel = found.channel_properties.email if found.channel_properties else None

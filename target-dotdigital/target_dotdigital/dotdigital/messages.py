@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
@@ -43,6 +44,30 @@ class ImportStatus(msgspec.Struct, rename="camel"):
     created: list[ContactReference] | None = None
     updated: list[ContactReference] | None = None
     failures: list[RowFailure] | None = None
+
+
+class Marker(msgspec.Struct):
+    """Where the next page of a list begins."""
+
+    marker: str = ""
+    link: str = ""
+
+
+class Links(msgspec.Struct):
+    """The links of a page."""
+
+    next: Marker | None = None
+
+    @property
+    def next_marker(self) -> str:
+        """The marker of the next page; empty after the last one."""
+        if self.next is None:
+            return ""
+        try:
+            return self.next.marker or parse_qs(urlsplit(self.next.link).query).get("marker", [""])[0]
+        except ValueError:
+            # not a URL
+            return ""
 
 
 class Identifiers(msgspec.Struct, rename="camel"):

@@ -88,15 +88,9 @@ def open_ledger(url: str) -> Ledger:
         raise ledger_error(error) from None
     if path is not None:
         sa.event.listen(engine, "connect", _configure_sqlite)
-    try:
+    with _disposed_on_failure(engine):
         METADATA.create_all(engine)
         _check_layout(engine)
-    except sa.exc.SQLAlchemyError as error:
-        engine.dispose()
-        raise ledger_error(error) from None
-    except LedgerError:
-        engine.dispose()
-        raise
     return Ledger(engine, path)
 
 
@@ -121,15 +115,9 @@ def open_for_reading(url: str) -> Ledger:
         sa.event.listen(engine, "connect", _forbid_writes)
     else:
         engine = engine.execution_options(postgresql_readonly=True)
-    try:
+    with _disposed_on_failure(engine):
         _require_ledger(there=sa.inspect(engine).has_table(next(iter(METADATA.tables))))
         _check_layout(engine)
-    except sa.exc.SQLAlchemyError as error:
-        engine.dispose()
-        raise ledger_error(error) from None
-    except LedgerError:
-        engine.dispose()
-        raise
     return Ledger(engine, path)
 
 
@@ -141,6 +129,18 @@ def ledger_error(error: Exception) -> LedgerError:
         "away: a run with --full-refresh creates a new one."
     )
     return LedgerError(msg)
+
+
+@contextmanager
+def _disposed_on_failure(engine: sa.Engine) -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as error:
+        engine.dispose()
+        raise ledger_error(error) from None
+    except LedgerError:
+        engine.dispose()
+        raise
 
 
 def _require_ledger(*, there: bool) -> None:

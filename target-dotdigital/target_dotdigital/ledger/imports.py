@@ -225,21 +225,6 @@ class ImportLog:
         with self._engine.begin() as connection:
             return [Row(*row) for row in connection.execute(query).all()]
 
-    def before_images(self, run: int) -> dict[str, tuple[str | None, str]]:
-        """Return what a run changed: address -> payload before its first delivery, payload of its last delivery."""
-        query = (
-            sa.select(deliveries.c.email, deliveries.c.before, deliveries.c.after)
-            .join(imports, imports.c.id == deliveries.c["import"])
-            .where(imports.c.scope == self._scope, imports.c.run == run)
-            .where(deliveries.c.outcome.is_distinct_from(Verdict.REJECTED))
-            .order_by(imports.c.id)
-        )
-        found: dict[str, tuple[str | None, str]] = {}
-        with self._engine.begin() as connection:
-            for email, before, after in connection.execute(query):
-                found[email] = (found[email][0] if email in found else before, after)
-        return found
-
     def _unsettled(self) -> sa.Select[tuple[int]]:
         """Select the imports of the scope that have no result."""
         return sa.select(imports.c.id).where(imports.c.scope == self._scope, imports.c.settled_run.is_(None))
@@ -251,6 +236,21 @@ class ImportLog:
     def _set(self, key: int, **values: Any) -> None:
         with self._engine.begin() as connection:
             connection.execute(sa.update(imports).where(imports.c.id == key).values(**values))
+
+
+def before_images(connection: sa.Connection, scope: int, run: int) -> dict[str, tuple[str | None, str]]:
+    """Return what a run changed: address -> payload before its first delivery, payload of its last delivery."""
+    query = (
+        sa.select(deliveries.c.email, deliveries.c.before, deliveries.c.after)
+        .join(imports, imports.c.id == deliveries.c["import"])
+        .where(imports.c.scope == scope, imports.c.run == run)
+        .where(deliveries.c.outcome.is_distinct_from(Verdict.REJECTED))
+        .order_by(imports.c.id)
+    )
+    found: dict[str, tuple[str | None, str]] = {}
+    for email, before, after in connection.execute(query):
+        found[email] = (found[email][0] if email in found else before, after)
+    return found
 
 
 def count_cleared(connection: sa.Connection, run: int) -> int:

@@ -9,7 +9,7 @@ from target_dotdigital.rehearsal.result import Finding, confirmed, judged, not_t
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from target_dotdigital.rehearsal.contacts import Record
+    from target_dotdigital.dotdigital.full_contacts import Record
     from target_dotdigital.rehearsal.plan import Participant
     from target_dotdigital.rehearsal.sending import Sent
     from target_dotdigital.rehearsal.stage import Stage

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from target_dotdigital.dotdigital.full_contacts import Record  # noqa: TC001 - msgspec reads the annotations
 from target_dotdigital.errors import ReportError
-from target_dotdigital.rehearsal.contacts import Record  # noqa: TC001 - msgspec reads the annotations
 from target_dotdigital.rehearsal.result import Finding  # noqa: TC001 - likewise
 
 if TYPE_CHECKING:

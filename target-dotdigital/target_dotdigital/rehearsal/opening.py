@@ -10,8 +10,8 @@ import msgspec
 
 from target_dotdigital.dotdigital import account as accounts
 from target_dotdigital.dotdigital.account import AccountInfo
+from target_dotdigital.dotdigital.full_contacts import ContactRecords
 from target_dotdigital.errors import AccountError, ApiError
-from target_dotdigital.rehearsal.contacts import ContactRecords
 from target_dotdigital.rehearsal.names import Names, rehearsal_settings
 from target_dotdigital.rehearsal.plan import Participant, Plan
 from target_dotdigital.rehearsal.recording import RecordingClient

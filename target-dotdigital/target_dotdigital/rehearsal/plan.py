@@ -14,7 +14,7 @@ from target_dotdigital.errors import SettingsError
 from target_dotdigital.rehearsal.names import in_capitals, invalid
 
 if TYPE_CHECKING:
-    from target_dotdigital.rehearsal.contacts import Record
+    from target_dotdigital.dotdigital.full_contacts import Record
     from target_dotdigital.rehearsal.names import Names
 
 MIN_ADDRESSES, MAX_ADDRESSES = 4, 10

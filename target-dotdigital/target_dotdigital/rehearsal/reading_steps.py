@@ -8,7 +8,7 @@ from target_dotdigital.dotdigital import account as accounts
 from target_dotdigital.rehearsal.result import Finding, confirmed, judged, not_tested, refuted
 
 if TYPE_CHECKING:
-    from target_dotdigital.rehearsal.contacts import ContactRecords, Record
+    from target_dotdigital.dotdigital.full_contacts import ContactRecords, Record
     from target_dotdigital.rehearsal.recording import RecordingClient
 
 MAX_PAGES = 5

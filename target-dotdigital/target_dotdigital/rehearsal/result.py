@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from target_dotdigital.rehearsal.about_access import CHECKLIST
 from target_dotdigital.rehearsal.assumptions import ASSUMPTIONS
+from target_dotdigital.reporting.checklist import CHECKLIST
 
 if TYPE_CHECKING:
     import datetime

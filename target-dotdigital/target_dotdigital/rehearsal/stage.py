@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from target_dotdigital.clock import Clock
-    from target_dotdigital.rehearsal.contacts import ContactRecords, Record
+    from target_dotdigital.dotdigital.full_contacts import ContactRecords, Record
     from target_dotdigital.rehearsal.journal import Facts
     from target_dotdigital.rehearsal.plan import Participant, Plan
     from target_dotdigital.rehearsal.recording import RecordingClient

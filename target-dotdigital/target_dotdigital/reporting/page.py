@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-
 from target_dotdigital.reporting.advice import advice_on
 from target_dotdigital.reporting.campaign import rules
 from target_dotdigital.reporting.charts import lanes, segment_lines
-from target_dotdigital.reporting.review import CHECKLIST, SUBSCRIBED
+from target_dotdigital.reporting.checklist import BEFORE_ACTIVATION
+from target_dotdigital.reporting.rendering import environment
+from target_dotdigital.reporting.review import SUBSCRIBED
 from target_dotdigital.reporting.wording import BADGES, PageKind, headline, page_kind, would_be
-from target_dotdigital.texts import without_controls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,40 +30,35 @@ def page(facts: dict[str, Any], history: Sequence[PastRun], *, has_rejected_file
         history: the last runs, oldest first, with this one as the last.
         has_rejected_file: whether rejected.csv is beside the page.
     """
-    environment = jinja2.Environment(
-        # segment names are untrusted
-        finalize=lambda value: without_controls(value) if type(value) is str else value,
-        loader=jinja2.PackageLoader("target_dotdigital.reporting"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     kind = page_kind(facts)
     badge, tone = BADGES[kind]
     problems = _distinct(facts["problems"])
-    return environment.get_template("report.html.j2").render(
-        **facts,
-        kind=kind,
-        badge=badge,
-        tone=tone,
-        headline=headline(kind, facts),
-        would_be=would_be(facts),
-        history=history,
-        lanes=lanes(history),
-        lines=segment_lines(history),
-        delivered_before=_last_delivery(history[:-1]),
-        # a review waits, and that is its first problem
-        shown_problems=problems[1:] if kind is PageKind.REVIEW else problems,
-        movers=_by_change(facts["segments"]),
-        rules=rules(facts),
-        new_reasons=_reasons(facts["new_rejections"]) + _reasons(facts["invalid"]),
-        advice_on=advice_on,
-        has_rejected_file=has_rejected_file,
-        checklist=CHECKLIST,
-        subscribed=SUBSCRIBED,
-        max_movers=MAX_MOVERS,
-        max_names=MAX_NAMES,
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            **facts,
+            kind=kind,
+            badge=badge,
+            tone=tone,
+            headline=headline(kind, facts),
+            would_be=would_be(facts),
+            history=history,
+            lanes=lanes(history),
+            lines=segment_lines(history),
+            delivered_before=_last_delivery(history[:-1]),
+            # a review waits, and that is its first problem
+            shown_problems=problems[1:] if kind is PageKind.REVIEW else problems,
+            movers=_by_change(facts["segments"]),
+            rules=rules(facts),
+            new_reasons=_reasons(facts["new_rejections"]) + _reasons(facts["invalid"]),
+            advice_on=advice_on,
+            has_rejected_file=has_rejected_file,
+            checklist=BEFORE_ACTIVATION,
+            subscribed=SUBSCRIBED,
+            max_movers=MAX_MOVERS,
+            max_names=MAX_NAMES,
+        )
     )
 
 

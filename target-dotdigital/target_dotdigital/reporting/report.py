@@ -14,6 +14,7 @@ from target_dotdigital.records import Verdict
 from target_dotdigital.stats import DeliveryStats, InputStats, Planned, Remaining
 
 if TYPE_CHECKING:
+    from target_dotdigital.reporting.last_rehearsal import RehearsalSummary
     from target_dotdigital.settings import LabelSettings
 
 VERSION = 1
@@ -113,7 +114,7 @@ class Report:
     cleared: int = 0
     remaining: Remaining = field(default_factory=Remaining)
     traffic: Traffic = field(default_factory=Traffic)
-    rehearsal: dict[str, Any] | None = None
+    rehearsal: RehearsalSummary | None = None
     unwritten: str | None = None
     problems: list[str] = field(default_factory=list)
 
@@ -180,7 +181,7 @@ class Report:
             "active_programs": review.programs if review else None,
             "activation_code": review.activation_code if review else None,
             "review": _review(review) if review else None,
-            "rehearsal": self.rehearsal,
+            "rehearsal": self.rehearsal.to_dict() if self.rehearsal else None,
             "safe_to_mail_at": self._safe_to_mail_at(),
             "calls": self.traffic.calls,
             "waited_seconds": round(self.traffic.waited, 1),

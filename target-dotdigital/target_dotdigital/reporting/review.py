@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from target_dotdigital.reporting.checklist import BEFORE_ACTIVATION
 from target_dotdigital.reporting.report import ReviewFacts
 
 if TYPE_CHECKING:
@@ -22,11 +23,6 @@ SHOWN_SEGMENTS = 60
 RULE = "-" * 78
 WIDTH = 110
 # what the API does not show, to be checked in dotdigital
-CHECKLIST = (
-    "join actions of the address book (a campaign or program that starts when a contact joins)",
-    "Settings > General > Account settings: double opt-in enforced for bulk uploads too? Then every new address gets a confirmation e-mail",
-    "programs and automatic mails that start when a contact is created",
-)
 # contracts/dotdigital.md 7
 SUBSCRIBED = "A contact that dotdigital creates without a status is subscribed to e-mail, with opt-in type unknown."
 
@@ -93,8 +89,8 @@ def review(report: Report, planned: Planned, facts: ReviewFacts, settings: Setti
             "What the API does not show - check in dotdigital before you activate:",
             *(
                 line
-                for item in CHECKLIST
-                for line in textwrap.wrap(f"[ ] {item}", WIDTH, initial_indent="  ", subsequent_indent="      ")
+                for question, where in BEFORE_ACTIVATION
+                for line in textwrap.wrap(f"[ ] {question} ({where})", WIDTH, initial_indent="  ", subsequent_indent="      ")
             ),
             SUBSCRIBED,
             facts.rehearsal,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from target_dotdigital.reporting.rehearsal import last_rehearsal
+from target_dotdigital.reporting.last_rehearsal import last_rehearsal
 from target_dotdigital.reporting.report import Destination
 
 if TYPE_CHECKING:
@@ -27,5 +27,4 @@ def describe_start(report: Report, settings: Settings, account: Account, folder:
     labels = settings.labels
     report.destination = Destination(account.name, account.endpoint, book, settings.data_field, account.id, labels)
     report.dry_run = settings.dry_run
-    summary = last_rehearsal(folder.path, account.id)
-    report.rehearsal = summary.to_dict() if summary else None
+    report.rehearsal = last_rehearsal(folder.path, account.id)

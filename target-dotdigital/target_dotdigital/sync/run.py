@@ -16,9 +16,9 @@ from target_dotdigital.errors import BrakeError, SettingsError, TargetError
 from target_dotdigital.ledger.bookmarks import Bookmarks
 from target_dotdigital.ledger.contacts import ContactLedger
 from target_dotdigital.ledger.contacts.lookup import rejected_contacts
-from target_dotdigital.ledger.imports import ImportLog
+from target_dotdigital.ledger.imports import before_images
 from target_dotdigital.ledger.scopes import update_scope
-from target_dotdigital.reporting.rehearsal import last_rehearsal, rehearsal_line
+from target_dotdigital.reporting.last_rehearsal import rehearsal_line
 from target_dotdigital.reporting.report import Report, RunStatus, Traffic
 from target_dotdigital.reporting.review import review, review_facts
 from target_dotdigital.sync.activation import activation_code
@@ -109,7 +109,7 @@ class SyncRun:
             TargetError: the run was not allowed to deliver, or not everything arrived.
         """
         ledger, opened = self._ledger, self._opened
-        images = ImportLog(self._place.ledger.engine, ledger.scope, run, self._settings.upload_emails).before_images(run)
+        images = before_images(opened.connection, ledger.scope, run)
         if not images:
             leave(opened, "nothing put back")
             msg = f"Run {run} has delivered nothing to this account, address book and data field: nothing to restore. Check --run."
@@ -246,7 +246,7 @@ class SyncRun:
     def _review(self, planned: Planned) -> str:
         settings, account, client = self._settings, self._place.account, self._place.client
         programs, code = accounts.active_programs(client), activation_code(settings, account)
-        line = rehearsal_line(last_rehearsal(self._folder.path, account.id))
+        line = rehearsal_line(self.report.rehearsal)
         self.report.review = facts = review_facts(
             planned, settings, account, code=code, programs=programs, limits=client.limits, rehearsal=line
         )

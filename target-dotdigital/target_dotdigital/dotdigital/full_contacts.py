@@ -5,17 +5,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, quote, urlsplit
 
 import msgspec
 
-from target_dotdigital.dotdigital.messages import NULL, ContactReference, Identified
-from target_dotdigital.errors import ApiError
+from target_dotdigital.dotdigital.messages import NULL, ContactReference, Identified, Links
+from target_dotdigital.dotdigital.one_contact import get_contact
 
 if TYPE_CHECKING:
     from target_dotdigital.dotdigital.client import Client
-
-NOT_FOUND = 404
 
 
 class _EmailChannel(msgspec.Struct, rename="camel"):
@@ -40,18 +37,9 @@ class _Field(msgspec.Struct):
     name: str
 
 
-class _Link(msgspec.Struct):
-    marker: str = ""
-    link: str = ""
-
-
-class _Links(msgspec.Struct):
-    next: _Link | None = None
-
-
 class _Page(msgspec.Struct):
     items: list[_Contact] = msgspec.field(name="_items")
-    links: _Links = msgspec.field(name="_links", default_factory=_Links)
+    links: Links = msgspec.field(name="_links", default_factory=Links)
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -134,16 +122,11 @@ class ContactRecords:
         if book is not None:
             params["~listId"] = book
         page = self.client.get("contacts", "/contacts/v3", _Page, **params)
-        return ContactPage([self._record(contact) for contact in page.items], _marker_of(page.links.next))
+        return ContactPage([self._record(contact) for contact in page.items], page.links.next_marker)
 
     def _one(self, identifier: str, value: str) -> Record | None:
-        try:
-            contact = self.client.get("contact", f"/contacts/v3/{identifier}/{quote(value, safe='')}", _Contact)
-        except ApiError as error:
-            if error.status == NOT_FOUND:
-                return None
-            raise
-        return self._record(contact)
+        contact = get_contact(self.client, identifier, value, _Contact)
+        return None if contact is None else self._record(contact)
 
     def _record(self, contact: _Contact) -> Record:
         values = {name.upper(): msgspec.json.decode(raw) for name, raw in (contact.data_fields or {}).items()}
@@ -169,13 +152,3 @@ def _digest(raw: msgspec.Raw) -> str:
 
 def _digest_of(value: Any) -> str:
     return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()[:16]
-
-
-def _marker_of(link: _Link | None) -> str:
-    if link is None:
-        return ""
-    try:
-        return link.marker or parse_qs(urlsplit(link.link).query).get("marker", [""])[0]
-    except ValueError:
-        # not a URL
-        return ""
