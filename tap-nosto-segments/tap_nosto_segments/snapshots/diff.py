@@ -140,6 +140,8 @@ class SnapshotDiff:
 
     def _read_batches(self, query: str) -> Iterator[list[tuple[object, ...]]]:
         with explain_out_of_space("read back", emitted=True):
+            # snapshots are sorted by address: a target that keeps contacts in the same order can compare the two as they come
+            self._database.execute("SET preserve_insertion_order = true")
             reader = self._database.execute(query)
             rows = reader.fetchmany(BATCH_ROWS)
         while rows:

@@ -140,34 +140,35 @@ class ImportLog:
         for key in connection.scalars(self._unsettled()).all():
             ContactOutcomes(connection, self._scope, self._uploads).doubt_import(key)
 
-    def finished(self, key: int, outcomes: Sequence[RowResult], now: float) -> Recorded:
+    def finished(self, key: int, rows: Sequence[Row], outcomes: Sequence[RowResult], now: float) -> Recorded:
         """Record the outcome of every row of a finished import.
 
         Args:
             key: the import's number.
-            outcomes: one outcome per row.
+            rows: the rows.
+            outcomes: one outcome per row, in the same order.
             now: seconds since 1970.
         """
-        rows = []
-        for one in outcomes:
-            reason = (one.reason or "").lower()
-            rows.append(
-                (one.email, one.verdict.value, one.contact_id, one.reason, reason in PERMANENT, reason == "invalidcontactid")
-            )
+        accepted, others = [], []
+        for row, one in zip(rows, outcomes, strict=True):
+            if one.verdict is Verdict.CREATED or one.verdict is Verdict.UPDATED:
+                accepted.append((row.email, row.after, one.contact_id, row.contact_id is None))
+            else:
+                reason = (one.reason or "").lower()
+                final, gone = reason in PERMANENT, reason == "invalidcontactid"
+                others.append((one.email, one.verdict.value, one.contact_id, one.reason, final, gone))
         with self._engine.begin() as connection:
-            bulk.stage(connection, row_results, rows)
             applied = ContactOutcomes(connection, self._scope, self._uploads)
-            again = applied.count_created_again(self.run)
-            applied.confirm(key)
+            again = applied.count_created_again((one.email for one in outcomes if one.verdict is Verdict.CREATED), self.run)
+            applied.confirm(accepted)
             applied.doubt([email for one in outcomes if one.other_email for email in (one.email, one.other_email)])
-            seen = {row[1] for row in rows}
-            news = applied.reject(key, now) if Verdict.REJECTED in seen else {}
-            if Verdict.UNCONFIRMED in seen:
+            news: dict[str, int] = {}
+            if others:
+                bulk.stage(connection, row_results, others)
+                news = applied.reject(key, now)
                 applied.doubt_unconfirmed()
-            noted = {Verdict.REJECTED, Verdict.UNCONFIRMED}
-            if seen & noted:
                 # rows of a finished import without an outcome were accepted, so only the others are written
-                unaccepted = bulk.matching(deliveries.c.email, row_results, row_results.c.verdict.in_(noted))
+                unaccepted = bulk.matching(deliveries.c.email, row_results)
                 connection.execute(
                     sa.update(deliveries)
                     .where(deliveries.c["import"] == key, unaccepted)

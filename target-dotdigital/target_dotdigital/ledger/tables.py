@@ -159,6 +159,8 @@ incoming = _temporary(
 )
 # contacts that the input mentions without usable labels
 mentioned = _temporary("mentioned")
+# contacts of the ledger that the input leaves out, as long as it names contacts in the order of their addresses
+unnamed = _temporary("unnamed")
 # contacts of the input in which something changed, with their encoded labels
 changed_input = _temporary(
     "changed",
@@ -179,7 +181,15 @@ observed = _temporary(
     # whether exclude_emails matches the contact
     sa.Column("excluded", sa.Boolean, nullable=False),
 )
-# outcomes of the rows of an import
+# rows of an import that created or updated a contact
+accepted_rows = _temporary(
+    "accepted",
+    sa.Column("payload", sa.Text, nullable=False),
+    sa.Column("contact_id", _NUMBER),
+    # whether the row was matched by address, so that it carried the address book
+    sa.Column("by_address", sa.Boolean, nullable=False),
+)
+# outcomes of the other rows of an import
 row_results = _temporary(
     "row_results",
     sa.Column("verdict", sa.Text, nullable=False),

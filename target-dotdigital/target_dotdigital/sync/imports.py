@@ -235,7 +235,7 @@ class Imports:
     def _account(self, one: _Open, status: ImportStatus) -> None:
         rows = self._log.rows_of(one.key) if one.rows is None else one.rows
         outcomes = verdicts(rows, status)
-        recorded = self._log.finished(one.key, outcomes, self._clock.wall())
+        recorded = self._log.finished(one.key, rows, outcomes, self._clock.wall())
         self.tally.new_reasons.update(recorded.new_rejections)
         self.tally.created_again += recorded.created_again
         if not self._resuming:

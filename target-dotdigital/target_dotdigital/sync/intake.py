@@ -45,8 +45,8 @@ class Collector:
         self._encoder = encoder
         self._on_removed = settings.on_removed
         self._is_excluded = settings.is_excluded
-        self._buffer: list[Incoming] = []
-        self._mentioned: list[str] = []
+        # stream, address, names, whether the contact was removed
+        self._buffer: list[tuple[str, str, list[str] | str | None, bool]] = []
         self._versions: set[str] = set()
         self._early: dict[str, bool] = {}
         self._versioned: set[str] = set()
@@ -70,21 +70,9 @@ class Collector:
         self._seen[stream] += 1
         if self._early:
             self._early[stream] = False
-        address = normalise(email)
-        if not is_address(address):
-            self.intake.invalid[INVALID_ADDRESS] += 1
-        elif self._is_excluded is not None and self._is_excluded(address):
-            self.intake.excluded += 1
-            self._mark_mentioned(address)
-        elif deleted:
-            self._remove(stream, address)
-        elif segments is None:
-            # a missing list is not an empty list: treating it as one would clear all labels
-            self.intake.invalid[INVALID_SEGMENTS] += 1
-            self._mark_mentioned(address)
-        else:
-            names = self._labels.split(segments) if isinstance(segments, str) else segments
-            self._put((address, stream, _encode(sorted(set(names))).decode(), False))
+        self._buffer.append((stream, email, segments, deleted))
+        if len(self._buffer) >= BATCH:
+            self.flush()
 
     def expect_version(self, stream: str) -> None:
         """Record that a stream is versioned, so that it is complete only after its ACTIVATE_VERSION."""
@@ -110,10 +98,11 @@ class Collector:
     def finish(self) -> InputStats:
         """Write buffered records to the ledger, and update the desired labels from the input."""
         self.flush()
+        self.ledger.count_staged()
+        self.ledger.desire_staged(self._encoder.payload_of)
         self.intake.read = self._seen.total()
-        self.intake.distinct = self.ledger.count_input()
+        self.intake.distinct = self.ledger.named
         self.intake.dropped = self._encoder.dropped
-        self.ledger.desire_input(self._encoder.payload_of)
         return self.intake
 
     @property
@@ -145,30 +134,56 @@ class Collector:
             self.intake.removed += self.ledger.remove_unmentioned(self.whole, self.streams - self.whole, self._is_excluded)
 
     def flush(self) -> None:
-        """Write buffered records to the ledger."""
-        self.ledger.stage_input(self._buffer)
-        self.ledger.mark_mentioned(self._mentioned)
-        self._buffer.clear()
-        self._mentioned.clear()
-
-    def _remove(self, stream: str, address: str) -> None:
-        if self._on_removed == "keep":
-            self.intake.kept += 1
-            self._mark_mentioned(address)
+        """Compare the buffered records with the ledger, or stage them for the end of the input."""
+        records, self._buffer = self._buffer, []
+        if not records:
             return
-        self.intake.removed += 1
-        self._put((address, stream, "[]", True))
+        addresses = [normalise(record[1]) for record in records]
+        known = self.ledger.read_along(addresses)
+        rows: list[Incoming] = []
+        mentioned: list[str] = []
+        invalid: list[str] = []
+        for address, (stream, _, segments, deleted) in zip(addresses, records, strict=True):
+            # most records are what the ledger has; whatever is in the ledger is an address
+            if known and not deleted and self._is_excluded is None and known.get(address) == (stream, _text(segments), False):
+                continue
+            if not is_address(address):
+                invalid.append(address)
+            elif (row := self._row(address, stream, segments, deleted=deleted)) is None:
+                mentioned.append(address)
+            elif known is None or known.get(address) != row[1:]:
+                rows.append(row)
+        if known is None:
+            self.ledger.stage_input(rows)
+        else:
+            named = set(addresses).difference(mentioned, invalid)
+            self.ledger.desire(rows, known, self._encoder.payload_of)
+            self.ledger.note_named(addresses[-1], len(named), known.keys() - named)
+        self.ledger.mark_mentioned(mentioned)
+        if invalid:
+            self.intake.invalid[INVALID_ADDRESS] += len(invalid)
 
-    def _put(self, row: Incoming) -> None:
-        self._buffer.append(row)
-        if len(self._buffer) >= BATCH:
-            self.flush()
+    def _row(self, address: str, stream: str, segments: list[str] | str | None, *, deleted: bool) -> Incoming | None:
+        """Return what a record says about a contact; None if it mentions the contact without usable labels."""
+        if self._is_excluded is not None and self._is_excluded(address):
+            self.intake.excluded += 1
+            return None
+        if deleted:
+            if self._on_removed == "keep":
+                self.intake.kept += 1
+                return None
+            self.intake.removed += 1
+            return (address, stream, "[]", True)
+        if segments is None:
+            # a missing list is not an empty list: treating it as one would clear all labels
+            self.intake.invalid[INVALID_SEGMENTS] += 1
+            return None
+        names = self._labels.split(segments) if isinstance(segments, str) else segments
+        return (address, stream, _text(sorted(set(names))), False)
 
-    def _mark_mentioned(self, address: str) -> None:
-        """Mark a contact as mentioned: its record is not used, but the contact was not removed."""
-        self._mentioned.append(address)
-        if len(self._mentioned) >= BATCH:
-            self.flush()
+
+def _text(names: list[str] | str | None) -> str:
+    return _encode(names).decode()
 
 
 def keep_labels_current(ledger: ContactLedger, scope: Scope, settings: Settings, encoder: LabelEncoder) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from target_dotdigital.ledger.contacts.desired import DesiredContacts, Incoming
+from target_dotdigital.ledger.contacts.desired import DesiredContacts
+from target_dotdigital.ledger.contacts.named import Incoming
 from target_dotdigital.ledger.contacts.remote import RemoteContacts
 
 __all__ = ["ContactLedger", "Incoming"]

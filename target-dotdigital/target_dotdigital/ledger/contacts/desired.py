@@ -7,43 +7,52 @@ from __future__ import annotations
 
 import collections
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from target_dotdigital.ledger import bulk
+from target_dotdigital.ledger.contacts.named import NamedContacts
 from target_dotdigital.ledger.contacts.pending import is_pending
-from target_dotdigital.ledger.contacts.queries import ContactQueries
 from target_dotdigital.ledger.scopes import update_scope
-from target_dotdigital.ledger.tables import changed_input, contacts, incoming, labelled, mentioned, replaced, scopes
+from target_dotdigital.ledger.tables import changed_input, contacts, incoming, labelled, replaced, scopes
 from target_dotdigital.payloads import EMPTY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
+
+    from target_dotdigital.ledger.contacts.named import Incoming
 
 PAGE = 20_000
-Incoming = tuple[str, str, str, bool]  # address, stream, JSON array of names, whether the contact was removed
 
 
-class DesiredContacts(ContactQueries):
-    """Stages the input and stores the labels that contacts should have."""
+class DesiredContacts(NamedContacts):
+    """Stores the labels that contacts should have."""
 
-    def open_input(self) -> None:
-        """Create the tables in which the input is staged."""
-        bulk.stage(self.connection, incoming)
-        bulk.stage(self.connection, mentioned)
+    #: Number of contacts whose desired labels the input has changed.
+    _stored = 0
 
-    def stage_input(self, rows: Sequence[Incoming]) -> None:
-        """Stage contacts of the input; of several with the same address, the last counts."""
-        bulk.put(self.connection, incoming, list({row[0]: row for row in rows}.values()))
+    def desire(self, rows: Sequence[Incoming], known: Container[str], payload_of: Callable[[str], str]) -> None:
+        """Store labels of the input as desired labels; in each of the contacts something has changed.
 
-    def mark_mentioned(self, emails: Iterable[str]) -> None:
-        """Mark contacts that the input names without usable labels: they were not removed."""
-        bulk.put(self.connection, mentioned, [(email,) for email in set(emails)])
+        Args:
+            rows: different contacts.
+            known: addresses of those that the ledger has already, and perhaps of others.
+            payload_of: returns the payload for a JSON array of names.
+        """
+        if not rows:
+            return
+        self._note_change()
+        changed = [(*row, payload_of(row[2])) for row in rows if row[0] in known]
+        if changed:
+            bulk.stage(self.connection, changed_input, changed)
+            self.connection.execute(self._desire_changed())
+        new = [(*row, payload_of(row[2]), *self._new.values()) for row in rows if row[0] not in known]
+        bulk.put(self.connection, contacts, new, ("email", "stream", "names", "removed", "desired", *self._new), replace=False)
+        self._stored += len(rows)
 
-    def desire_input(self, payload_of: Callable[[str], str]) -> None:
+    def desire_staged(self, payload_of: Callable[[str], str]) -> None:
         """Store the labels of the staged input as desired labels, for contacts in which something changed.
 
         Args:
@@ -52,33 +61,26 @@ class DesiredContacts(ContactQueries):
         news = incoming.c.names.is_distinct_from(contacts.c.names) | (incoming.c.removed != contacts.c.removed)
         start = sa.bindparam("after", type_=sa.Text)
         page = (
-            sa.select(incoming.c.email, incoming.c.stream, incoming.c.names, incoming.c.removed)
+            sa.select(incoming.c.email, incoming.c.stream, incoming.c.names, incoming.c.removed, contacts.c.email)
             # the page's start on both sides, because PostgreSQL merges them in the order of the addresses
             .outerjoin(contacts, self._mine & (contacts.c.email == incoming.c.email) & (contacts.c.email > start))
             .where(incoming.c.email > start, news | incoming.c.stream.is_distinct_from(contacts.c.stream))
             .order_by(incoming.c.email)
             .limit(PAGE)
         )
-        statement = self._desire()
-        after, total = "", 0
+        after = ""
         while rows := self.connection.execute(page, {"after": after}).all():
-            self._note_change()
-            bulk.stage(self.connection, changed_input, [(*row, payload_of(row[2])) for row in rows])
-            self.connection.execute(statement)
+            self.desire(
+                [(email, stream, names, removed) for email, stream, names, removed, _ in rows], {row[4] for row in rows}, payload_of
+            )
             after = rows[-1][0]
-            total += len(rows)
-        if total > PAGE:
+        if self._stored > PAGE:
             bulk.analyze(self.connection, contacts)
 
-    def _desire(self) -> sa.Insert:
-        given = {
-            "email": changed_input.c.email,
-            "stream": changed_input.c.stream,
-            "names": changed_input.c.names,
-            "desired": changed_input.c.payload,
-            "removed": changed_input.c.removed,
-        }
-        fixed = {
+    @property
+    def _new(self) -> dict[str, Any]:
+        """What is the same for every contact that the ledger does not have yet."""
+        return {
             "scope": self.scope,
             "in_address_book": False,
             "in_doubt": False,
@@ -86,27 +88,24 @@ class DesiredContacts(ContactQueries):
             "rejections": 0,
             "changed_run": self.run,
         }
-        select = (
-            sa.select(*given.values(), *(sa.literal(value).label(name) for name, value in fixed.items()))
-            # without a WHERE, SQLite takes the ON of the conflict clause for that of the join
-            .where(sa.literal(1) == 1)
-        )
-        insert = postgresql.insert(contacts) if self.connection.dialect.name == "postgresql" else sqlite.insert(contacts)
-        new = insert.excluded
+
+    def _desire_changed(self) -> sa.Update:
+        new = changed_input.c
         # a rejection of a removed contact says nothing about the same contact after it has come back
         rejected = sa.case((contacts.c.removed == new.removed, contacts.c.rejected))
-        return insert.from_select([*given, *fixed], select).on_conflict_do_update(
-            index_elements=["scope", "email"],
-            set_={
-                "stream": new.stream,
-                "names": new.names,
-                "desired": new.desired,
-                "removed": new.removed,
-                "restored": None,
-                "changed_run": new.changed_run,
-                "rejected": rejected,
-                "pending": is_pending(self.uploads, new.desired, new.removed, rejected=rejected),
-            },
+        return (
+            sa.update(contacts)
+            .where(self._mine, bulk.matching(contacts.c.email, changed_input))
+            .values(
+                stream=new.stream,
+                names=new.names,
+                desired=new.payload,
+                removed=new.removed,
+                restored=None,
+                changed_run=self.run,
+                rejected=rejected,
+                pending=is_pending(self.uploads, new.payload, new.removed, rejected=rejected),
+            )
         )
 
     def remove_unmentioned(self, whole: Iterable[str], others: Iterable[str], is_excluded: Callable[[str], bool] | None) -> int:
@@ -123,7 +122,7 @@ class DesiredContacts(ContactQueries):
         others = list(others)
         concerned = contacts.c.stream.in_(list(whole)) if others else sa.true()
         unmentioned = [
-            *(~sa.exists().where(table.c.email == contacts.c.email) for table in (incoming, mentioned)),
+            ~self.is_mentioned(),
             contacts.c.stream.is_(None) | concerned,
             # a contact that was removed before has nothing to lose, unless its labels came back since
             ~contacts.c.removed | (contacts.c.desired != EMPTY),

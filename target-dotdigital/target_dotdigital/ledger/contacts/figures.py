@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from target_dotdigital.ledger.contacts.pending import may_create, to_send
-from target_dotdigital.ledger.tables import contacts, incoming
+from target_dotdigital.ledger.tables import contacts
 from target_dotdigital.payloads import EMPTY
 from target_dotdigital.stats import Plan, Sample
 
@@ -36,10 +36,9 @@ def plan_figures(ledger: ContactLedger, restored: int | None = None) -> Plan:
         else_="resent",
     )
     relabelled = labelled & (c.confirmed != c.desired)
-    named = sa.exists().where(incoming.c.email == c.email)
     orphaned = labelled & (c.desired == EMPTY) & c.stream.is_(None)
     unlabelled = (kind == "created") & (c.desired == EMPTY)
-    sums = (sa.func.sum(sa.case((one, 1), else_=0)) for one in (relabelled, named, orphaned, unlabelled))
+    sums = (sa.func.sum(sa.case((one, 1), else_=0)) for one in (relabelled, ledger.is_named(), orphaned, unlabelled))
     query = sa.select(kind, sa.func.count(), *sums).where(*mine, sent).group_by(kind)
     rows = ledger.connection.execute(query).all()
     kinds: dict[str, int] = {row[0]: row[1] for row in rows}
@@ -53,7 +52,7 @@ def plan_figures(ledger: ContactLedger, restored: int | None = None) -> Plan:
     return Plan(
         **{name: kinds.get(name, 0) for name in ("created", "updated", "cleared", "added_to_address_book", "resent")},
         created_without_labels=sum(row[5] for row in rows),
-        unchanged=ledger.count_input() - sum(row[3] for row in rows),
+        unchanged=ledger.named - sum(row[3] for row in rows),
         orphaned=sum(row[4] for row in rows),
         labelled=ledger.connection.scalar(sa.select(sa.func.count()).select_from(contacts).where(*mine, labelled)) or 0,
         relabelled=sum(row[2] for row in rows),

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from target_dotdigital.ledger import bulk
 from target_dotdigital.ledger.contacts.pending import is_pending, may_create
-from target_dotdigital.ledger.tables import contacts, deliveries, imports, row_results
+from target_dotdigital.ledger.tables import accepted_rows, contacts, deliveries, imports, row_results
 from target_dotdigital.records import Uploads, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+Accepted = tuple[str, str, int | None, bool]  # address, payload, contact ID, whether the row was matched by address
 # hours before a rejected contact is retried, by the number of consecutive rejections; the last value applies from then on
 RETRY_PAUSES = (0, 20, 68, 164)
 
@@ -61,45 +62,51 @@ class ContactOutcomes:
         due = sa.update(contacts).where(self._mine, contacts.c.retry_at <= now)
         self._connection.execute(due.values(rejected=None, retry_at=None, pending=is_pending(self._uploads, rejected=sa.null())))
 
-    def confirm(self, key: int) -> None:
-        """Apply the created and updated rows among the staged results of an import."""
-        # rows matched by ID carry no address book
-        in_address_book = contacts.c.in_address_book | deliveries.c.contact_id.is_(None)
-        confirmed = self._of_verdict(key, Verdict.CREATED, Verdict.UPDATED).values(
-            confirmed=deliveries.c.after,
-            in_doubt=False,
-            held=None,
-            rejected=None,
-            rejection=None,
-            rejections=0,
-            retry_at=None,
-            rejected_since=None,
-            rejected_at=None,
-            contact_id=sa.func.coalesce(row_results.c.contact_id, contacts.c.contact_id),
-            in_address_book=in_address_book,
-            # the desired labels may have changed since the row was sent
-            pending=(contacts.c.desired != deliveries.c.after) | (~in_address_book & may_create(self._uploads)),
-        )
-        self._connection.execute(confirmed)
+    def confirm(self, rows: Sequence[Accepted]) -> None:
+        """Apply the rows of an import that created or updated a contact."""
 
-    def count_created_again(self, run: int) -> int:
-        """Count the created rows among the staged results whose contact was read back in this run.
+        def values(given: Mapping[str, sa.ColumnElement[Any]]) -> dict[str, Any]:
+            # rows matched by ID carry no address book
+            in_address_book = contacts.c.in_address_book | given["by_address"]
+            return {
+                "confirmed": given["payload"],
+                "in_doubt": False,
+                "held": None,
+                "rejected": None,
+                "rejection": None,
+                "rejections": 0,
+                "retry_at": None,
+                "rejected_since": None,
+                "rejected_at": None,
+                "contact_id": sa.func.coalesce(given["contact_id"], contacts.c.contact_id),
+                "in_address_book": in_address_book,
+                # the desired labels may have changed since the row was sent
+                "pending": (contacts.c.desired != given["payload"]) | (~in_address_book & may_create(self._uploads)),
+            }
 
-        The contact was deleted meanwhile, or dotdigital takes two spellings of an address for two contacts.
+        bulk.update_each(self._connection, contacts, self._mine, accepted_rows, values, rows)
+
+    def count_created_again(self, created: Iterable[str], run: int) -> int:
+        """Count the created contacts that were read back in this run.
+
+        Such a contact was deleted meanwhile, or dotdigital takes two spellings of an address for two contacts.
+
+        Args:
+            created: addresses of the rows that created a contact.
+            run: number of the run.
         """
-        created = row_results.c.verdict == Verdict.CREATED
-        query = (
+        again = contacts.c.contact_id.is_not(None) & (contacts.c.checked_run == run)
+        found = (
             sa.select(sa.func.count())
             .select_from(contacts)
-            .join(row_results, bulk.matching(contacts.c.email, row_results, created))
-            .where(self._mine, contacts.c.checked_run == run, contacts.c.contact_id.is_not(None))
+            .where(self._mine, bulk.among(self._connection, contacts.c.email, created))
         )
-        return self._connection.scalar(query) or 0
+        return self._connection.scalar(found.where(again)) or 0
 
     def doubt(self, emails: Sequence[str]) -> None:
         """Mark contacts as in doubt, and forget their IDs: they are looked up by address."""
         if emails:
-            self._doubt(contacts.c.email.in_(emails))
+            self._doubt(bulk.among(self._connection, contacts.c.email, emails))
 
     def doubt_unverified(self) -> None:
         """Mark every contact of imports that were not verified as in doubt, and forget its ID."""
@@ -152,10 +159,10 @@ class ContactOutcomes:
         pending = is_pending(self._uploads, in_doubt=sa.true())
         self._connection.execute(sa.update(contacts).where(self._mine, *conditions).values(in_doubt=True, pending=pending))
 
-    def _of_verdict(self, key: int, *verdicts: Verdict) -> sa.Update:
+    def _of_verdict(self, key: int, verdict: Verdict) -> sa.Update:
         return sa.update(contacts).where(
             self._mine,
-            bulk.matching(contacts.c.email, row_results, row_results.c.verdict.in_(verdicts)),
+            bulk.matching(contacts.c.email, row_results, row_results.c.verdict == verdict),
             deliveries.c["import"] == key,
             deliveries.c.email == row_results.c.email,
         )

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from target_dotdigital.ledger.contacts.pending import may_create, to_send
-from target_dotdigital.ledger.tables import contacts, incoming, mentioned
+from target_dotdigital.ledger.tables import contacts
 from target_dotdigital.stats import Remaining
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from target_dotdigital.records import Uploads
 
@@ -34,38 +34,7 @@ class ContactQueries:
         self.scope = scope
         self._mine = contacts.c.scope == scope
 
-    def count_input(self) -> int:
-        """Return the number of unique contacts in the input."""
-        return self.connection.scalar(sa.select(sa.func.count()).select_from(incoming)) or 0
-
-    def missed_since(self, run: int, streams: Iterable[str]) -> int:
-        """Count contacts of the given streams that a later run changed and that the input does not mention.
-
-        An input that starts from a bookmark has to mention every contact that changed after the bookmark was acknowledged. If it
-        does not, the source no longer knows that it emitted them.
-        """
-        unmentioned = (~sa.exists().where(table.c.email == contacts.c.email) for table in (incoming, mentioned))
-        later = (contacts.c.changed_run > run) & (contacts.c.changed_run != self.run)
-        return self._count(later, contacts.c.stream.in_(list(streams)), *unmentioned)
-
-    def to_look_up(self, since: int | None) -> list[str]:
-        """Return the addresses of contacts whose state in dotdigital has to be looked up before they are planned.
-
-        These are pending contacts without a known ID that can only be matched by ID, and contacts that the input repeats although
-        nothing has changed since its bookmark. For the latter, source and ledger disagree: one of them was restored from a backup,
-        so only dotdigital shows which labels were delivered last.
-
-        Args:
-            since: run that acknowledged the bookmark that the input starts from; None for an input without a bookmark.
-        """
-        c = contacts.c
-        unknown = c.pending & c.contact_id.is_(None) & ~may_create(self.uploads)
-        if since is not None:
-            named = c.email.in_(sa.select(incoming.c.email))
-            unknown |= named & (c.changed_run <= since) & (sa.func.coalesce(c.checked_run, 0) <= since)
-        return self._emails(unknown)
-
-    def next_to_send(self, limit: int, after: str, *, removed: bool, restored: int | None = None) -> list[sa.Row[Any]]:
+    def next_to_send(self, limit: int, after: str, *, removed: bool, restored: int | None = None) -> Sequence[sa.Row[Any]]:
         """Return the next contacts to send, ordered by address: address, ID, confirmed and desired labels, whether it may be created.
 
         Args:
@@ -80,7 +49,7 @@ class ContactQueries:
             .order_by(contacts.c.email)
             .limit(limit)
         )
-        return list(self.connection.execute(query))
+        return self.connection.execute(query).all()
 
     def fields_used(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return the data fields, of those given, that are part of any contact's desired labels."""

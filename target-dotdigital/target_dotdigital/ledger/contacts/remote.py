@@ -91,7 +91,7 @@ class RemoteContacts(ContactQueries):
         known = contacts.c.contact_id.is_not(None) | contacts.c.confirmed.is_not(None)
         gone = [self._mine, known, contacts.c.checked_run.is_distinct_from(self.run)]
         if emails is not None:
-            gone.append(contacts.c.email.in_(emails))
+            gone.append(bulk.among(self.connection, contacts.c.email, emails))
         values = {"contact_id": None, "confirmed": None, "in_address_book": False, "in_doubt": False}
         return self.connection.execute(sa.update(contacts).where(*gone).values(values)).rowcount
 
