@@ -9,6 +9,7 @@ import sys
 import uuid
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 import sqlalchemy as sa
 from embedded_postgres import embedded_server
@@ -22,8 +23,16 @@ if TYPE_CHECKING:
 
 
 ENDED = pytest.StashKey[int]()
+# examples of a property test that runs a plugin for each of them; and where the slow tests are left out
+EXAMPLES, FEW_EXAMPLES = 60, 20
 # used if it answers; otherwise the tests start a server of their own
 POSTGRES = "postgresql+psycopg://postgres@127.0.0.1:5432/test"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let costly property tests try fewer examples in `make test`, which leaves out the slow tests."""
+    examples = FEW_EXAMPLES if config.option.markexpr == "not slow" else EXAMPLES
+    hypothesis.settings.register_profile("costly", max_examples=examples)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -60,10 +69,14 @@ def sandbox(time: FakeTime, request: pytest.FixtureRequest) -> Iterator[Sandbox]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run the tests of modules that say `LEDGERS` once for each kind of ledger, those in `SLOW_LEDGERS` as slow tests."""
+    """Run the tests of modules that say `LEDGERS` once for each kind of ledger, those in `SLOW_LEDGERS` as slow tests.
+
+    A test that is marked `every_ledger` is no slow one with any of them.
+    """
     if "ledger_url" in metafunc.fixturenames:
         ledgers = getattr(metafunc.module, "LEDGERS", ["sqlite"])
-        slow = [pytest.param(name, marks=pytest.mark.slow) for name in getattr(metafunc.module, "SLOW_LEDGERS", [])]
+        marks = [] if metafunc.definition.get_closest_marker("every_ledger") else [pytest.mark.slow]
+        slow = [pytest.param(name, marks=marks) for name in getattr(metafunc.module, "SLOW_LEDGERS", [])]
         metafunc.parametrize("ledger_url", [*ledgers, *slow], indirect=True)
 
 
@@ -114,11 +127,17 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     engine.dispose()
 
 
+@pytest.fixture(scope="session")
+def activation_code(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The activation code of the settings that `pipeline` begins with, read off a review: it is the same in every new sandbox."""
+    time = FakeTime()
+    with Sandbox(clock=time.now, wall=time.wall) as sandbox:
+        return Pipeline(sandbox, tmp_path_factory.mktemp("review"), time).activate()
+
+
 @pytest.fixture
-def pipeline(sandbox: Sandbox, tmp_path: Path, time: FakeTime, ledger_url: str) -> Pipeline:
-    """The pipeline, switched on."""
+def pipeline(sandbox: Sandbox, tmp_path: Path, time: FakeTime, ledger_url: str, activation_code: str) -> Pipeline:
+    """The pipeline, switched on, before its first run."""
     made = Pipeline(sandbox, tmp_path, time)
-    made.target["ledger_url"] = ledger_url
-    made.activate()
-    sandbox.journal.clear()
+    made.target |= {"ledger_url": ledger_url, "activation_code": activation_code}
     return made

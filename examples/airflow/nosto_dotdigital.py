@@ -24,6 +24,14 @@ SECRETS = {
     "api_password": "TARGET_DOTDIGITAL_API_PASSWORD",
     "ledger_url": "TARGET_DOTDIGITAL_LEDGER_URL",
 }
+# Meltano keeps a plugin's state and catalog files in one folder of its system directory, whatever the state ID: two runs at once would
+# read each other's (https://github.com/meltano/meltano/issues/8763). So each account has its own, with links to the installed plugins.
+RUN = """\
+set -e
+mkdir -p "$MELTANO_SYS_DIR_ROOT" .meltano/extractors .meltano/loaders
+ln -sfn "$PWD/.meltano/extractors" "$PWD/.meltano/loaders" "$MELTANO_SYS_DIR_ROOT"
+exec meltano run --state-id-suffix={name} tap-nosto-segments target-dotdigital
+"""
 
 
 def environment(account: dict[str, Any]) -> dict[str, str]:
@@ -31,6 +39,7 @@ def environment(account: dict[str, Any]) -> dict[str, str]:
     name = account["name"]
     secrets = {variable: f"{{{{ var.json.nosto_dotdigital_{name}.{secret} }}}}" for secret, variable in SECRETS.items()}
     return {
+        "MELTANO_SYS_DIR_ROOT": f"{PROJECT}/.meltano/accounts/{name}",
         "TAP_NOSTO_SEGMENTS_SNAPSHOT_URI": f"{os.environ['NOSTO_DOTDIGITAL_SNAPSHOTS']}/{name}",
         "TARGET_DOTDIGITAL_REPORT_DIR": f"{os.environ['NOSTO_DOTDIGITAL_REPORTS']}/{name}",
         **secrets,
@@ -60,7 +69,7 @@ with DAG(
             pool=f"dotdigital_{one['name']}",
             cwd=PROJECT,
             # the suffix gives each account a state of its own
-            bash_command=f"exec meltano run --state-id-suffix={one['name']} tap-nosto-segments target-dotdigital",
+            bash_command=RUN.format(name=one["name"]),
             env=environment(one),
             append_env=True,
         )

@@ -140,5 +140,35 @@ CONFIG = th.PropertiesList(
         title="Request timeout (seconds)",
         description="Seconds to wait for Nosto to answer, or to send the next part of an answer.",
     ),
+    # in place of the SDK's own: only what this tap can write
+    th.Property(
+        "batch_config",
+        th.ObjectType(
+            th.Property(
+                "encoding",
+                th.ObjectType(
+                    th.Property("format", th.StringType(nullable=False), required=True, allowed_values=["jsonl"]),
+                    th.Property("compression", th.StringType(nullable=False), allowed_values=["gzip", "none"]),
+                    additional_properties=False,
+                ),
+                required=True,
+            ),
+            th.Property(
+                "storage",
+                th.ObjectType(
+                    th.Property("root", th.StringType(nullable=False, min_length=1), required=True),
+                    th.Property("prefix", th.StringType(pattern=r"^[^/\\]*$")),
+                    additional_properties=False,
+                ),
+                required=True,
+            ),
+            additional_properties=False,
+        ),
+        title="Batch configuration",
+        description=(
+            "Write the records into files (JSONL, with gzip or without) in the folder storage.root, and BATCH messages that name them, "
+            "in place of RECORD messages. A run deletes the files of the one before it."
+        ),
+    ),
     additional_properties=False,
 )

@@ -74,12 +74,13 @@ class GuardError(TapError):
 
 
 class SnapshotError(TapError):
-    """A snapshot cannot be read, written or compared."""
+    """A snapshot cannot be read, written or compared, or a batch file cannot be written."""
 
     title: ClassVar[str] = "Snapshots"
-    cause: ClassVar[str] = "A snapshot cannot be read, written or compared."
+    cause: ClassVar[str] = "A snapshot cannot be read, written or compared, or a batch file cannot be written."
     remedy: ClassVar[str] = (
-        "Check permissions and free space of `snapshot_uri` and of the folder for temporary files. The bookmark stays."
+        "Check permissions and free space of `snapshot_uri`, of the folder for temporary files, and of `storage.root` of "
+        "`batch_config`. The bookmark stays."
     )
 
 

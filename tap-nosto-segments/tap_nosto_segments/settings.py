@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from tap_nosto_segments.batches import BatchConfig  # noqa: TC001 - msgspec reads the annotations at run time
 from tap_nosto_segments.config import CONFIG
 from tap_nosto_segments.errors import SettingsError
 from tap_nosto_segments.nosto.credential import Credential
@@ -66,6 +67,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     allow_empty_export: bool
     max_export_age_hours: int
     request_timeout: int
+    batch_config: BatchConfig | None = None
 
     @property
     def selection(self) -> Selection:

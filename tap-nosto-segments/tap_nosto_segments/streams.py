@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
 from functools import cached_property
@@ -12,12 +13,11 @@ from singer_sdk import typing as th
 from singer_sdk.mapper import DefaultStreamMap, SameRecordTransform
 from typing_extensions import override
 
-from tap_nosto_segments.messages import write_records
 from tap_nosto_segments.snapshots.diff import Changes
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from singer_sdk.singerlib import Catalog
 
     from tap_nosto_segments.extraction import Extraction
+    from tap_nosto_segments.messages import RecordWriter
 
 SNAPSHOT = "snapshot"
 REQUIRED_STRING = th.StringType(nullable=False)
@@ -38,12 +39,14 @@ class ExportStream(Stream):
     Args:
         tap: the tap.
         extract: returns the extraction that all streams share; the first call performs it.
+        writer: writes records in bulk.
     """
 
     _counter: Counter | None = None
 
-    def __init__(self, tap: Tap, extract: Callable[[], Extraction]) -> None:
+    def __init__(self, tap: Tap, extract: Callable[[], Extraction], writer: RecordWriter) -> None:
         self._extract = extract
+        self._writer = writer
         super().__init__(tap)
 
     @property
@@ -88,13 +91,28 @@ class ExportStream(Stream):
         self._stream_version = version
         if self.changes.query is None:
             return
-        if self._can_write_in_bulk():
-            for records in self._extract().diff.read_json(self.changes):
-                write_records(records, self.stream_maps[0].stream_alias, version)
-                if self._counter is not None:
-                    self._counter.increment(len(records))
-        else:
-            yield from self.read_records()
+        with self.count_batch_files():
+            if self._can_write_in_bulk():
+                for records in self._extract().diff.read_json(self.changes):
+                    self._writer.write_records(records, self.stream_maps[0].stream_alias, version)
+                    if self._counter is not None:
+                        self._counter.increment(len(records))
+            else:
+                yield from self.read_records()
+
+    @contextlib.contextmanager
+    def count_batch_files(self) -> Iterator[None]:
+        """Complete and count the batch files for the records that the block emits; without batch_config, do nothing."""
+        folder = self._writer.folder
+        if folder is None:
+            yield
+            return
+        before = folder.written
+        with self.get_batch_counter() as counter:
+            yield
+            self._writer.complete_batches()
+            counter.increment(folder.written - before)
+        self.logger.info("%s: %d batch files written", self.name, folder.written - before)
 
     def advance_bookmark(self) -> None:
         """Set the bookmark to the current snapshot. Call this when all of it has been emitted."""
@@ -115,6 +133,11 @@ class ExportStream(Stream):
     @override
     def get_replication_key_signpost(self, context: Context | None = None) -> datetime.datetime | None:
         # if clocks differ, an export may come "from the future"; its time must be stored unchanged
+        return None
+
+    @override
+    def get_batch_config(self, config: Mapping[str, Any]) -> None:
+        # the SDK's way would write ACTIVATE_VERSION before the last BATCH, a STATE after each, and files that anybody can read
         return None
 
     @override
@@ -249,7 +272,8 @@ class SegmentsStream(ExportStream):
         names = sorted(self._extract().current.catalogue.values())
         for name in sorted({name for name, following in itertools.pairwise(names) if name == following}):
             self.logger.warning("Two segments in Nosto's catalogue are named %r; the lower ID is emitted", name)
-        return self.read_records()
+        with self.count_batch_files():
+            yield from self.read_records()
 
 
 STREAMS: tuple[type[ExportStream], ...] = (ContactSegmentsStream, SegmentChangesStream, SegmentsStream)

@@ -8,14 +8,18 @@ import os
 import signal
 import time
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import IO, TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 import click
 from singer_sdk import Tap
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities, TapCapabilities
+from singer_sdk.io_base import SingerWriter
+from singer_sdk.singerlib import Message, RecordMessage
+from singer_sdk.singerlib.json import serialize_json
 from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
+from tap_nosto_segments.batches import open_batch_folder
 from tap_nosto_segments.checking.check import check as run_check
 from tap_nosto_segments.config import CONFIG
 from tap_nosto_segments.console import only_warnings, write_utf8
@@ -23,6 +27,7 @@ from tap_nosto_segments.errors import SettingsError
 from tap_nosto_segments.extraction import Extraction, Extractor
 from tap_nosto_segments.failures import exit_on_failure
 from tap_nosto_segments.inputs import explain_file_errors, read_catalog, read_state, require_mapped_streams
+from tap_nosto_segments.messages import RecordWriter
 from tap_nosto_segments.nosto.client import NostoClient
 from tap_nosto_segments.settings import Settings
 from tap_nosto_segments.streams import STREAMS, ExportStream, SegmentsStream
@@ -38,10 +43,28 @@ SECRETS = [name for name, facts in CONFIG.to_dict()["properties"].items() if fac
 REPLICATION_KEYS: dict[str, str | None] = {vars(stream)["name"]: vars(stream).get("replication_key") for stream in STREAMS}
 
 
+class MessageWriter(SingerWriter):
+    """Writes messages to standard output, and records into batch files if there is a folder for them."""
+
+    def __init__(self) -> None:
+        """Create a writer of RECORD messages."""
+        super().__init__()
+        self.records = RecordWriter()
+
+    @override
+    def write_message(self, message: Message) -> None:
+        if self.records.folder is not None and isinstance(message, RecordMessage):
+            self.records.write_records([serialize_json(message.record)], message.stream, message.version)
+        else:
+            self.records.complete_batches()
+            super().write_message(message)
+
+
 class TapNostoSegments(Tap):
     """Extracts the segments of each contact, and what changed since the last run, from Nosto's Segment Export."""
 
     name = "tap-nosto-segments"
+    message_writer_class = MessageWriter
     config_jsonschema: ClassVar[dict[str, Any]] = CONFIG.to_dict()
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
         TapCapabilities.CATALOG,
@@ -51,6 +74,7 @@ class TapNostoSegments(Tap):
         PluginCapabilities.ABOUT,
         PluginCapabilities.STREAM_MAPS,
         PluginCapabilities.FLATTENING,
+        PluginCapabilities.BATCH,
         PluginCapabilities.STRUCTURED_LOGGING,
     ]
 
@@ -66,7 +90,7 @@ class TapNostoSegments(Tap):
 
     @override
     def discover_streams(self) -> Sequence[Stream]:
-        return [stream(self, lambda: self.extraction) for stream in STREAMS]
+        return [stream(self, lambda: self.extraction, self._records) for stream in STREAMS]
 
     @cached_property
     def settings(self) -> Settings:
@@ -105,6 +129,20 @@ class TapNostoSegments(Tap):
             tries_authorisation=tries_authorisation,
         )
 
+    def prepare_batches(self) -> None:
+        """Open the folder for batch files, if `batch_config` names one, and delete those of earlier runs.
+
+        Raises:
+            TapError: the folder cannot be used; nothing was emitted.
+        """
+        config = self.settings.batch_config
+        if config is None:
+            return
+        folder, deleted = open_batch_folder(config, self.settings.snapshot_uri)
+        if deleted:
+            self.logger.info("Batch files: %d of earlier runs deleted", deleted)
+        self._records.folder = folder
+
     def prepare_streams(self) -> None:
         """Fetch, check, store and compare the export, so that errors occur before the first message.
 
@@ -118,6 +156,10 @@ class TapNostoSegments(Tap):
             raise SettingsError(msg)
         for stream in selected:
             stream.prepare_changes()
+
+    @property
+    def _records(self) -> RecordWriter:
+        return cast("MessageWriter", self.message_writer).records
 
     def _bookmarks(self) -> list[str | None]:
         return [stream.bookmark for stream in self._selected_streams() if stream.replication_method == "INCREMENTAL"]
@@ -155,6 +197,7 @@ class TapNostoSegments(Tap):
                 tap.check_source(tries_authorisation=try_auth)
                 return
             # first, because the SDK writes the starting STATE and each SCHEMA before it requests records
+            tap.prepare_batches()
             tap.prepare_streams()
             tap.sync_all()
 

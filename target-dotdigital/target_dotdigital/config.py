@@ -103,14 +103,20 @@ CONFIG = th.PropertiesList(
         default="clear",
         allowed_values=["clear", "keep"],
         title="When a contact is removed",
-        description="What to do with the labels of a contact that is no longer in the source. It stays in the address book.",
+        description=(
+            "What to do with the labels of a contact that is no longer in the source. It stays in the address book. A change to clear asks "
+            "for a full refresh, because it concerns contacts that left before."
+        ),
     ),
     th.Property(
         "exclude_emails",
         th.ArrayType(TEXT),
         default=[],
         title="Addresses to exclude",
-        description="Shell-style patterns of addresses that are neither uploaded nor labelled, such as *@example.com.",
+        description=(
+            "Shell-style patterns of addresses that are neither uploaded nor labelled, such as *@example.com. Taking a pattern out asks for "
+            "a full refresh, because the contacts were left out until then."
+        ),
     ),
     th.Property(
         "segment_delimiter",

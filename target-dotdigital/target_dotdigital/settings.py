@@ -70,9 +70,31 @@ class LabelSettings:
     @property
     def fields(self) -> tuple[str, ...]:
         """All data fields that may be written: the field and, with `spill`, the numbered fields after it."""
-        if self.overflow != "spill":
-            return (self.field,)
-        return (self.field, *(f"{self.field}_{number}" for number in range(2, MAX_FIELDS + 1)))
+        return (self.field, *(self.overflow_fields if self.overflow == "spill" else ()))
+
+    @property
+    def overflow_fields(self) -> tuple[str, ...]:
+        """The numbered fields after the field, whether or not they may be written."""
+        return tuple(f"{self.field}_{number}" for number in range(2, MAX_FIELDS + 1))
+
+
+class InputTerms(msgspec.Struct, frozen=True):
+    """The settings that decide what of the input is used. What a run has left out of an incremental input does not come again."""
+
+    email_property: str
+    segments_property: str
+    on_removed: str
+    exclude_emails: tuple[str, ...]
+    stream_maps: dict[str, Any] | None
+
+    def uses_more_than(self, before: InputTerms) -> bool:
+        """Return whether an input may hold what is used under these settings, and was left out under those of an earlier run."""
+        return (
+            self.on_removed != before.on_removed == "keep"
+            or not set(before.exclude_emails) <= set(self.exclude_emails)
+            or (self.email_property, self.segments_property, self.stream_maps)
+            != (before.email_property, before.segments_property, before.stream_maps)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +114,7 @@ class Settings:
     segments_property: str
     on_removed: str
     exclude_emails: tuple[str, ...]
+    stream_maps: dict[str, Any] | None = None
     labels: LabelSettings
     synced_at_field: str | None = None
     max_clear_percent: int
@@ -128,6 +151,11 @@ class Settings:
         if not patterns:
             return None
         return lambda address: any(fnmatchcase(address, pattern) for pattern in patterns)
+
+    @property
+    def input_terms(self) -> InputTerms:
+        """The settings that decide what of the input is used."""
+        return InputTerms(self.email_property, self.segments_property, self.on_removed, self.exclude_emails, self.stream_maps)
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Settings:

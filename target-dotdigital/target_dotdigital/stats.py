@@ -51,6 +51,7 @@ class DeliveryStats:
         reasons: rejected rows by dotdigital's code.
         new_reasons: rejected rows that were not rejected with the same code before.
         mistaken: rows matched by ID whose contact has another address in dotdigital; not counted as sent.
+        gone: rows matched by ID whose contact no longer exists, so that the address was looked up; not counted as sent.
         created_again: contacts that were read back in this run, and yet created.
         problems: one sentence for each problem with an import.
     """
@@ -60,6 +61,7 @@ class DeliveryStats:
     reasons: collections.Counter[str] = field(default_factory=collections.Counter)
     new_reasons: collections.Counter[str] = field(default_factory=collections.Counter)
     mistaken: int = 0
+    gone: int = 0
     created_again: int = 0
     problems: list[str] = field(default_factory=list)
 

@@ -14,20 +14,24 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from accounts import measure_accounts
 from calls import compare_calls
+from files import compare_files
 from ledgers import compare_ledgers, read_back
-from limits import show_limits
-from measuring import BIN, HERE, Table, config, enlarge, measure, shop, target_settings, working_sandbox
-from through_meltano import Pair
+from limits import COMPRESSING, DECODING, INSERTING, least, show_limits
+from measuring import BIN, HERE, config, enlarge, shop, target_settings, working_sandbox
+from processes import measure
+from table import Table
+from through_meltano import compare_pairs, compare_sizes
 
 if TYPE_CHECKING:
-    from measuring import Measure
+    from processes import Measure
 
-# memory first: a process that is started counts the peak of the one that started it as its own
-PARTS = ("memory", "tap", "target", "postgresql", "reading", "meltano", "calls", "limits")
+PARTS = ("memory", "tap", "target", "postgresql", "reading", "files", "meltano", "accounts", "calls", "limits")
 # parts that run with fewer contacts than the others
 MAX_CONTACTS = {"postgresql": 300_000}
-CONTACTS = 1_000_000
+# sizes of the figures on the page; others, set by these environment variables, are only printed
+SIZES = {"BENCH_CONTACTS": 1_000_000, "BENCH_TIMES": 10, "BENCH_ACCOUNTS": 200, "BENCH_ACCOUNT_CONTACTS": 20_000}
 
 
 class Bench:
@@ -36,13 +40,14 @@ class Bench:
     Args:
         folder: where everything goes; needs some gigabytes.
         contacts: how many for the figures of speed.
-        times: how many times as many for the second figure of memory.
+        times: how many times as many for the figures that compare two sizes.
         table: where the figures go.
     """
 
     def __init__(self, folder: Path, contacts: int, times: int, table: Table) -> None:
         """Make the exports."""
         self.folder, self.contacts, self.times, self.table = folder, contacts, times, table
+        self.measured: dict[str, str] = {}
         folder.mkdir()
         self.count = f"{contacts:,} contacts"
         for day in range(2):
@@ -88,11 +93,18 @@ class Bench:
         given = self.tap_config(self.folder / "day1.jsonl", snapshots)
         return measure([BIN / "tap-nosto-segments", "--config", given, "--state", self.folder / "state.json"])
 
+    def limit(self, name: str) -> str:
+        """Return what an operation that no program can do without takes with a first day's messages; measured once."""
+        if name not in self.measured:
+            self.measured[name] = least(self.folder / "full.jsonl", self.folder, name)
+        return f"{name}: {self.measured[name]} s of processor time"
+
     def tap(self) -> None:
         """Measure the tap."""
-        self.table.compare(f"tap, first load, {self.count}", self.first_load, self.plain_tap, "plain tap")
+        limit = self.limit(DECODING)
+        self.table.compare(f"tap, first load, {self.count}", self.first_load, self.plain_tap, "plain tap", limit)
         what = f"tap, day two, {self.count}, 1 % changed, download and snapshot included"
-        self.table.compare(what, self.day_two, self.plain_tap, "plain tap, all records")
+        self.table.compare(what, self.day_two, self.plain_tap, "plain tap, all records", limit)
 
     def target(self) -> None:
         """Measure the target against the sandbox at no latency."""
@@ -109,14 +121,16 @@ class Bench:
             return measure([BIN / "target-dotdigital", "--config", config(place / "target.json", settings)], source=source)
 
         what = f"target, first load, {self.count}, request bodies built and outcomes recorded"
-        self.table.compare(what, first, self.plain_target, "counting target")
+        limit = f"{self.limit(INSERTING)}; one import call for 10,000 contacts"
+        self.table.compare(what, first, self.plain_target, "counting target", limit)
         shutil.rmtree(place)
         place.mkdir()
         with working_sandbox() as sandbox:
             settings = target_settings(sandbox, place)
             load(settings)
             what = f"target, {self.count}, all named (ACTIVATE_VERSION), nothing to send: the account is read back"
-            self.table.compare(what, lambda: load(settings), self.plain_target, "counting target")
+            limit = f"{self.limit(DECODING)}; one call for 5,000 contacts"
+            self.table.compare(what, lambda: load(settings), self.plain_target, "counting target", limit)
         shutil.rmtree(place)
         place.mkdir()
         records = self.records()
@@ -124,7 +138,7 @@ class Bench:
             settings = target_settings(sandbox, place)
             load(settings, records)
             what = f"target, {self.count} collected, checked and in the ledger, nothing to send"
-            self.table.compare(what, lambda: load(settings, records), self.plain_target, "counting target")
+            self.table.compare(what, lambda: load(settings, records), self.plain_target, "counting target", self.limit(DECODING))
 
     def records(self) -> Path:
         """Write the records alone: a source that sends no STATE is taken as it is, so nothing is read back."""
@@ -137,7 +151,8 @@ class Bench:
 
     def postgresql(self) -> None:
         """Compare a ledger in PostgreSQL with one in SQLite."""
-        compare_ledgers(self.folder / "ledgers", self.table, self.folder / "full.jsonl", self.records(), self.count)
+        limits = self.limit(INSERTING), self.limit(DECODING)
+        compare_ledgers(self.folder / "ledgers", self.table, self.folder / "full.jsonl", self.records(), self.count, limits)
 
     def reading(self) -> None:
         """Measure the reading of the account."""
@@ -147,12 +162,17 @@ class Bench:
         """Measure what no program can do without."""
         show_limits(self.table, self.folder / "full.jsonl", self.count, self.folder)
 
+    def files(self) -> None:
+        """Compare files with the pipe."""
+        limit = f"{self.limit(DECODING)}; {self.limit(COMPRESSING)}"
+        compare_files(self.folder / "files", self.table, self.folder / "day0.jsonl", self.count, limit)
+
     def meltano(self) -> None:
-        """Measure both through Meltano."""
-        with working_sandbox() as sandbox:
-            pair = Pair(self.folder / "project", sandbox, self.folder / "day0.jsonl", self.folder / "day1.jsonl")
-            what = f"`meltano run`, day two, {self.count}, 1 % changed, sandbox"
-            self.table.compare(what, pair.ours, pair.plain, "plain pair, all records, only counting")
+        """Measure both through Meltano, and the second day of a shop that is some times as large."""
+        days = self.folder / "day0.jsonl", self.folder / "day1.jsonl"
+        small = compare_pairs(self.folder / "project", self.table, days, self.contacts)
+        sizes = self.times * self.contacts, self.contacts
+        compare_sizes(self.folder / "sizes", self.table, days, sizes, small)
 
     def calls(self) -> None:
         """Count and time the calls."""
@@ -167,7 +187,8 @@ class Bench:
         everything = self.folder / "everything.jsonl"
         snapshots = self.folder / "large"
         command = [BIN / "tap-nosto-segments", "--config", self.tap_config(large, snapshots)]
-        self.table.memory(f"tap, peak memory, {sizes}", measure(command, output=everything), small)
+        limit = "none: memory need not grow"
+        self.table.memory(f"tap, peak memory, {sizes}", measure(command, output=everything).megabytes, small.megabytes, limit)
         large.unlink()
         shutil.rmtree(snapshots)
         peaks = []
@@ -176,9 +197,9 @@ class Bench:
             place.mkdir()
             with working_sandbox() as sandbox:
                 given = config(place / "target.json", target_settings(sandbox, place, dry_run=True))
-                peaks.append(measure([BIN / "target-dotdigital", "--config", given], source=source))
+                peaks.append(measure([BIN / "target-dotdigital", "--config", given], source=source).megabytes)
             shutil.rmtree(place)
-        self.table.memory(f"target, peak memory, {sizes}, collected, checked and planned", *peaks)
+        self.table.memory(f"target, peak memory, {sizes}, collected, checked and planned", peaks[0], peaks[1], limit)
         everything.unlink()
 
 
@@ -186,20 +207,22 @@ def main() -> None:
     """Measure everything, or the parts that are named; figures of other sizes than the page's are only printed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="*", choices=[*PARTS, []], default=[])
-    parser.add_argument("--contacts", type=int, default=None)
-    parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
+    sizes = {name: int(os.environ.get(name, size)) for name, size in SIZES.items()}
     table = Table(options.runs)
     with tempfile.TemporaryDirectory() as folder:
         benches: dict[int, Bench] = {}
         for what in options.what or PARTS:
-            contacts = options.contacts or MAX_CONTACTS.get(what, CONTACTS)
-            if contacts not in benches:
-                benches[contacts] = Bench(Path(folder) / f"{contacts}", contacts, options.times, table)
             table.part = what
+            if what == "accounts":
+                measure_accounts(Path(folder) / what, table, sizes["BENCH_ACCOUNTS"], sizes["BENCH_ACCOUNT_CONTACTS"])
+                continue
+            contacts = min(sizes["BENCH_CONTACTS"], MAX_CONTACTS.get(what, sizes["BENCH_CONTACTS"]))
+            if contacts not in benches:
+                benches[contacts] = Bench(Path(folder) / f"{contacts}", contacts, sizes["BENCH_TIMES"], table)
             getattr(benches[contacts], what)()
-    if options.contacts is None:
+    if sizes == SIZES:
         table.write(PARTS)
 
 

@@ -6,13 +6,14 @@ import time
 from typing import TYPE_CHECKING
 
 import requests
-from measuring import BIN, config, measure, shop, target_settings, working_sandbox
+from measuring import BIN, config, shop, target_settings, working_sandbox
 from nosto_dotdigital_sandbox import Sandbox
+from processes import measure
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from measuring import Table
+    from table import Table
 
 LATENCY, IMPORT_SECONDS = 0.05, 2.0
 
@@ -37,11 +38,13 @@ def compare_calls(folder: Path, table: Table, contacts: int, singly: int) -> Non
         f"import calls, {contacts:,} contacts",
         f"{imports} ({calls} calls in all) against {contacts:,} (one call for each contact)",
         f"{contacts / imports:,.0f} times fewer",
+        "40 MB in one call: about 130,000 contacts; by default 10,000",
     )
     table.note(
         f"wall time, {contacts:,} contacts, 50 ms for each call, 2 s for each import",
         f"{bulk.seconds:.1f} s against {seconds:,.0f} s (one call for each contact; measured for {singly} of them)",
         f"{seconds / bulk.seconds:.0f} times as fast",
+        "dotdigital's own processing of an import",
     )
 
 

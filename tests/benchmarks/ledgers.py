@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
-from embedded_postgres import embedded_server
-from measuring import BIN, config, measure, target_settings, working_sandbox
+from measuring import BIN, config, target_settings, working_sandbox
+from postgres import postgres
+from processes import measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    from measuring import Measure, Table
     from nosto_dotdigital_sandbox import Sandbox
+    from postgres import Server
+    from processes import Measure
+    from table import Table
 
-TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
-
-def compare_ledgers(folder: Path, table: Table, everything: Path, records: Path, count: str) -> None:
+def compare_ledgers(folder: Path, table: Table, everything: Path, records: Path, count: str, limits: tuple[str, str]) -> None:
     """Compare both ledgers on a first load and on a day without changes.
 
     Args:
@@ -31,15 +30,18 @@ def compare_ledgers(folder: Path, table: Table, everything: Path, records: Path,
         everything: a first day's messages.
         records: the same records without STATE and ACTIVATE_VERSION, so that nothing is read back.
         count: how many contacts that is, in words.
+        limits: what no program could save on the first load, and on the day.
     """
     with contextlib.ExitStack() as cleanup:
-        server = cleanup.enter_context(_postgres())
+        server = cleanup.enter_context(postgres())
         ledgers = {"sqlite": _Ledger(folder / "sqlite", None), "postgresql": _Ledger(folder / "postgresql", server)}
         what = f"target, first load, {count}, ledger in PostgreSQL"
-        table.compare(what, ledgers["postgresql"].first_load(everything), ledgers["sqlite"].first_load(everything), "SQLite")
+        table.compare(
+            what, ledgers["postgresql"].first_load(everything), ledgers["sqlite"].first_load(everything), "SQLite", limits[0]
+        )
         days = {name: cleanup.enter_context(ledger.loaded(records)) for name, ledger in ledgers.items()}
         what = f"target, {count}, nothing to send, ledger in PostgreSQL"
-        table.compare(what, days["postgresql"], days["sqlite"], "SQLite")
+        table.compare(what, days["postgresql"], days["sqlite"], "SQLite", limits[1])
 
 
 def read_back(folder: Path, table: Table, everything: Path, records: Path, count: str) -> None:
@@ -54,67 +56,8 @@ def read_back(folder: Path, table: Table, everything: Path, records: Path, count
         f"{seconds[len(seconds) // 2]:.1f} s ({seconds[0]:.1f} to {seconds[-1]:.1f}) more than the same day without it; "
         f"{busy[len(busy) // 2]:.1f} s of processor time",
         "pages of 5,000, one read ahead",
+        "one call for 5,000 contacts; contacts per call are dotdigital's limit",
     )
-
-
-class _Server:
-    """A PostgreSQL server of the benchmark's own.
-
-    Args:
-        url: a database for all measurements, each in a schema of its own.
-    """
-
-    def __init__(self, url: sa.URL) -> None:
-        """Find the server's process."""
-        self.url = url
-        self._engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
-        with self._engine.connect() as connection:
-            backend = connection.scalar(sa.text("SELECT pg_backend_pid()"))
-        self._pid = _fields(f"{backend}")[1]
-        self._schemas = 0
-
-    def schema(self) -> str:
-        """Create a schema and return the URL of a ledger in it."""
-        self._schemas += 1
-        name = f"bench_{self._schemas}"
-        with self._engine.connect() as connection:
-            connection.execute(sa.schema.CreateSchema(name))
-        return self.url.update_query_dict({"options": f"-csearch_path={name}"}).render_as_string(hide_password=False)
-
-    def busy(self) -> float:
-        """Return the processor seconds of the server so far, those of ended connections included."""
-        running = [
-            fields for path in Path("/proc").iterdir() if path.name.isdigit() and (fields := _fields(path.name))[1:2] == [self._pid]
-        ]
-        ended = sum(map(int, _fields(self._pid)[11:15]))
-        return (ended + sum(int(fields[11]) + int(fields[12]) for fields in running)) / TICKS_PER_SECOND
-
-    def vacuum(self) -> None:
-        """Do what autovacuum does between two days, so that it does not happen while something is measured."""
-        with self._engine.connect() as connection:
-            connection.execute(sa.text("VACUUM (ANALYZE)"))
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._engine.dispose()
-
-
-@contextlib.contextmanager
-def _postgres() -> Iterator[_Server]:
-    with embedded_server() as url:
-        server = _Server(url)
-        try:
-            yield server
-        finally:
-            server.close()
-
-
-def _fields(pid: str) -> list[str]:
-    """Return the fields of /proc/PID/stat behind the name: state, parent, ...; none if the process has ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
 
 
 class _Ledger:
@@ -125,7 +68,7 @@ class _Ledger:
         server: the server of a PostgreSQL ledger; None for SQLite.
     """
 
-    def __init__(self, folder: Path, server: _Server | None) -> None:
+    def __init__(self, folder: Path, server: Server | None) -> None:
         """Store the arguments."""
         self._folder, self._server = folder, server
 

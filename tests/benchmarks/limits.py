@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from measuring import Table
+    from table import Table
 
 BATCH = 5_000
+COMPRESSING = "reading and compressing (gzip, level 6)"
+DECODING = "reading and decoding the JSON"
+INSERTING = "reading, and inserting each line into a SQLite table with a key"
 
 
 def show_limits(table: Table, source: Path, count: str, folder: Path) -> None:
@@ -28,14 +31,25 @@ def show_limits(table: Table, source: Path, count: str, folder: Path) -> None:
         count: how many contacts that is, in words.
         folder: where a database goes.
     """
-    for name, operation in (
-        ("reading the lines", _read),
-        ("reading and decoding the JSON", _decode),
-        ("reading and hashing (SHA-256)", _hash),
-        ("reading and compressing (gzip, level 6)", _compress),
-        ("reading, and inserting each line into a SQLite table with a key", lambda path: _insert(path, folder / "limit.db")),
-    ):
-        table.note(f"limit: {name}, {count}", f"{_busy(operation, source):.1f} s of processor time", "no more can be saved")
+    for name in _operations(folder):
+        table.note(
+            f"limit: {name}, {count}", f"{least(source, folder, name)} s of processor time", "no more can be saved", "itself"
+        )
+
+
+def least(source: Path, folder: Path, name: str) -> str:
+    """Return the processor seconds of one operation."""
+    return f"{_busy(_operations(folder)[name], source):.1f}"
+
+
+def _operations(folder: Path) -> dict[str, Callable[[Path], None]]:
+    return {
+        "reading the lines": _read,
+        DECODING: _decode,
+        "reading and hashing (SHA-256)": _hash,
+        COMPRESSING: _compress,
+        INSERTING: lambda path: _insert(path, folder / "limit.db"),
+    }
 
 
 def _busy(operation: Callable[[Path], None], source: Path) -> float:

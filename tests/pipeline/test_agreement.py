@@ -73,6 +73,13 @@ class Days:
         assert outcome.code == 0, outcome.log
         self.assert_right()
 
+    def refresh_with(self, **settings: Any) -> None:
+        """Change settings, and run with --full-refresh."""
+        self.restart(**settings)
+        self.pipeline.state = None
+        outcome = self.pipeline.run()
+        assert outcome.code == 0, outcome.log
+
     def assert_right(self) -> None:
         """The account is what the last export says; nobody else has labels."""
         account = folded(self.pipeline.sandbox.account.snapshot())
@@ -167,13 +174,48 @@ def test_another_place_needs_a_full_refresh(days: Days, settings: dict[str, Any]
     first = {name: days.pipeline.target.get(name) for name in settings}
     days.restart(**settings)
     days.put({person(1): ["C"]})
-    days.refused_then_refreshed("the address book, data field or upload_emails changed")
+    days.refused_then_refreshed("the address book, the data field or a setting changed")
     assert days.run(leave=(0,)).code == 0
     days.assert_right()
     # and back: the first place has seen none of this
     days.restart(**{name: value if value is not None else DEFAULTS[name] for name, value in first.items()})
     days.put({person(5): ["C"]})
     days.refused_then_refreshed()
+
+
+# what is used of the input, first and then
+WIDER: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "exclude_emails": ({"exclude_emails": ["p001@*", "q*"]}, {"exclude_emails": ["q*"]}),
+    "on_removed": ({"on_removed": "keep"}, {"on_removed": "clear"}),
+    "stream_maps": ({"stream_maps": {"contact_segments": {"__filter__": "email != 'p001@example.com'"}}}, {"stream_maps": {}}),
+}
+
+
+@pytest.mark.parametrize("setting", list(WIDER))
+def test_what_was_left_out_of_the_input_comes_again_only_in_a_whole_one(days: Days, setting: str) -> None:
+    narrow, wide = WIDER[setting]
+    days.refresh_with(**narrow)
+    # a change, a newcomer and a leaver, of which each setting leaves something out
+    assert days.run({person(1): ["C"], "p900@example.com": ["B"]}, leave=(2 if setting == "on_removed" else 0,)).code == 0
+    days.restart(**wide)
+    days.put({person(7): ["C"]})
+    days.refused_then_refreshed("a setting changed that decides what is used of the input")
+    assert days.run({person(8): ["C"]}).code == 0
+    days.assert_right()
+
+
+@pytest.mark.parametrize("setting", list(WIDER))
+def test_using_less_of_the_input_needs_no_full_refresh(days: Days, setting: str) -> None:
+    narrow, _ = WIDER[setting]
+    days.restart(**narrow)
+    if setting == "stream_maps":
+        # what a map does cannot be judged
+        outcome = days.run({person(7): ["C"]})
+        assert outcome.code == 1
+        assert "--full-refresh" in outcome.errors[-1]
+    else:
+        assert days.run({person(7): ["C"]}).code == 0
+        days.assert_right()
 
 
 DEFAULTS = {"data_field": FIELD, "address_book": "Nosto contacts", "upload_emails": "all"}
@@ -456,6 +498,13 @@ def test_bookmarks_are_compared_without_notes_on_progress(pipeline: Pipeline) ->
     assert "--full-refresh" in outcome.errors[-1]
 
 
+def test_a_tap_that_breaks_off_after_its_starting_state(pipeline: Pipeline) -> None:
+    assert pipeline.load(sdk_input(None, [ANN], state(1))).code == 0
+    start = sdk_input(state(1), [ANN], None).splitlines(keepends=True)[0]
+    assert pipeline.load(start).code == 1
+    assert pipeline.report["outcome"] == "incomplete input"
+
+
 def test_a_quiet_hour_of_an_sdk_tap_is_healthy(pipeline: Pipeline) -> None:
     """The SDK repeats the record at the bookmark, and leaves out a STATE that has not changed."""
     assert pipeline.load(sdk_input(None, [ANN], state(1))).code == 0
@@ -464,8 +513,9 @@ def test_a_quiet_hour_of_an_sdk_tap_is_healthy(pipeline: Pipeline) -> None:
         outcome = pipeline.load(sdk_input(state(1), [ANN], None))
         assert outcome.code == 0, outcome.log
         assert contacts_sent(pipeline.sandbox) == []
-    # asked for once, not every hour
-    assert not [call for call in pipeline.sandbox.journal.calls("dotdigital", "GET") if call.path.startswith("/contacts/v3")]
+    # looked up once, not every hour; only the list of what was created since is asked for
+    asked = [call for call in pipeline.sandbox.journal.calls("dotdigital", "GET") if call.path.startswith("/contacts/v3")]
+    assert [(call.path, "~created" in call.target) for call in asked] == [("/contacts/v3", True)]
 
 
 def test_a_full_table_tap_of_the_sdk_is_healthy_every_day(pipeline: Pipeline) -> None:

@@ -38,12 +38,13 @@ LARGE = singer(people(20_000, ["a segment with a name of some length"]))
     [
         ({"api_password": "wrong"}, "dotdigital rejected the API user"),
         ({"data_feild": "X"}, "The settings cannot be used, so nothing was done: "),
-        ({"address_book": "Test"}, "a name that dotdigital reserves"),
-        (
+        pytest.param({"address_book": "Test"}, "a name that dotdigital reserves", marks=pytest.mark.slow),
+        pytest.param(
             {"email_property": "mail"},
             "The stream 'people' has no property 'mail' (email_property; it has: email, segments), and no other stream",
+            marks=pytest.mark.slow,
         ),
-        ({"report_dir": "/proc/nothing"}, "The report folder (report_dir) is not writable"),
+        pytest.param({"report_dir": "/proc/nothing"}, "The report folder (report_dir) is not writable", marks=pytest.mark.slow),
         ({"activation_code": None}, "Not activated"),
     ],
 )
@@ -74,7 +75,7 @@ def test_a_target_that_stops_early_reads_its_input_to_the_end_and_says_why_last(
     ("variable", "value", "words"),
     [
         ("TARGET_DOTDIGITAL_API_PASSWORD", "wrong", "dotdigital rejected the API user"),
-        ("TARGET_DOTDIGITAL_CONTACTS_PER_IMPORT", "0", "less than the minimum"),
+        pytest.param("TARGET_DOTDIGITAL_CONTACTS_PER_IMPORT", "0", "less than the minimum", marks=pytest.mark.slow),
         ("TAP_NOSTO_SEGMENTS_EXPORT_TOKEN", "wrong", "Nosto refused the export token"),
     ],
 )

@@ -60,6 +60,7 @@ def address_of(ledger_url: str) -> tuple[sa.URL, str]:
     return url.set(query={}), str(url.query["options"]).rpartition("=")[2]
 
 
+@pytest.mark.slow
 def test_the_history_in_a_file_and_a_database(project: Project, sandbox: Sandbox, ledger_url: str, tmp_path: Path) -> None:
     url, schema = address_of(ledger_url)
     project.invite("loaders", "target-jsonl", config={"destination_path": str(tmp_path), "do_timestamp_file": False})
@@ -121,6 +122,7 @@ def test_every_stream_in_duckdb(project: Project, sandbox: Sandbox, tmp_path: Pa
     assert dict(left) == lost
 
 
+@pytest.mark.slow
 def test_a_mapper_hashes_the_addresses(project: Project, sandbox: Sandbox, tmp_path: Path) -> None:
     wanted = put(sandbox, 0)
     config = {"stream_maps": {"contact_segments": {"email": "sha256(email)"}}}

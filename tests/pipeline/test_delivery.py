@@ -10,7 +10,7 @@ from support.wire import contacts_sent
 
 CHOSEN = ["Loyal Customers", "Affinity: *", "VIP*", "Men's*"]
 
-LEDGERS = ["sqlite", "postgresql"]
+LEDGERS, SLOW_LEDGERS = ["sqlite"], ["postgresql"]
 
 
 def furnish(pipeline: Pipeline, shop: Shop) -> None:
@@ -24,6 +24,7 @@ def furnish(pipeline: Pipeline, shop: Shop) -> None:
     account.add_contact("stranger@example.org", data_fields={"LASTNAME": "Nobody"}, lists={newsletter})
 
 
+@pytest.mark.every_ledger
 def test_two_days_give_the_account_that_the_exports_say(pipeline: Pipeline) -> None:
     shop = Shop(2_000, invalid=2)
     furnish(pipeline, shop)
@@ -73,6 +74,7 @@ def test_leaving_the_last_segment_empties_the_field(pipeline: Pipeline) -> None:
     assert FIELD not in pipeline.sandbox.account.snapshot()["a@example.com"].data_fields
 
 
+@pytest.mark.every_ledger
 def test_flipping_there_and_back_arrives_each_time(pipeline: Pipeline) -> None:
     for day, names in enumerate((["A"], ["B"], ["A"], [], ["A"])):
         body = pipeline.export(singer_line("a@example.com", names), day)

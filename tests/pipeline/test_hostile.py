@@ -34,7 +34,7 @@ LINE = st.one_of(
         [b'{"email":"\\ud800@example.com","s":["A"]}', b'{"email":"a@example.com","s":["\\u0000"]}', b"\xff\xfe", b'{"a":' * 200]
     ),
 )
-FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+FUZZ = settings(settings.get_profile("costly"), deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 NASTY = [
     *(
         "'; DROP TABLE dotdigital_contacts; --",
@@ -225,7 +225,7 @@ def test_a_disk_that_fills_up_while_the_tap_works(pipeline: Pipeline, tmp_path: 
     assert len(pipeline.sandbox.account.snapshot()) == 5_000
 
 
-@pytest.mark.parametrize("kilobytes", [200, 4096])
+@pytest.mark.parametrize("kilobytes", [pytest.param(200, marks=pytest.mark.slow), 4096])
 def test_a_disk_that_fills_up_while_the_target_works(pipeline: Pipeline, tmp_path: Path, kilobytes: int) -> None:
     text = singer([{"email": f"p{number}@example.com", "segments": ["Loyal Customers"]} for number in range(20_000)])
     outcome = limited(kilobytes, "target-dotdigital", {**pipeline.target, "poll_interval_ms": 20}, text.encode(), tmp_path)

@@ -405,7 +405,7 @@ NAMES = st.lists(st.sampled_from(["A", "B", "Ä, ö", 'q"\\', "x;y"]), max_size=
 CONTENT = st.dictionaries(st.sampled_from([f"{name}@example.com" for name in "abcdefgh"]), NAMES, max_size=8)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(settings.get_profile("costly"), deadline=None)
 @given(CONTENT, CONTENT)
 def test_applying_the_changes_to_the_first_gives_the_second(first: dict[str, list[str]], second: dict[str, list[str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -86,6 +86,7 @@ def test_the_project_file_is_what_meltano_expects(project: Project) -> None:
     assert project.environment["TARGET_DOTDIGITAL_API_PASSWORD"] not in printed
 
 
+@pytest.mark.slow  # `make lint` shows the same
 def test_settings_in_every_document_are_the_plugins_own() -> None:
     done = subprocess.run([BIN / "python", ROOT / "tools" / "documents.py", "--check"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")

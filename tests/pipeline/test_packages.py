@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from support.cases import slow_except
 from support.meltano import ROOT
 from support.running import BIN
 
@@ -69,7 +70,7 @@ def test_a_package_installs_alone_and_runs(plugin: str, tmp_path: Path) -> None:
     assert {one["name"] for one in others} & {*PLUGINS, "meltano", "nosto-dotdigital-sandbox"} == {plugin}
 
 
-@pytest.mark.parametrize("plugin", PLUGINS)
+@pytest.mark.parametrize("plugin", slow_except({"target-dotdigital"}, PLUGINS))
 def test_meltano_takes_the_definition_for_the_hub(plugin: str, tmp_path: Path) -> None:
     path = ROOT / plugin / "meltanohub.yml"
     definition: dict[str, Any] = yaml.safe_load(path.read_text())

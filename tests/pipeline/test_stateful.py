@@ -149,7 +149,7 @@ def test_any_sequence_of_days() -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=8, stateful_step_count=16, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+            max_examples=3, stateful_step_count=16, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
         ),
     )
 

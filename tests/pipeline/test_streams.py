@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nosto_dotdigital_sandbox import Sandbox
     from support.running import Outcome, Pipeline
 
-LEDGERS = ["sqlite", "postgresql"]
+LEDGERS, SLOW_LEDGERS = ["sqlite"], ["postgresql"]
 ANN, BOB = "ann@example.com", "bob@example.com"
 TEXT = {"type": "string"}
 
@@ -81,6 +81,7 @@ def test_a_run_without_any_contacts_fails(pipeline: Pipeline, sandbox: Sandbox) 
     assert sandbox.journal.calls() == []
 
 
+@pytest.mark.every_ledger
 def test_a_stream_whose_contacts_are_known_is_not_skipped(pipeline: Pipeline, sandbox: Sandbox) -> None:
     def table(stream: str, version: int, *records: dict[str, Any], **types: Any) -> str:
         lines = [json.loads(line) for line in singer(list(records), stream, **types).splitlines()[:-1]]

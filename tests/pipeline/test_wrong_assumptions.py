@@ -15,6 +15,7 @@ import pytest
 from nosto_dotdigital_sandbox import Fault
 from nosto_dotdigital_sandbox.deviations import DOTDIGITAL
 from nosto_dotdigital_sandbox.faults import answer
+from support.cases import slow_except
 from support.oracle import BOOK, FIELD, assert_account, expected, folded
 from support.running import Outcome, Pipeline
 
@@ -309,7 +310,17 @@ def test_what_is_rejected_is_reported_and_the_rest_is_delivered(story: Story, sw
         assert story.report["still_rejected"] == len(listed)
 
 
-@pytest.mark.parametrize(("switch", "sent"), HARMLESS.items())
+# those that a full refresh or the reading of the account has to cope with
+@pytest.mark.parametrize(
+    ("switch", "sent"),
+    slow_except(
+        {
+            *(("list_filter_ignored", 0), ("report_without_ids", 0), ("read_back_lags", 0)),
+            *(("include_lists_missing", 12), ("paging_stops_early", 9)),
+        },
+        HARMLESS.items(),
+    ),
+)
 def test_the_account_is_right_all_the_same(story: Story, switch: str, sent: int) -> None:
     story.sandbox.account.deviations.add(switch)
     story.pipeline.activate()
@@ -363,7 +374,10 @@ def test_an_invalid_address_that_is_accepted_is_reported_as_created(story: Story
     story.assert_right()
 
 
-@pytest.mark.parametrize(("switch", "at_first"), FOUND_BY_LOOKING.items())
+@pytest.mark.parametrize(
+    ("switch", "at_first"),
+    slow_except({("ignores_lists", True), ("cuts_at_255", True), ("ignores_null", False)}, FOUND_BY_LOOKING.items()),
+)
 def test_what_dotdigital_confirms_and_does_not_hold_is_no_success(story: Story, switch: str, at_first: bool) -> None:  # noqa: FBT001 - a case
     story.pipeline.activate()
     story.sandbox.account.deviations.add(switch)
@@ -518,7 +532,8 @@ def test_what_somebody_deleted_in_dotdigital_is_filled_again(story: Story, what:
     assert story.report["sent"] == 0
 
 
-@pytest.mark.parametrize("switch", UNREAD)
+# one of consent, one of suppression, one of address books
+@pytest.mark.parametrize("switch", slow_except({"resets_status", "resubscribes", "replaces_lists"}, UNREAD))
 def test_the_report_claims_nothing_about_what_the_sync_does_not_read(story: Story, switch: str) -> None:
     story.sandbox.account.deviations.add(switch)
     story.pipeline.activate()

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from nosto_dotdigital_sandbox import Fault
 from nosto_dotdigital_sandbox.web import Response
 from support.oracle import FIELD
-from support.running import Outcome, Pipeline, run_target, singer
+from support.running import HOURS, Outcome, Pipeline, run_target, singer
 from target_dotdigital.commands.explain import ExplainRequest
 from target_dotdigital.commands.rejected import RejectedRequest
 from target_dotdigital.commands.runs import RunsRequest
@@ -62,8 +62,8 @@ def explained(pipeline: Pipeline, email: str = ANN, *, live: bool = False) -> di
     return facts if live else facts["scopes"][0]  # type: ignore[no-any-return]
 
 
-def wall(pipeline: Pipeline) -> str:
-    return datetime.datetime.fromtimestamp(pipeline.time.wall(), datetime.UTC).isoformat()
+def written(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat()
 
 
 def reject(sandbox: Sandbox, **codes: str) -> None:
@@ -75,9 +75,9 @@ def reject(sandbox: Sandbox, **codes: str) -> None:
 
 
 def test_runs_lists_figures_times_and_the_bookmark_of_the_source(pipeline: Pipeline, sandbox: Sandbox) -> None:
-    first = wall(pipeline)
+    before = pipeline.time.wall()
     pipeline.load(singer(people(ann=["A"], bob=["A"], cleo=["A"]), state=day("2026-11-01T04:00:00Z")))
-    first_end = wall(pipeline)
+    first, first_end = written(before + HOURS), written(pipeline.time.wall())
     pipeline.time.seconds += HOUR
     reject(sandbox, cleo="tooBusy")
     pipeline.target["max_clear_percent"] = 100
@@ -393,6 +393,23 @@ def test_rejected_lists_what_to_do(pipeline: Pipeline, sandbox: Sandbox) -> None
     assert rows[BOB].endswith("when it changes")
 
 
+def test_reconcile_tries_once_more_what_was_rejected_for_good(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    assert pipeline.load(singer(people(ann=["A"], bob=["A"]))).code == 0
+    reject(sandbox, ann="globallySuppressed", bob="globallySuppressed")
+    assert pipeline.load(singer(people(ann=["B"], bob=["B"]))).code == 0
+    assert pipeline.report["rejected"] == 2
+    # lifted for one of them, by a person in dotdigital
+    reject(sandbox, bob="globallySuppressed")
+    assert pipeline.load(singer([])).code == 0
+    assert pipeline.report["sent"] == 0
+    assert ask(pipeline, reconcile=True).code == 0
+    assert pipeline.load(singer([])).code == 0
+    assert (pipeline.report["updated"], pipeline.report["rejected"]) == (1, 1)
+    # and not every day
+    assert pipeline.load(singer([])).code == 0
+    assert pipeline.report["sent"] == 0
+
+
 def test_rejected_as_csv_is_private_and_runs_in_no_spreadsheet(pipeline: Pipeline, sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.account.refuse = lambda email: "invalidDomain" if email != CLEO else None
     records = [
@@ -508,6 +525,7 @@ def test_questions_need_neither_the_account_nor_the_lock(pipeline: Pipeline, san
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=str)
 def test_questions_do_not_make_a_ledger(pipeline: Pipeline, question: dict[str, Any], ledger_url: str) -> None:
+    pipeline.activate()
     missing = pipeline.folder / "missing" / "ledger.db"
     if ledger_url.startswith("sqlite"):
         pipeline.target["ledger_url"] = f"sqlite:///{missing}"

@@ -254,8 +254,7 @@ def test_the_state_is_private_and_holds_no_secret(pipeline: Pipeline, inbox: Inb
 
 def test_a_run_that_delivers_but_cannot_write_its_report_is_notified_as_failed(pipeline: Pipeline, inbox: Inbox) -> None:
     blocked = pipeline.folder / "reports" / "report.html"
-    blocked.unlink()
-    blocked.mkdir()
+    blocked.mkdir(parents=True)
     (blocked / "x").touch()
     outcome = pipeline.load(singer(people(3)))
     assert (outcome.code, len(outcome.lines)) == (1, 1)

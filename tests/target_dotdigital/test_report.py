@@ -108,6 +108,7 @@ def test_the_number_of_runs_to_keep_is_read_from_the_environment_too(tmp_path: P
 
 
 def test_the_strip_has_the_same_numbers_as_its_table(pipeline: Pipeline) -> None:
+    pipeline.activate()
     OUTCOMES["delivered"](pipeline)
     (reports(pipeline) / "runs" / "20200101T000000.000000Z-000000.json").write_text("{broken")
     assert pipeline.load(singer([])).code == 0
@@ -132,6 +133,7 @@ def history_without_broken(pipeline: Pipeline) -> list[dict[str, Any]]:
 
 
 def test_only_the_last_thirty_runs_of_this_account_and_field_are_shown(pipeline: Pipeline) -> None:
+    pipeline.activate()
     assert pipeline.load(singer(people(1, "VIP"))).code == 0
     facts = pipeline.report
     folder = reports(pipeline) / "runs"
@@ -142,7 +144,7 @@ def test_only_the_last_thirty_runs_of_this_account_and_field_are_shown(pipeline:
         (folder / f"20260101T00{number:02}00.000000Z-000000.json").write_text(json.dumps(old))
     pipeline.load(singer([]))
     strip = section(page(pipeline), "The last")
-    # the review of the fixture, the two runs above, and the 20 old ones of the same account
+    # the review, the two runs above, and the 20 old ones of the same account
     assert strip.count('<th scope="row">') == 23
     assert '<td class="num">138</td>' in strip
     assert '<td class="num">139</td>' not in strip

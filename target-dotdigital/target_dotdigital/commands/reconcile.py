@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def reconcile(settings: Settings, clock: Clock) -> tuple[int, Counter[Drift], int]:
     """Read the whole account back into the ledger.
 
-    The next run clears orphaned labels, provided that a complete input of the source has reached this ledger before. Otherwise
-    they are kept until one does.
+    The next run tries rejected contacts once more, if they do not hold what they should. It also clears orphaned labels, provided
+    that a complete input of the source has reached this ledger before; otherwise they are kept until one does.
 
     Returns:
         Contacts read, drift by kind, and contacts that are now pending.
@@ -34,6 +34,8 @@ def reconcile(settings: Settings, clock: Clock) -> tuple[int, Counter[Drift], in
         scope = open_scope(connection, place.scope_key, place.account.id)
         run = begin_run(connection, scope.id, clock.now().isoformat())
         ledger = ContactLedger(connection, scope.id, uploads=settings.upload_emails, run=run)
+        # whatever the reason was, somebody may have cured it in dotdigital
+        ledger.forget_rejected_labels()
         reading = AccountReading(ledger, settings.is_excluded)
         total = reading.read(ContactReader(place.client, place.account))
         if scope.whole and settings.on_removed == "clear":

@@ -103,7 +103,11 @@ def options() -> list[click.Option]:
         click.Option(
             ["--review"], is_flag=True, help="Show what is pending in the ledger, the active programs and the activation code."
         ),
-        click.Option(["--reconcile"], is_flag=True, help="Read dotdigital back into the ledger, and show drift."),
+        click.Option(
+            ["--reconcile"],
+            is_flag=True,
+            help="Read dotdigital back into the ledger, and show drift; rejected contacts are then tried once more.",
+        ),
         click.Option(
             ["--release"],
             is_flag=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +16,7 @@ from target_dotdigital.errors import AccountError, ApiError, EndlessListError
 from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from target_dotdigital.clock import Clock
     from target_dotdigital.settings import Settings
@@ -86,6 +86,7 @@ class Account:
         calls_left: calls left in this hour under the old flat limit; None under the tiered limits.
         stamps: fields that hold a time instead of labels.
         public: what dotdigital has created as public, although it was asked for private.
+        unused: overflow fields that exist, although the settings do not name them: name -> name as the account spells it.
     """
 
     id: int
@@ -96,6 +97,7 @@ class Account:
     calls_left: int | None
     stamps: frozenset[str] = frozenset()
     public: tuple[str, ...] = ()
+    unused: Mapping[str, str] = field(default_factory=dict)
 
     def spelled(self, field: str) -> str:
         """Return a field's name as the account spells it."""
@@ -142,15 +144,17 @@ def read_account(settings: Settings, client: Client, info: AccountInfo) -> Accou
     if info.id is None:
         msg = "dotdigital returned an invalid ID for this account. Nothing was written. Report this to dotdigital."
         raise AccountError(msg)
+    fields, unused = _find_fields(settings, client)
     left = retry.number(str(_property(info, "ApiCallsRemaining")))
     return Account(
         id=info.id,
         name=shown(str(_property(info, "Name") or "")) or str(info.id),
         endpoint=client.base_url,
         book=find_book(settings, client) if settings.has_address_book else None,
-        fields=_find_fields(settings, client),
+        fields=fields,
         calls_left=None if left is None else int(left),
         stamps=frozenset({settings.synced_at_field} if settings.synced_at_field else ()),
+        unused=unused,
     )
 
 
@@ -225,7 +229,8 @@ def usable(book: ListedBook) -> AddressBook:
     return AddressBook(book.id, shown(book.name), book.contacts)
 
 
-def _find_fields(settings: Settings, client: Client) -> dict[str, str]:
+def _find_fields(settings: Settings, client: Client) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the data fields that the settings name, and overflow fields that exist although the settings do not name them."""
     there = {field.name.upper(): field for field in client.get("data fields", "/v2/data-fields", list[Field])}
     found: dict[str, str] = {}
     wanted = dict.fromkeys(settings.labels.fields, "String")
@@ -236,7 +241,10 @@ def _find_fields(settings: Settings, client: Client) -> dict[str, str]:
             if field.type != kind:
                 raise AccountError(wrong_type(name, shown(field.type), kind))
             found[name] = field.name
-    return found
+    unused = {
+        name: there[name.upper()].name for name in settings.labels.overflow_fields if name not in wanted and name.upper() in there
+    }
+    return found, unused
 
 
 def wrong_type(name: str, there: str, wanted: str) -> str:

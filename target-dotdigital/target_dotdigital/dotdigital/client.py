@@ -75,7 +75,7 @@ class Client:
         """Create a client without open connections."""
         self.base_url = base_url
         self.calls: collections.Counter[str] = collections.Counter()
-        self._clock = clock
+        self.clock = clock
         self._timeout = (min(CONNECT_TIMEOUT, timeout), timeout)
         self._session = requests.Session()
         # as bytes, because requests encodes strings as Latin-1 and fails for other characters
@@ -156,12 +156,12 @@ class Client:
             code, known = error_code(reply.content)
             failure = retry.Failure(reply.status, code, reply.headers, is_import=method == "PUT")
             limited = reply.status == HTTPStatus.TOO_MANY_REQUESTS
-            seconds = retry.pause(failure, tries, self._clock) if repeat or limited else None
+            seconds = retry.pause(failure, tries, self.clock) if repeat or limited else None
             reason = self._reason(reply)
             if seconds is None:
                 raise _error(kind, method, failure, reason, known=known, tries=tries)
             LOGGER.info("dotdigital: %s: %s; trying again in %.0f s", kind, reason, seconds)
-            self._clock.wait(seconds)
+            self.clock.wait(seconds)
 
     def _attempt(self, method: str, path: str, params: Mapping[str, str | int] | None, body: bytes | None) -> _Reply:
         headers = {"Content-Type": "application/json"} if body is not None else {}
@@ -191,10 +191,10 @@ class Client:
         """Wait for the rate limit to reset if the last response said that it is used up."""
         window = self._windows.get(self._scopes.get(kind, ""))
         if window is not None and window.remaining <= 0:
-            left = window.ends_at - self._clock.monotonic()
+            left = window.ends_at - self.clock.monotonic()
             if left > 0:
                 LOGGER.info("dotdigital: the rate limit for %s is used up; waiting %.0f s", kind, left)
-            self._clock.wait(left)
+            self.clock.wait(left)
             window.remaining = 1
 
     def _update_limits(self, kind: str, headers: Mapping[str, str]) -> None:
@@ -203,7 +203,7 @@ class Client:
         if not scope or remaining is None:
             return
         self._scopes[kind] = scope
-        self._windows[scope] = _Window(int(remaining), self._clock.monotonic() + retry.reset_in(headers, self._clock))
+        self._windows[scope] = _Window(int(remaining), self.clock.monotonic() + retry.reset_in(headers, self.clock))
         if limit is not None:
             self.limits[scope] = int(limit)
 

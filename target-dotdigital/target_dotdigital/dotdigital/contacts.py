@@ -17,6 +17,7 @@ from target_dotdigital.records import Observed
 from target_dotdigital.texts import is_clean
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Iterator, Mapping, Sequence
 
     from target_dotdigital.dotdigital.account import Account
@@ -51,8 +52,11 @@ class ContactReader:
     client: Client
     account: Account
 
-    def pages(self) -> Iterator[list[Observed]]:
+    def pages(self, created_since: datetime.datetime | None = None) -> Iterator[list[Observed]]:
         """Yield every contact of the account that has an address, 5,000 at a time.
+
+        Args:
+            created_since: leave out contacts that were created before this time (UTC).
 
         dotdigital lists contacts by ascending ID (contracts/dotdigital.md 4). Each page that is followed by another must therefore
         end with a higher ID than the page before it. Without this check, repeating pages would never end.
@@ -66,6 +70,8 @@ class ContactReader:
             params["data-fields"] = "|".join(self.account.fields.values())
         if self.account.book is not None:
             params["include"] = "lists"
+        if created_since is not None:
+            params["~created"] = f"gte::{created_since:%Y-%m-%dT%H:%M:%SZ}"
         read, highest, left_out, marker = 0, 0, 0, ""
         while True:
             page = self.client.get(KIND, "/contacts/v3", _Page, **params, **({"marker": marker} if marker else {}))

@@ -74,6 +74,7 @@ class Identifiers(msgspec.Struct, rename="camel"):
     """The identifiers of a contact."""
 
     email: str | None = None
+    raw_contact_id: msgspec.Raw = msgspec.field(name="contactId", default=NULL)
 
 
 class ContactReference(msgspec.Struct, rename="camel", kw_only=True):
@@ -84,8 +85,8 @@ class ContactReference(msgspec.Struct, rename="camel", kw_only=True):
 
     @property
     def contact_id(self) -> int | None:
-        """The contact ID; None if it is invalid."""
-        return usable_id(self.raw_contact_id)
+        """The contact ID; None if it is invalid. The failure of a row that was matched by ID may repeat it as the row had it."""
+        return usable_id(self.raw_contact_id) or usable_id(self.identifiers.raw_contact_id)
 
 
 class FailureReason(msgspec.Struct, rename="camel"):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from target_dotdigital.ledger import bulk
+from target_dotdigital.ledger.codes import GONE_ID, PERMANENT
 from target_dotdigital.ledger.contacts.outcomes import ContactOutcomes
 from target_dotdigital.ledger.tables import contacts, deliveries, imports, row_results, runs
 from target_dotdigital.payloads import EMPTY
@@ -16,14 +17,6 @@ from target_dotdigital.records import Row, RowResult, Uploads, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-# rejections that are not retried until the contact changes (contracts/dotdigital.md 4)
-PERMANENT = frozenset(
-    {
-        *("invalidemail", "invaliddomain", "duplicate", "duplicateidentifier", "globallysuppressed", "suppressedbydomain"),
-        *("blocker", "invalidcontactid"),
-    },
-)
 
 
 class State(enum.StrEnum):
@@ -84,10 +77,12 @@ class Recorded:
     Args:
         new_rejections: code -> number of contacts that were not rejected with this code before.
         created_again: contacts that were read back in this run, and yet created.
+        gone: contacts that are looked up by address, because dotdigital no longer knows their ID.
     """
 
     new_rejections: dict[str, int]
     created_again: int
+    gone: int
 
 
 class ImportLog:
@@ -155,16 +150,18 @@ class ImportLog:
                 accepted.append((row.email, row.after, one.contact_id, row.contact_id is None))
             else:
                 reason = (one.reason or "").lower()
-                final, gone = reason in PERMANENT, reason == "invalidcontactid"
-                others.append((one.email, one.verdict.value, one.contact_id, one.reason, final, gone))
+                final, is_gone = reason in PERMANENT, reason == GONE_ID
+                others.append((one.email, one.verdict.value, one.contact_id, one.reason, final, is_gone))
         with self._engine.begin() as connection:
             applied = ContactOutcomes(connection, self._scope, self._uploads)
             again = applied.count_created_again((one.email for one in outcomes if one.verdict is Verdict.CREATED), self.run)
             applied.confirm(accepted)
             applied.doubt([email for one in outcomes if one.other_email for email in (one.email, one.other_email)])
             news: dict[str, int] = {}
+            gone = 0
             if others:
                 bulk.stage(connection, row_results, others)
+                gone = applied.forget_gone(key)
                 news = applied.reject(key, now)
                 applied.doubt_unconfirmed()
                 # rows of a finished import without an outcome were accepted, so only the others are written
@@ -175,7 +172,7 @@ class ImportLog:
                     .values(outcome=row_results.c.verdict, reason=row_results.c.reason),
                 )
             connection.execute(sa.update(imports).where(imports.c.id == key).values(state=State.FINISHED, settled_run=self.run))
-        return Recorded(news, again)
+        return Recorded(news, again, gone)
 
     def unverified_rows(self, connection: sa.Connection) -> list[Row]:
         """Return the rows that imports without verification confirmed, as far as they are still what the ledger knows.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import msgspec
@@ -18,7 +18,10 @@ class Scope:
     Args:
         id: number of the scope.
         labels: label settings of the last run, as JSON; None before the first.
+        terms: settings of the last run that decide what of the input is used, as JSON; None before the first.
         account_contacts: contacts in the account at the last complete reading; None before the first.
+        read_at: time up to which every contact that was created in dotdigital has been read back, in seconds since 1970; None before
+            the first complete reading.
         address_book_id: address book that the last run delivered to; None if none did, or without an address book.
         whole: whether a complete input has been received, so that all other labels are orphaned.
         changed_run: last run whose input changed desired labels; 0 before the first.
@@ -27,7 +30,9 @@ class Scope:
 
     id: int
     labels: str | None
+    terms: str | None
     account_contacts: int | None
+    read_at: float | None
     address_book_id: int | None
     whole: bool
     changed_run: int
@@ -45,14 +50,19 @@ class KnownScope:
 
 def open_scope(connection: sa.Connection, key: str, account_id: int) -> Scope:
     """Return the scope for an account, address book and data field, creating it if it is missing."""
-    c = scopes.c
-    query = sa.select(c.id, c.labels, c.account_contacts, c.address_book_id, c.whole, c.changed_run, c.streams).where(c.key == key)
+    query = sa.select(*(scopes.c[one.name] for one in fields(Scope))).where(scopes.c.key == key)
     found = connection.execute(query).one_or_none()
     if found is None:
         connection.execute(sa.insert(scopes).values(key=key, account_id=account_id))
         found = connection.execute(query).one()
     streams = frozenset(msgspec.json.decode(found.streams or "[]", type=list[str]))
-    return Scope(found.id, found.labels, found.account_contacts, found.address_book_id, found.whole, found.changed_run, streams)
+    return Scope(**{**found._asdict(), "streams": streams})
+
+
+def find_scope(connection: sa.Connection, key: str) -> int | None:
+    """Return the number of the scope with this key; None if it is not in the ledger yet."""
+    found: int | None = connection.scalar(sa.select(scopes.c.id).where(scopes.c.key == key))
+    return found
 
 
 def update_scope(connection: sa.Connection, scope: int, **values: Any) -> None:

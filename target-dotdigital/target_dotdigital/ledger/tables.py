@@ -22,8 +22,12 @@ scopes = sa.Table(
     sa.Column("labels", sa.Text),
     # JSON object: segment name -> number of contacts; NULL if names changed since the last count
     sa.Column("segments", sa.Text),
+    # JSON object: settings that decide what of the input is used; NULL before the first run
+    sa.Column("terms", sa.Text),
     # number of contacts in dotdigital at the last complete reading; NULL before the first
     sa.Column("account_contacts", sa.Integer),
+    # every contact that was created in dotdigital before this time has been read back (seconds since 1970)
+    sa.Column("read_at", sa.Float),
     # address book that the last run delivered to; NULL if none did, or without an address book
     sa.Column("address_book_id", _NUMBER),
     # whether a complete input has been received, so that all other labels are orphaned

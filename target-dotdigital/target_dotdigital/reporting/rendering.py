@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import jinja2
 
 from target_dotdigital.texts import without_controls
 
 
+@cache
 def environment() -> jinja2.Environment:
     """Return the environment of the pages: names of segments, fields and programs are escaped, and control characters removed."""
     return jinja2.Environment(

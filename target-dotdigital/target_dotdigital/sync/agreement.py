@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +11,21 @@ import msgspec
 from target_dotdigital.errors import AgreementError, StreamError
 from target_dotdigital.ledger.bookmarks import Bookmarks, digest_of
 from target_dotdigital.ledger.scopes import update_scope
+from target_dotdigital.settings import InputTerms
 
 if TYPE_CHECKING:
     import datetime
     from collections.abc import Mapping
 
+    import sqlalchemy as sa
+
     from target_dotdigital.ledger.contacts import ContactLedger
     from target_dotdigital.ledger.scopes import Scope
+    from target_dotdigital.settings import Settings
     from target_dotdigital.sync.intake import Collector
+
+
+LOGGER = logging.getLogger("target-dotdigital")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +51,16 @@ class States:
         return digest_of(self.end)
 
 
-def is_incomplete(states: States, collector: Collector, ledger: ContactLedger, scope: Scope) -> bool:
+def is_incomplete(states: States, collector: Collector, ledger: ContactLedger, scope: Scope, *, has_skipped: bool) -> bool:
     """Return whether the tap broke off, as far as its messages can show.
 
     A source that never sends STATE, or one whose STATE holds no bookmark, cannot say where it ends. An SDK tap does not repeat
     a STATE that has not changed, so records behind the last one count only if they changed something.
     """
     after = collector.after_state
+    if states.begin is not None and not collector.streams and not has_skipped:
+        # SDK taps send their starting STATE first, and then a SCHEMA in any case
+        return True
     if states.end is None:
         return bool(after & scope.streams) or collector.unactivated
     return bool(after) and states.ends_at is not None and bool(after & ledger.changed_streams())
@@ -82,8 +93,9 @@ def require_agreement(states: States, collector: Collector, ledger: ContactLedge
             f"the last bookmark that it acknowledged, on {latest[:10]}, is another one: the ledger was restored from a backup, or the "
             "STATE is that of another machine or pipeline"
             if latest
-            else "it has not acknowledged any: the ledger is new or lost, a run was restored, or the address book, data "
-            "field or upload_emails changed"
+            else "it has not acknowledged any: the ledger is new or lost, a run was restored, or the address book, the data field or "
+            "a setting changed that decides what is used of the input (upload_emails, exclude_emails, on_removed, stream_maps, the "
+            "properties)"
         )
         raise AgreementError(_disagreement("starts from a bookmark that this ledger has never acknowledged", reason))
     may_miss = scope.changed_run > since and not incomplete
@@ -111,6 +123,21 @@ def require_no_skipped_contacts(ledger: ContactLedger, skipped: Mapping[str, str
                 "contacts that no other stream has."
             )
             raise StreamError(msg)
+
+
+def keep_terms(connection: sa.Connection, scope: Scope, settings: Settings) -> None:
+    """Withdraw every bookmark if the settings now use more of the input than those of the last run.
+
+    Records that were left out under the earlier settings are part of what these bookmarks stand for, but not of the ledger.
+    """
+    terms = settings.input_terms
+    if scope.terms is not None and terms.uses_more_than(msgspec.json.decode(scope.terms, type=InputTerms)):
+        LOGGER.warning(
+            "exclude_emails, on_removed, stream_maps or the properties changed: records that earlier runs left out are used now, so the "
+            "input has to name every contact once (--full-refresh)."
+        )
+        Bookmarks(connection, scope.id).withdraw()
+    update_scope(connection, scope.id, terms=msgspec.json.encode(terms).decode())
 
 
 def acknowledge(states: States, collector: Collector, ledger: ContactLedger, scope: Scope, now: datetime.datetime) -> None:

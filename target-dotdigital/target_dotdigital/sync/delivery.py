@@ -97,18 +97,19 @@ class Delivery:
             for removed in (True, False):
                 for may_repeat in (restored is None, False):
                     rows = self._rows(scope, left, removed=removed, restored=restored)
-                    before, mistaken = self.tally.sent, self.tally.mistaken
+                    before, mistaken, wrong = self.tally.sent, self.tally.mistaken, self.tally.mistaken + self.tally.gone
                     imports.send(prefetch(chunks(rows, shape, settings.contacts_per_import)))
                     left = None if left is None else left - (self.tally.sent - before)
-                    if self.tally.mistaken == mistaken:
+                    if self.tally.mistaken + self.tally.gone == wrong:
                         break
                     if not may_repeat:
-                        self.tally.problems.append(MISTAKEN)
+                        if self.tally.mistaken > mistaken:
+                            self.tally.problems.append(MISTAKEN)
                         break
                     self._look_up(account, scope)
 
     def _look_up(self, account: Account, scope: int) -> None:
-        """Look up contacts whose ID turned out to be that of another address; those that do not exist need nothing."""
+        """Look up contacts whose ID turned out to be that of another address, or of none; those that do not exist need nothing."""
         with self._place.ledger.engine.begin() as connection:
             ledger = ContactLedger(connection, scope, uploads=self._place.settings.upload_emails, run=self._log.run)
             look_up(ledger, ContactReader(self._place.client, account), ledger.to_look_up(None))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from target_dotdigital.dotdigital.messages import ImportStatus
 from target_dotdigital.dotdigital.rows import Chunk, RowEncoder, body
 from target_dotdigital.errors import ApiError, TooManyImportsError
+from target_dotdigital.ledger.codes import GONE_ID
 from target_dotdigital.ledger.imports import ImportLog, OpenImport, State
 from target_dotdigital.records import Row, RowResult, Verdict
 from target_dotdigital.sync.verdicts import verdicts
@@ -243,6 +244,17 @@ class Imports:
         counted = collections.Counter(outcome.verdict for outcome in outcomes)
         self.tally.verdicts += counted
         self.tally.reasons.update(outcome.reason or "Unknown" for outcome in outcomes if outcome.verdict is Verdict.REJECTED)
+        if recorded.gone:
+            # looked up by address: most were deleted in dotdigital, so that nothing is left to clear
+            self.tally.gone += recorded.gone
+            self.tally.sent -= recorded.gone
+            self.tally.verdicts[Verdict.REJECTED] -= recorded.gone
+            self.tally.reasons -= collections.Counter(
+                {code: recorded.gone for code in self.tally.reasons if code.lower() == GONE_ID}
+            )
+            LOGGER.info(
+                "Import %s: dotdigital no longer knows the IDs of %d contacts; looking up their addresses", one.name, recorded.gone
+            )
         if mistaken := sum(outcome.other_email is not None for outcome in outcomes):
             # not counted as sent: these rows have changed other contacts than they were meant for
             self.tally.mistaken += mistaken

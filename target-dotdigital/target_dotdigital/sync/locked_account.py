@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import weakref
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from target_dotdigital.dotdigital import account as accounts
+from target_dotdigital.ledger.contacts import ContactLedger
 from target_dotdigital.ledger.database import open_ledger
+from target_dotdigital.ledger.scopes import find_scope
+from target_dotdigital.records import Uploads
 
 if TYPE_CHECKING:
     from target_dotdigital.clock import Clock
@@ -72,10 +75,26 @@ def lock_account(settings: Settings, clock: Clock) -> LockedAccount:
         ledger = open_ledger(settings.ledger_url)
         stack.callback(ledger.close)
         stack.enter_context(ledger.locked(account.id))
+        account = _with_former_fields(account, ledger, scope_key(settings, account))
         place = LockedAccount(settings, clock, client, account, ledger, stack.pop_all())
     # the SDK has no hook for a run that breaks off, so the ledger is also released when the object is garbage collected
     weakref.finalize(place, place.stack.close)
     return place
+
+
+def _with_former_fields(account: Account, ledger: Ledger, key: str) -> Account:
+    """Return the account with those overflow fields, too, in which the ledger has confirmed labels: they have to be cleared.
+
+    A field of such a name that the ledger knows nothing of is not ours.
+    """
+    if not account.unused:
+        return account
+    with ledger.engine.connect() as connection:
+        scope = find_scope(connection, key)
+        if scope is None:
+            return account
+        former = ContactLedger(connection, scope, uploads=Uploads.ALL).fields_confirmed(tuple(account.unused))
+    return replace(account, fields={**account.fields, **{name: account.unused[name] for name in former}})
 
 
 def scope_key(settings: Settings, account: Account) -> str:

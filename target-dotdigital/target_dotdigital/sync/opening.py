@@ -13,6 +13,7 @@ from target_dotdigital.ledger.imports import ImportLog
 from target_dotdigital.ledger.runs import begin_run, end_run
 from target_dotdigital.ledger.scopes import open_scope
 from target_dotdigital.sync.activation import is_active
+from target_dotdigital.sync.agreement import keep_terms
 from target_dotdigital.sync.delivery import Delivery
 from target_dotdigital.sync.intake import Collector, keep_labels_current
 from target_dotdigital.sync.labels import LabelEncoder, Labels
@@ -90,6 +91,7 @@ def open_run(place: LockedAccount, started_at: datetime.datetime) -> OpenRun:
     labels = Labels(settings.labels)
     encoder = LabelEncoder(labels)
     keep_labels_current(ledger, scope, settings, encoder)
+    keep_terms(connection, scope, settings)
     ledger.open_input()
     collector = Collector(ledger, labels, encoder, settings)
     return OpenRun(place, scope, number, active, connection, ledger, collector, delivery)

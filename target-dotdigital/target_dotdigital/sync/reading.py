@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import enum
 import logging
 from collections import Counter
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
 
     from target_dotdigital.dotdigital.contacts import ContactReader
     from target_dotdigital.ledger.contacts import ContactLedger
+    from target_dotdigital.ledger.scopes import Scope
     from target_dotdigital.records import Observed
     from target_dotdigital.settings import Settings
 
 LOGGER = logging.getLogger("target-dotdigital")
 # contacts come and go while the account is read, and some have no e-mail address
 MIN_NOT_SHOWN = 10
+# dotdigital's clock may differ from this machine's
+MARGIN = datetime.timedelta(hours=1)
 
 
 class Drift(enum.StrEnum):
@@ -56,16 +60,32 @@ class AccountReading:
 
     def read(self, reader: ContactReader) -> int:
         """Read all pages of the account into the ledger, each while the one before it is stored, and return the number of contacts."""
+        read_at = reader.client.clock.wall()
         total = sum(map(self._store, read_ahead(reader.pages())))
         book = reader.account.book
         if book is not None and (missing := book.contacts - self._listed) > max(MIN_NOT_SHOWN, book.contacts // 20):
             self.drift[Drift.NOT_SHOWN] = missing
         self.drift[Drift.DELETED] = self._ledger.forget_unseen()
         self._ledger.recompute_pending()
-        update_scope(self._ledger.connection, self._ledger.scope, account_contacts=total)
+        update_scope(self._ledger.connection, self._ledger.scope, account_contacts=total, read_at=read_at)
         return total
 
-    def _store(self, page: Sequence[Observed]) -> int:
+    def read_new(self, reader: ContactReader, since: float) -> int:
+        """Read the contacts that were created in dotdigital, by whomever, and return their number.
+
+        Args:
+            reader: reads contacts from the account.
+            since: seconds since 1970.
+        """
+        read_at = reader.client.clock.wall()
+        created_since = datetime.datetime.fromtimestamp(since, datetime.UTC) - MARGIN
+        total = sum(self._store(page, settles_doubt=False) for page in read_ahead(reader.pages(created_since)))
+        if total:
+            self._ledger.recompute_pending(of_all=False)
+        update_scope(self._ledger.connection, self._ledger.scope, read_at=read_at)
+        return total
+
+    def _store(self, page: Sequence[Observed], *, settles_doubt: bool = True) -> int:
         """Compare a page of the account with the ledger, store it, and return its length."""
         if self._is_excluded is not None:
             page = [replace(one, excluded=self._is_excluded(one.email)) for one in page]
@@ -76,7 +96,7 @@ class AccountReading:
         drift[Drift.LABELS] += relabelled
         drift[Drift.LISTED] += taken_off
         self._listed += sum(one.in_address_book for one in page)
-        ledger.apply_remote()
+        ledger.apply_remote(settles_doubt=settles_doubt)
         drift[Drift.ORPHANED] += ledger.adopt_labelled()
         return len(page)
 
@@ -109,29 +129,33 @@ def read_back(
     settings: Settings,
     *,
     everything: bool,
-    account_contacts: int,
+    scope: Scope,
     since: int | None,
 ) -> Counter[Drift]:
     """Read contacts back from dotdigital whose state the ledger does not know.
 
     If the whole account is read, current labels are not sent again, replaced labels can be restored, and orphaned labels are
-    found. Otherwise only the contacts that `ContactLedger.to_look_up` names are looked up.
+    found. Otherwise only the contacts are read that were created since the last time, because shoppers sign up, and come back
+    after they were deleted, without any change in the source; and those that `ContactLedger.to_look_up` names are looked up.
 
     Args:
         ledger: the ledger scope, with the input in it.
         reader: reads contacts from the account.
         settings: the settings.
         everything: whether the whole account is read.
-        account_contacts: number of contacts in the account at the last complete reading.
+        scope: facts about the ledger scope from before the run.
         since: run that acknowledged the bookmark that the input starts from.
 
     Returns:
-        Contacts by kind of difference; empty if not the whole account was read.
+        Contacts by kind of difference, as far as they were read.
     """
     asked = [] if everything else ledger.to_look_up(since)
     # look up contacts one by one only if that takes no more calls than reading every page
-    if everything or len(asked) > max(1, account_contacts // CONTACTS_PER_PAGE):
+    if everything or scope.read_at is None or len(asked) > max(1, (scope.account_contacts or 0) // CONTACTS_PER_PAGE):
         return read_account(ledger, reader, settings)
+    reading = AccountReading(ledger, settings.is_excluded)
+    if new := reading.read_new(reader, scope.read_at):
+        LOGGER.info("dotdigital: %d contacts were created since they were last read back", new)
     if asked:
         look_up(ledger, reader, asked)
-    return Counter()
+    return reading.drift

@@ -53,7 +53,7 @@ def receive(opened: OpenRun, states: States, skipped: Mapping[str, str]) -> Rece
     settings, collector, ledger, scope = opened.place.settings, opened.collector, opened.ledger, opened.scope
     stats = collector.finish()
     LOGGER.info("Input: %d records, %d contacts, %d left out", stats.read, stats.distinct, stats.left_out)
-    incomplete = is_incomplete(states, collector, ledger, scope)
+    incomplete = is_incomplete(states, collector, ledger, scope, has_skipped=bool(skipped))
     since = require_agreement(states, collector, ledger, scope, incomplete=incomplete)
     establishes = states.begins_at is None and states.ends_at is not None and stats.read > 0
     # a new ledger, a complete input and a new base are compared with everything that dotdigital holds
@@ -66,7 +66,7 @@ def receive(opened: OpenRun, states: States, skipped: Mapping[str, str]) -> Rece
         ContactReader(opened.place.client, opened.place.account),
         settings,
         everything=everything,
-        account_contacts=scope.account_contacts or 0,
+        scope=scope,
         since=since,
     )
     collector.remove_unmentioned()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nosto_dotdigital_sandbox.deviations import DOTDIGITAL
-from nosto_dotdigital_sandbox.records import Contact, Records, timestamp
+from nosto_dotdigital_sandbox.records import Contact, Records
 from nosto_dotdigital_sandbox.rules import Deviations, rule
 
 if TYPE_CHECKING:
@@ -54,9 +54,11 @@ class Account(Records):
         newest_first: whether open imports are applied in reverse order, since dotdigital guarantees no order.
     """
 
-    def __init__(self, *, name: str = "Demo shop", clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, name: str = "Demo shop", clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time
+    ) -> None:
         """Create a new account."""
-        super().__init__(Deviations(DOTDIGITAL))
+        super().__init__(Deviations(DOTDIGITAL), wall)
         self.id = 101
         self.name = name
         self.clock = clock
@@ -255,7 +257,7 @@ class Account(Records):
         email = row.get("channelProperties", {}).get("email", {})
         contact.status = email.get("status", contact.status)
         contact.opt_in_type = email.get("optInType", contact.opt_in_type)
-        contact.updated = timestamp()
+        contact.updated = self.timestamp()
 
     @rule
     def complete_report(self, job: Import) -> None:

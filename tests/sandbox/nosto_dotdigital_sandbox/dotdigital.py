@@ -238,11 +238,12 @@ class Dotdigital:
         limit = min(limit, self.account.page_limit)
         after = int(base64.urlsafe_b64decode(query["marker"])) if "marker" in query else 0
         wanted = int(query["~listId"]) if "~listId" in query else None
-        since = query.get("~modified", "gte::").removeprefix("gte::")
+        since, created = (query.get(name, "gte::").removeprefix("gte::") for name in ("~modified", "~created"))
         found = [
             contact
             for number, contact in sorted(self.account.visible().items())
-            if number > after and (wanted is None or wanted in contact.lists) and contact.updated >= since
+            if number > after and (wanted is None or wanted in contact.lists)
+            if contact.updated >= since and contact.created >= created
         ]
         page = found[:limit]
         names = [name for name in query.get("data-fields", "").split("|") if name]

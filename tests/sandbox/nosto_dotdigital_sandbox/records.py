@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nosto_dotdigital_sandbox.rules import Deviations, rule
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 RESERVED_BOOKS = frozenset({"test", "all contacts"})
 FIELD_TYPES = frozenset({"String", "Numeric", "Date", "Boolean"})
@@ -66,12 +66,14 @@ class Records:
 
     Attributes:
         deviations: the switches that are on, see `deviations.DOTDIGITAL`.
+        wall: returns seconds since 1970.
         reads_behind: with the switch `read_back_lags`, the number of reads of contacts that do not yet show a finished import.
     """
 
-    def __init__(self, deviations: Deviations) -> None:
+    def __init__(self, deviations: Deviations, wall: Callable[[], float] = time.time) -> None:
         """Create dotdigital's default data fields and one address book."""
         self.deviations = deviations
+        self.wall = wall
         self.lock = threading.RLock()
         self.contacts: dict[int, Contact] = {}
         self.by_email: dict[str, Contact] = {}
@@ -103,12 +105,16 @@ class Records:
         """Create a contact; `values` are attributes of Contact."""
         with self.lock:
             self._next_contact += 1
-            now = timestamp()
+            now = self.timestamp()
             contact = Contact(self._next_contact, email, now, now, **values)
             self.contacts[contact.id] = contact
             if email:
                 self.by_email[email.strip().lower()] = contact
             return contact
+
+    def timestamp(self) -> str:
+        """Return the current time as dotdigital writes it."""
+        return _written(int(self.wall()))
 
     def remove_contact(self, email: str) -> None:
         """Delete a contact, as a person would in the user interface."""
@@ -124,7 +130,7 @@ class Records:
                 contact.data_fields.pop(name, None)
             else:
                 contact.data_fields[name] = value
-            contact.updated = timestamp()
+            contact.updated = self.timestamp()
 
     def book_named(self, name: str) -> Book | None:
         """Find an address book by its name."""
@@ -154,11 +160,6 @@ class Records:
     def visible(self) -> Mapping[int, Contact]:
         """Return the contacts that a read of contacts shows."""
         return self.contacts
-
-
-def timestamp() -> str:
-    """Return the current time as dotdigital writes it."""
-    return _written(int(time.time()))
 
 
 @lru_cache(maxsize=1)

@@ -25,7 +25,7 @@ class Sandbox:
 
     Args:
         clock: returns monotonic seconds, for limits and imports.
-        wall: returns seconds since 1970, for X-RateLimit-Reset.
+        wall: returns seconds since 1970.
         bodies: whether the journal keeps bodies.
         latency: delay of every dotdigital response in seconds.
     """
@@ -41,7 +41,7 @@ class Sandbox:
         """Start all services."""
         self.journal = Journal(bodies=bodies)
         self.faults = Faults()
-        self.account = Account(clock=clock)
+        self.account = Account(clock=clock, wall=wall)
         self.limits = Limits(clock, wall)
         self.nosto = NostoAccount()
         self.user, self.password = USER, PASSWORD

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import socket
 import threading
@@ -133,7 +134,8 @@ class Service(http.server.ThreadingHTTPServer):
         self._journal = journal
         self._faults = faults
         self._latency = latency
-        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._closing = False
+        self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     @property
@@ -160,5 +162,13 @@ class Service(http.server.ThreadingHTTPServer):
 
     def close(self) -> None:
         """Stop serving and free the port."""
-        self.shutdown()
+        self._closing = True
+        # the thread waits for a connection: `serve_forever` would look whether it has to end only from time to time
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.server_address[1])).close()
+        self._thread.join()
         self.server_close()
+
+    def _serve(self) -> None:
+        while not self._closing:
+            self.handle_request()

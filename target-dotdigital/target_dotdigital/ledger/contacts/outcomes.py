@@ -118,8 +118,20 @@ class ContactOutcomes:
         doubted = sa.update(contacts).where(self._mine, which)
         self._connection.execute(doubted.values(contact_id=None, confirmed=None, in_doubt=True, pending=contacts.c.held.is_(None)))
 
+    def forget_gone(self, key: int) -> int:
+        """Forget what dotdigital held of contacts whose ID it no longer knows, and return their number.
+
+        Another contact may have the address by now, so it is looked up. Contacts that may be created were matched by ID only to
+        restore them; for these, the row counts as rejected.
+        """
+        gone = self._of_verdict(key, Verdict.REJECTED).where(row_results.c.gone, ~may_create(self._uploads))
+        forgotten = gone.values(
+            contact_id=None, confirmed=None, in_address_book=False, in_doubt=False, pending=contacts.c.held.is_(None)
+        )
+        return self._connection.execute(forgotten).rowcount
+
     def reject(self, key: int, now: float) -> dict[str, int]:
-        """Apply the rejected rows among the staged results of an import.
+        """Apply the rejected rows among the staged results of an import, except those that `forget_gone` handles.
 
         Args:
             key: number of the import.
@@ -133,27 +145,36 @@ class ContactOutcomes:
             sa.select(reason, sa.func.count())
             .select_from(contacts)
             .join(row_results, bulk.matching(contacts.c.email, row_results, row_results.c.verdict == Verdict.REJECTED))
-            .where(self._mine, contacts.c.rejection.is_distinct_from(reason))
+            .where(self._mine, contacts.c.rejection.is_distinct_from(reason), self._counts)
             .group_by(row_results.c.reason)
         )
         news = {code: count for code, count in self._connection.execute(query)}
         pauses = [(contacts.c.rejections == times, now + hours * 3600.0) for times, hours in enumerate(RETRY_PAUSES)]
         later = sa.case(*pauses, else_=now + RETRY_PAUSES[-1] * 3600.0)
-        rejected = self._of_verdict(key, Verdict.REJECTED).values(
-            in_doubt=False,
-            # if the contact was deleted, its ID and confirmed labels are no longer valid
-            contact_id=sa.case((~row_results.c.gone, contacts.c.contact_id)),
-            confirmed=sa.case((~row_results.c.gone, contacts.c.confirmed)),
-            rejected=deliveries.c.after,
-            rejection=reason,
-            rejections=contacts.c.rejections + 1,
-            rejected_since=sa.case((contacts.c.rejection == reason, contacts.c.rejected_since), else_=now),
-            rejected_at=now,
-            retry_at=sa.case((~row_results.c.final, later)),
-            pending=contacts.c.desired != deliveries.c.after,
+        rejected = (
+            self._of_verdict(key, Verdict.REJECTED)
+            .where(self._counts)
+            .values(
+                in_doubt=False,
+                # if the contact was deleted, its ID and confirmed labels are no longer valid
+                contact_id=sa.case((~row_results.c.gone, contacts.c.contact_id)),
+                confirmed=sa.case((~row_results.c.gone, contacts.c.confirmed)),
+                rejected=deliveries.c.after,
+                rejection=reason,
+                rejections=contacts.c.rejections + 1,
+                rejected_since=sa.case((contacts.c.rejection == reason, contacts.c.rejected_since), else_=now),
+                rejected_at=now,
+                retry_at=sa.case((~row_results.c.final, later)),
+                pending=contacts.c.desired != deliveries.c.after,
+            )
         )
         self._connection.execute(rejected)
         return news
+
+    @property
+    def _counts(self) -> sa.ColumnElement[bool]:
+        """The condition for rejected rows that count as rejected."""
+        return ~row_results.c.gone | may_create(self._uploads)
 
     def _leave_in_doubt(self, *conditions: sa.ColumnElement[bool]) -> None:
         pending = is_pending(self._uploads, in_doubt=sa.true())

@@ -48,13 +48,17 @@ class RemoteContacts(ContactQueries):
         query = sa.select(sa.func.count()).select_from(contacts).where(self._mine, bulk.matching(contacts.c.email, observed))
         return self.connection.scalar(query.where(contacts.c.checked_run == self.run)) or 0
 
-    def apply_remote(self) -> None:
-        """Store the staged state of contacts that the ledger knows; others are left out."""
+    def apply_remote(self, *, settles_doubt: bool = True) -> None:
+        """Store the staged state of contacts that the ledger knows; others are left out.
+
+        Args:
+            settles_doubt: whether what dotdigital holds now tells what became of rows whose result is unknown.
+        """
         values: dict[str, Any] = {
             "contact_id": observed.c.contact_id,
             "confirmed": observed.c.payload,
             "in_address_book": observed.c.in_address_book,
-            "in_doubt": sa.false(),
+            "in_doubt": sa.false() if settles_doubt else contacts.c.in_doubt,
             "checked_run": sa.literal(self.run),
         }
         self.connection.execute(sa.update(contacts).where(self._mine, bulk.matching(contacts.c.email, observed)).values(values))
@@ -95,10 +99,15 @@ class RemoteContacts(ContactQueries):
         values = {"contact_id": None, "confirmed": None, "in_address_book": False, "in_doubt": False}
         return self.connection.execute(sa.update(contacts).where(*gone).values(values)).rowcount
 
-    def recompute_pending(self) -> None:
-        """Recompute what is pending, after the remote state changed."""
+    def recompute_pending(self, *, of_all: bool = True) -> None:
+        """Recompute what is pending, after the remote state changed.
+
+        Args:
+            of_all: whether that of every contact may have changed, or only that of the contacts which this run has read back.
+        """
         now = is_pending(self.uploads)
-        self.connection.execute(sa.update(contacts).where(self._mine, contacts.c.pending != now).values(pending=now))
+        changed = [self._mine, contacts.c.pending != now, *([] if of_all else [contacts.c.checked_run == self.run])]
+        self.connection.execute(sa.update(contacts).where(*changed).values(pending=now))
 
     def forget_shared_ids(self) -> None:
         """Forget the IDs of pending contacts that share their ID with another address.
