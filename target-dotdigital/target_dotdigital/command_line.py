@@ -134,9 +134,7 @@ class CommandLine(Target):
             # a signal: the rest of the input is not read, and no STATE is emitted
             if isinstance(end.code, int) and end.code > SIGNALLED:
                 name = signal.Signals(end.code - SIGNALLED).name
-                message = (
-                    f"Ended by {name}: the bookmark stays, and nothing is lost. The next run polls what was sent, and completes it."
-                )
+                message = f"Ended by {name}: the bookmark stays, and nothing is lost. The next run completes it."
                 report = _report(target, end, message, given.config, cls.clock)
                 notify(report, given.config if target is None else target.config, message)
                 cls.logger.error(message)  # noqa: TRY400 - no traceback

@@ -114,8 +114,8 @@ CONFIG = th.PropertiesList(
         default=[],
         title="Addresses to exclude",
         description=(
-            "Shell-style patterns of addresses that are neither uploaded nor labelled, such as *@example.com. Taking a pattern out asks for "
-            "a full refresh, because the contacts were left out until then."
+            "Shell-style patterns of addresses that are neither uploaded nor labelled, such as *@example.com. Taking a pattern out "
+            "asks for a full refresh, because the contacts were left out until then."
         ),
     ),
     th.Property(

@@ -17,7 +17,7 @@ from nosto_dotdigital_sandbox.deviations import DOTDIGITAL
 from nosto_dotdigital_sandbox.faults import answer
 from support.cases import slow_except
 from support.oracle import BOOK, FIELD, assert_account, expected, folded
-from support.running import Outcome, Pipeline
+from support.running import Outcome, Pipeline, run_target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +53,12 @@ WHAT_THE_SYNC_DOES = {
     "imports_duplicates_silently": "Nothing else: the sync sends no contact twice in one import.",
     "absent_field_clears": "Nothing else: every row of the sync states every label field that has a value.",
     "unknown_field_ignored": "Nothing else: a run looks for its data fields, and creates them, before it sends a row.",
-    "list_filter_ignored": "Nothing else: the sync reads the whole account, and never filters by address book.",
+    "list_filter_ignored": "Nothing else: the sync never filters by address book.",
+    "created_filter_ignored": "Nothing else, but every incremental run reads the whole account.",
+    "created_filter_shows_nothing": (
+        "Contacts that sign up in dotdigital, or come back, get no labels until a full refresh or the run after a --reconcile; all "
+        "others are delivered. Only the rehearsal shows it."
+    ),
     "read_back_lags": "Each delivery waits until it is visible. If it is not after verify_timeout, the run fails.",
     "include_lists_missing": "Every full refresh sends all contacts again, to add them to the address book.",
     "paging_stops_early": (
@@ -100,7 +105,7 @@ REJECTED = {
 HARMLESS = {
     **dict.fromkeys(("no_rate_limit_headers", "programs_hidden", "imports_duplicates_silently", "absent_field_clears"), 0),
     **dict.fromkeys(("unknown_field_ignored", "list_filter_ignored", "invalid_address_accepted", "report_without_ids"), 0),
-    "read_back_lags": 0,
+    **dict.fromkeys(("read_back_lags", "created_filter_ignored", "created_filter_shows_nothing"), 0),
     "include_lists_missing": 12,
     "paging_stops_early": 9,
 }
@@ -328,6 +333,44 @@ def test_the_account_is_right_all_the_same(story: Story, switch: str, sent: int)
         assert run().code == 0
         story.assert_right()
     assert story.report["sent"] == sent
+
+
+@pytest.mark.parametrize("switch", [None, "created_filter_ignored"])
+def test_a_contact_that_comes_back_gets_its_labels(story: Story, switch: str | None) -> None:
+    come_back(story, switch)
+    answers = [call.answer or b"" for call in story.sandbox.journal.calls("dotdigital", "GET") if call.path == "/contacts/v3"]
+    read = sum(body.count(b'"contactId"') for body in answers)
+    # with the filter ignored, the whole account is read
+    assert read == (1 if switch is None else len(story.sandbox.account.contacts))
+    assert story.report["sent"] == 1
+    assert story.wrong() == set()
+
+
+@pytest.mark.parametrize("cure", ["reconcile", "full refresh"])
+def test_a_contact_that_comes_back_and_is_not_shown_waits_until_the_account_is_read(story: Story, cure: str) -> None:
+    come_back(story, "created_filter_shows_nothing")
+    assert (story.report["sent"], story.report["problems"]) == (0, [])
+    assert story.wrong() == {"new@example.com"}
+    if cure == "reconcile":
+        assert run_target(story.pipeline.target, "", story.pipeline.time, reconcile=True).code == 0
+        assert story.pipeline.run().code == 0
+    else:
+        assert story.full_refresh().code == 0
+    assert story.wrong() == set()
+
+
+def come_back(story: Story, switch: str | None) -> None:
+    """Delete a contact in dotdigital some time after the last run, create it again, and run without any change in the source."""
+    story.pipeline.activate()
+    for run in (story.first_load, story.changes, story.pipeline.run):
+        assert run().code == 0
+    if switch is not None:
+        story.sandbox.account.deviations.add(switch)
+    story.sandbox.account.remove_contact("new@example.com")
+    story.pipeline.time.skipped += 86_400
+    story.sandbox.account.add_contact("new@example.com")
+    story.sandbox.journal.clear()
+    assert story.pipeline.run().code == 0
 
 
 def test_a_removed_contact_that_a_full_refresh_cannot_see_is_cleared_by_a_later_one(story: Story) -> None:

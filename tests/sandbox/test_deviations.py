@@ -56,6 +56,8 @@ EFFECTS: dict[str, dict[str, object]] = {
     "paging_stops_early": {"pages": [False]},
     "include_lists_missing": {"lists are included": False},
     "list_filter_ignored": {"other contacts under the filter": True},
+    "created_filter_ignored": {"new and old contacts under the filter": [True, True]},
+    "created_filter_shows_nothing": {"new and old contacts under the filter": [False, False]},
 }
 
 
@@ -203,6 +205,7 @@ def observe_reads(client: Client) -> dict[str, object]:
     assert shop is not None
     for number in range(3):
         account.add_contact(f"page{number}@example.com", lists={shop.id})
+    account.add_contact("old@example.com").created = "2020-01-01T00:00:00Z"
     account.outdated = None
     client.send(row("visible@example.com"))
     visible = [client.call("GET", "/contacts/v3/email/visible%40example.com").status_code == 200 for _ in range(4)]
@@ -215,11 +218,14 @@ def observe_reads(client: Client) -> dict[str, object]:
             break
         marker = f"&marker={page['_links']['next']['marker']}"
     items = client.call("GET", f"/contacts/v3?~listId={shop.id}&include=lists").json().get("_items", [])
+    recent = client.call("GET", "/contacts/v3?~created=gte::2021-12-17T00:00:00Z").json().get("_items", [])
+    created = {one["identifiers"].get("email") for one in recent}
     return {
         "visible": visible,
         "pages": [one == pages[0] for one in pages] if len(pages) > 1 else [False],
         "lists are included": all("lists" in one for one in items),
         "other contacts under the filter": any(not one["identifiers"]["email"].startswith(("page", "a@")) for one in items),
+        "new and old contacts under the filter": [f"{name}@example.com" in created for name in ("page0", "old")],
     }
 
 
@@ -250,6 +256,7 @@ def test_without_a_switch_the_service_follows_its_documents(documented: dict[str
     assert documented["duplicates"] == [["duplicateIdentifier"] * 2, 1]
     assert documented["unknown ID"] == [["invalidContactId"], 0]
     assert documented["visible"] == [True] * 4
+    assert documented["new and old contacts under the filter"] == [True, False]
 
 
 @pytest.mark.parametrize("switch", EFFECTS)

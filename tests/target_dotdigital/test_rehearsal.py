@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from nosto_dotdigital_sandbox import Fault, Sandbox
 from nosto_dotdigital_sandbox.deviations import DOTDIGITAL
+from nosto_dotdigital_sandbox.faults import answer
 from support.running import FakeTime, Outcome, run_target
 from support.wire import assert_allowed
 from target_dotdigital.commands.rehearse import RehearsalRequest
@@ -41,7 +42,8 @@ class Rehearsal:
         account = sandbox.account
         newsletter = account.book_named("Newsletter")
         assert newsletter is not None
-        account.add_contact("customer@example.com", lists={newsletter.id}, data_fields={"FIRSTNAME": "Eve"})
+        customer = account.add_contact("customer@example.com", lists={newsletter.id}, data_fields={"FIRSTNAME": "Eve"})
+        customer.created = "2020-01-01T00:00:00Z"
         account.add_contact(
             KNOWN,
             status="unsubscribed",
@@ -88,6 +90,11 @@ class Rehearsal:
     def verdicts(self) -> dict[str, str]:
         """Verdict by assumption."""
         return {finding["id"]: finding["verdict"] for finding in self.facts["findings"]}
+
+    def finding(self, assumption: str) -> dict[str, Any]:
+        """Return what was found out about an assumption."""
+        (found,) = [finding for finding in self.facts["findings"] if finding["id"] == assumption]
+        return dict(found)
 
     def having(self, verdict: str) -> set[str]:
         """Return the assumptions with a verdict."""
@@ -149,6 +156,8 @@ BROKEN = {
     "paging_stops_early": "read_back_pages",
     "include_lists_missing": "lists_in_read_back",
     "list_filter_ignored": "filter_by_list",
+    "created_filter_ignored": "filter_by_creation",
+    "created_filter_shows_nothing": "filter_by_creation",
 }
 # switch -> assumptions that cannot be tested while it is on; of those that stop the rehearsal: all others but these
 UNTESTED = {
@@ -210,6 +219,51 @@ def test_the_longest_value_becomes_a_setting(rehearsal: Rehearsal, switch: str, 
     rehearsal.config["max_value_length"] = 255
     rehearsal.run()
     assert rehearsal.verdicts["value_length"] == "confirmed"
+
+
+@pytest.mark.parametrize(
+    ("switch", "seen", "advice"),
+    [
+        (None, "Contacts of the rehearsal that were listed: 2 of 2. Earlier contacts that were listed: 0 of 1.", ""),
+        ("created_filter_ignored", "UTC were listed: 1 of 1.", "every run reads the whole account"),
+        ("created_filter_shows_nothing", "Contacts of the rehearsal that were listed: 0 of 2.", "run --reconcile"),
+    ],
+)
+def test_the_filter_by_creation_is_tested_with_new_and_earlier_contacts(
+    rehearsal: Rehearsal, switch: str | None, seen: str, advice: str
+) -> None:
+    if switch is not None:
+        rehearsal.sandbox.account.deviations.add(switch)
+    rehearsal.run()
+    finding = rehearsal.finding("filter_by_creation")
+    assert seen in finding["seen"]
+    assert advice in finding["consequence"]
+
+
+def test_an_account_without_earlier_contacts_shows_only_that_new_ones_are_listed(rehearsal: Rehearsal) -> None:
+    # within the hour by which the sync looks back
+    rehearsal.sandbox.account.contacts[
+        rehearsal.sandbox.account.snapshot()["customer@example.com"].id
+    ].created = rehearsal.sandbox.account.timestamp()
+    rehearsal.run()
+    finding = rehearsal.finding("filter_by_creation")
+    assert (finding["verdict"], "showed no earlier contact" in finding["seen"]) == ("confirmed", True)
+
+
+def test_a_filter_that_is_not_accepted_is_a_result(rehearsal: Rehearsal) -> None:
+    rehearsal.sandbox.faults.add(Fault("answer", path="created=", times=99, response=answer(400)))
+    assert rehearsal.run().code == 1
+    assert rehearsal.having("refuted") == {"filter_by_creation"}
+    assert rehearsal.finding("filter_by_creation")["consequence"].startswith("Do not activate: every run but one")
+
+
+@pytest.mark.parametrize("switches", [[], ["pages_repeat"]])
+def test_new_contacts_that_are_not_on_the_first_pages_are_not_looked_for(rehearsal: Rehearsal, switches: list[str]) -> None:
+    rehearsal.sandbox.account.page_limit = 1
+    rehearsal.sandbox.account.deviations.update(switches)
+    rehearsal.run()
+    assert rehearsal.having("refuted") == {"read_back_pages" for _ in switches}
+    assert "filter_by_creation" in rehearsal.having("not tested")
 
 
 def test_results_that_never_become_visible_end_the_rehearsal(rehearsal: Rehearsal) -> None:
@@ -435,7 +489,8 @@ def test_addresses_that_are_all_contacts(rehearsal: Rehearsal) -> None:
     rehearsal.run()
     outcome = rehearsal.run()
     assert outcome.code == 0, outcome.log
-    assert rehearsal.having("not tested") == {"new_contact_status", "new_contact_opt_in_type", "null_harmless_for_new"}
+    about_new = {"new_contact_status", "new_contact_opt_in_type", "null_harmless_for_new", "filter_by_creation"}
+    assert rehearsal.having("not tested") == about_new
     assert "None of your addresses is new to the account." in outcome.output
 
 

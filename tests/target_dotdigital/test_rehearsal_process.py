@@ -35,7 +35,10 @@ class Operator:
         self.sandbox, self.folder = sandbox, folder
         newsletter = sandbox.account.book_named("Newsletter")
         assert newsletter is not None
-        sandbox.account.add_contact(ADDRESSES[2], status="unsubscribed", lists={newsletter.id}, data_fields={"FIRSTNAME": "Cleo"})
+        known = sandbox.account.add_contact(
+            ADDRESSES[2], status="unsubscribed", lists={newsletter.id}, data_fields={"FIRSTNAME": "Cleo"}
+        )
+        known.created = "2020-01-01T00:00:00Z"
         sandbox.account.add_contact(ADDRESSES[3], status="suppressed")
         folder.mkdir(exist_ok=True)
         config: dict[str, Any] = {

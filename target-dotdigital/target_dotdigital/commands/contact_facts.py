@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from target_dotdigital.commands.contact_status import ContactStatus, Queue, status_of
 from target_dotdigital.ledger.contacts import ContactLedger
-from target_dotdigital.ledger.imports import DeliveryRecord, deliveries_of
+from target_dotdigital.ledger.deliveries import DeliveryRecord, deliveries_of
 from target_dotdigital.ledger.runs import RunRecord, find_run
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from target_dotdigital.reporting.advice import advice_on
 
 if TYPE_CHECKING:
     from target_dotdigital.ledger.contacts.lookup import ContactRecord
-    from target_dotdigital.ledger.imports import DeliveryRecord
+    from target_dotdigital.ledger.deliveries import DeliveryRecord
 
 
 @dataclass(frozen=True, slots=True)

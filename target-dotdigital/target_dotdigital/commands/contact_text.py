@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from target_dotdigital.commands.contact_facts import ContactFacts
     from target_dotdigital.dotdigital.live import LiveContact
-    from target_dotdigital.ledger.imports import DeliveryRecord
+    from target_dotdigital.ledger.deliveries import DeliveryRecord
 
 DELIVERIES = ("Run", "Sent (UTC)", "Before", "After", "Outcome", "Import")
 # what became of the rows of an import that did not finish

@@ -11,8 +11,7 @@ import sqlalchemy as sa
 from target_dotdigital.ledger import bulk
 from target_dotdigital.ledger.codes import GONE_ID, PERMANENT
 from target_dotdigital.ledger.contacts.outcomes import ContactOutcomes
-from target_dotdigital.ledger.tables import contacts, deliveries, imports, row_results, runs
-from target_dotdigital.payloads import EMPTY
+from target_dotdigital.ledger.tables import contacts, deliveries, imports, row_results
 from target_dotdigital.records import Row, RowResult, Uploads, Verdict
 
 if TYPE_CHECKING:
@@ -39,35 +38,6 @@ class OpenImport:
     import_id: str
     attempt: int
     rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryRecord:
-    """One contact in one import.
-
-    Args:
-        run: run that sent it.
-        started_at: start of that run (ISO 8601, UTC).
-        submitted_at: seconds since 1970.
-        import_id: dotdigital's ID; None if it was not received.
-        state: state of the import.
-        before: confirmed payload at the time; None if unknown.
-        after: payload that was sent.
-        outcome: rejected or unconfirmed; None in a finished import means created or updated.
-        reason: dotdigital's code of a rejection.
-        settled_run: run that received the outcome; None if none has yet.
-    """
-
-    run: int
-    started_at: str | None
-    submitted_at: float
-    import_id: str | None
-    state: str
-    before: str | None
-    after: str
-    outcome: str | None
-    reason: str | None
-    settled_run: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +168,27 @@ class ImportLog:
         self.mark_verified(connection)
 
     def mark_verified(self, connection: sa.Connection) -> None:
-        """Record that the imports so far need no verification any more."""
-        connection.execute(sa.update(imports).where(imports.c.scope == self._scope, ~imports.c.verified).values(verified=True))
+        """Record that the imports so far need no verification any more, except those that dotdigital may still apply."""
+        self._verify(connection, imports.c.state != State.LOST)
+
+    def take_lost(self, connection: sa.Connection, before: float) -> bool:
+        """Return whether dotdigital may have applied an import late whose ID was lost; older ones are forgotten after this.
+
+        Args:
+            connection: the transaction of a run that reads the whole account if there is one.
+            before: an import that was submitted before this time (seconds since 1970) is not applied any more.
+        """
+        lost = imports.c.state == State.LOST
+        found = sa.select(sa.exists().where(imports.c.scope == self._scope, ~imports.c.verified, lost))
+        is_lost = bool(connection.scalar(found))
+        if is_lost:
+            self._verify(connection, lost, imports.c.submitted_at < before)
+        return is_lost
+
+    def _verify(self, connection: sa.Connection, *which: sa.ColumnElement[bool]) -> None:
+        connection.execute(
+            sa.update(imports).where(imports.c.scope == self._scope, ~imports.c.verified, *which).values(verified=True)
+        )
 
     def open_imports(self) -> list[OpenImport]:
         """Return the imports that dotdigital may still be processing, oldest first, and mark those without an ID as lost."""
@@ -234,60 +223,6 @@ class ImportLog:
     def _set(self, key: int, **values: Any) -> None:
         with self._engine.begin() as connection:
             connection.execute(sa.update(imports).where(imports.c.id == key).values(**values))
-
-
-def before_images(connection: sa.Connection, scope: int, run: int) -> dict[str, tuple[str | None, str]]:
-    """Return what a run changed: address -> payload before its first delivery, payload of its last delivery."""
-    query = (
-        sa.select(deliveries.c.email, deliveries.c.before, deliveries.c.after)
-        .join(imports, imports.c.id == deliveries.c["import"])
-        .where(imports.c.scope == scope, imports.c.run == run)
-        .where(deliveries.c.outcome.is_distinct_from(Verdict.REJECTED))
-        .order_by(imports.c.id)
-    )
-    found: dict[str, tuple[str | None, str]] = {}
-    for email, before, after in connection.execute(query):
-        found[email] = (found[email][0] if email in found else before, after)
-    return found
-
-
-def count_cleared(connection: sa.Connection, run: int) -> int:
-    """Count the contacts that lost all labels in the imports whose outcome a run received."""
-    labelled = deliveries.c.before.is_not(None) & (deliveries.c.before != EMPTY)
-    # not a join, for which SQLite would scan the deliveries of all runs
-    settled = sa.select(imports.c.id).where(imports.c.settled_run == run, imports.c.state == State.FINISHED)
-    query = (
-        sa.select(sa.func.count())
-        .select_from(deliveries)
-        .where(deliveries.c["import"].in_(settled), labelled, deliveries.c.after == EMPTY, deliveries.c.outcome.is_(None))
-    )
-    return connection.scalar(query) or 0
-
-
-def deliveries_of(connection: sa.Connection, scope: int, email: str, limit: int) -> list[DeliveryRecord]:
-    """Return the last deliveries of a contact, newest first.
-
-    The primary key of the deliveries begins with the import, so one look-up per import of the scope needs no other index.
-
-    Args:
-        connection: the transaction.
-        scope: number of the ledger scope.
-        email: normalised address.
-        limit: maximum number of deliveries.
-    """
-    i, d = imports.c, deliveries.c
-    query = (
-        sa.select(
-            i.run, runs.c.started_at, i.submitted_at, i.import_id, i.state, d.before, d.after, d.outcome, d.reason, i.settled_run
-        )
-        .select_from(imports)
-        .join(deliveries, (d["import"] == i.id) & (d.email == email))
-        .outerjoin(runs, runs.c.id == i.run)
-        .where(i.scope == scope)
-        .order_by(i.id.desc())
-        .limit(limit)
-    )
-    return [DeliveryRecord(*row) for row in connection.execute(query)]
 
 
 def forget_deliveries(connection: sa.Connection, email: str) -> int:

@@ -22,7 +22,7 @@ READING = (
             "says so and ends as partly delivered."
         ),
         consequence="Do not activate. Report it to dotdigital's support.",
-        implies=("filter_by_list", "lists_in_read_back"),
+        implies=("filter_by_list", "filter_by_creation", "lists_in_read_back"),
     ),
     Assumption(
         id="lists_in_read_back",
@@ -50,7 +50,31 @@ READING = (
         check="List the contacts of the rehearsal's address book, and compare them with the contacts that are in it.",
         expected="All of your contacts in the address book, and no others.",
         by_hand="Not possible in the user interface.",
-        if_wrong="Nothing: the sync reads all contacts of the account and does not use the filter.",
+        if_wrong="Nothing: the sync does not use the filter.",
         consequence="You can activate: the sync does not use the filter. Report it to dotdigital's support.",
+    ),
+    Assumption(
+        id="filter_by_creation",
+        title="The filter by time of creation works",
+        statement="GET /contacts/v3 with ~created lists the contacts that were created since a time (UTC), and no others.",
+        source="contracts/dotdigital.md 4",
+        grade="B",
+        check=(
+            "List the contacts that were created since one hour before the rehearsal, as an incremental run does, and look for the "
+            "contacts that the rehearsal has created and for the first contacts of the account."
+        ),
+        expected="The contacts that the rehearsal has created are listed, and no contact that was created earlier.",
+        by_hand=(
+            "Delete a contact of your own in dotdigital that is in the source, create it again, and look whether the next run writes "
+            "its labels."
+        ),
+        if_wrong=(
+            "If the filter shows nothing, contacts that sign up in dotdigital, or come back after they were deleted, get no labels "
+            "until a run with --full-refresh, or the run after a --reconcile. If it is ignored, every run reads the whole account."
+        ),
+        consequence=(
+            "You can activate, but run --reconcile regularly: the run after it writes the labels of new contacts. Check that the "
+            "clock of this machine is right, and report it to dotdigital's support."
+        ),
     ),
 )

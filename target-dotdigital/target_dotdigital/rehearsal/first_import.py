@@ -18,6 +18,7 @@ FORBIDDEN = 403
 NONE_NEW = (
     "None of your addresses is new to the account. Name one that is not a contact, or delete one of these contacts in dotdigital."
 )
+NOT_CREATED = "dotdigital did not create the new contact."
 NO_CONTACT = "None of your addresses was a contact before. Name one that is."
 Found = dict["Participant", "Record | None"]
 
@@ -96,7 +97,7 @@ def _ids(sent: Sent, visible: dict[Participant, Record]) -> Finding:
 def _new(stage: Stage, visible: dict[Participant, Record]) -> Iterator[Finding]:
     new = {one: record for one, record in visible.items() if one.before is None}
     if not new:
-        reason = NONE_NEW if not stage.plan.new else "dotdigital did not create the new contact."
+        reason = NONE_NEW if not stage.plan.new else NOT_CREATED
         yield not_tested("new_contact_status", reason)
         yield not_tested("new_contact_opt_in_type", reason)
         return

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from target_dotdigital.dotdigital.contacts import ContactReader
 from target_dotdigital.dotdigital.creating import ensure_book_and_fields
 from target_dotdigital.errors import AccountError, ApiError
 from target_dotdigital.ledger.database import open_ledger
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from target_dotdigital.dotdigital.account import Account
+    from target_dotdigital.dotdigital.full_contacts import Record
     from target_dotdigital.rehearsal.journal import JournalFile
     from target_dotdigital.rehearsal.opening import OpenRehearsal
+    from target_dotdigital.rehearsal.plan import Participant
 
 FORBIDDEN = 403
 READ_ONLY = "Not tested without writing (--read-only)."
@@ -149,19 +152,31 @@ def _read(opened: OpenRehearsal, account: Account) -> tuple[list[Finding], bool]
     """Check the list of contacts, programs and rate limits; return whether all reads were permitted, too."""
     findings, permitted = [], True
     try:
-        found = [record for one in opened.plan.participants if (record := opened.records.by_email(one.email)) is not None]
+        found = {one: record for one in opened.plan.participants if (record := opened.records.by_email(one.email)) is not None}
         book = account.book.id if account.book else None
-        members = {record.contact_id for record in found if record.contact_id is not None and book in (record.lists or ())}
+        members = {record.contact_id for record in found.values() if record.contact_id is not None and book in (record.lists or ())}
         findings += [
-            reading_steps.pages(opened.records, len({record.contact_id for record in found})),
+            reading_steps.pages(opened.records, len({record.contact_id for record in found.values()})),
             *reading_steps.lists(opened.records, book, members),
         ]
+        if not opened.plan.read_only:
+            findings.append(_created(opened, account, found))
     except ApiError as error:
         if error.status != FORBIDDEN:
             raise
         permitted = False
         findings.append(refuted("permissions", f"A call that only reads was denied: {error}"))
     return [*findings, *_others(opened)], permitted
+
+
+def _created(opened: OpenRehearsal, account: Account, found: dict[Participant, Record]) -> Finding:
+    """Check the filter by time of creation with the contacts that the rehearsal has created."""
+    journal, plan = opened.journal, opened.plan
+    new = {record.contact_id for one, record in found.items() if one.before is None and record.contact_id is not None}
+    if not new:
+        reason = first_import.NOT_CREATED if plan.new else first_import.NONE_NEW
+        return not_tested("filter_by_creation", journal.facts.blocked or reason)
+    return reading_steps.created(ContactReader(opened.client, account), datetime.datetime.fromisoformat(journal.started_at), new)
 
 
 def _others(opened: OpenRehearsal) -> list[Finding]:

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import datetime
+from http import HTTPStatus
+from itertools import islice
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from target_dotdigital.dotdigital import account as accounts
+from target_dotdigital.dotdigital.messages import ContactReference
+from target_dotdigital.errors import ApiError, EndlessListError
 from target_dotdigital.rehearsal.result import Finding, confirmed, judged, not_tested, refuted
+from target_dotdigital.sync.reading import MARGIN
 
 if TYPE_CHECKING:
+    from target_dotdigital.dotdigital.client import Client
+    from target_dotdigital.dotdigital.contacts import ContactReader
     from target_dotdigital.dotdigital.full_contacts import ContactRecords, Record
     from target_dotdigital.rehearsal.recording import RecordingClient
 
 MAX_PAGES = 5
 # an address book of a rehearsal has few contacts
 BOOK_PAGE = 100
+# an account has more new contacts than this only while somebody imports many
+MAX_NEW_PAGES = 2
+# contacts with the lowest IDs, among which some were created before the rehearsal
+FIRST_CONTACTS = 100
+
+
+class _Dated(ContactReference, kw_only=True):
+    created: str | None = None
+
+
+class _Page(msgspec.Struct):
+    items: list[_Dated] = msgspec.field(name="_items")
 
 
 def pages(records: ContactRecords, known: int) -> Finding:
@@ -83,6 +105,60 @@ def _filtered(listed: list[Record], book: int, members: set[int], *, complete: b
     return confirmed(
         "filter_by_list", f"All {len(members)} of your contacts in the address book were listed, and no contact outside it."
     )
+
+
+def created(reader: ContactReader, started_at: datetime.datetime, new: set[int]) -> Finding:
+    """List the contacts that were created since the rehearsal began, as a run does since the run before.
+
+    Args:
+        reader: reads contacts as the sync does.
+        started_at: time at which the rehearsal was confirmed (UTC).
+        new: IDs of the contacts that the rehearsal has created, at least one.
+    """
+    since = started_at - MARGIN
+    earlier = _created_before(reader.client, since)
+    try:
+        found = list(islice(reader.pages(since), MAX_NEW_PAGES))
+    except EndlessListError:
+        return not_tested("filter_by_creation", "The listed contacts could not be read, because the pages repeat.")
+    except ApiError as error:
+        if error.status != HTTPStatus.BAD_REQUEST:
+            raise
+        return refuted(
+            "filter_by_creation",
+            "dotdigital does not accept the filter (status 400).",
+            "Do not activate: every run but one with --full-refresh would fail. Report it to dotdigital's support.",
+        )
+    listed = {contact.contact_id for page in found for contact in page}
+    if shown := earlier & listed:
+        return refuted(
+            "filter_by_creation",
+            f"Contacts that were created earlier than {since:%Y-%m-%d %H:%M} UTC were listed: {len(shown)} of {len(earlier)}.",
+            "You can activate, but every run reads the whole account. Report it to dotdigital's support.",
+        )
+    missing = new - listed
+    if missing and len(found) == MAX_NEW_PAGES:
+        return not_tested("filter_by_creation", "The account has more new contacts than the rehearsal reads.")
+    left_out = f"Earlier contacts that were listed: 0 of {len(earlier)}." if earlier else "The account showed no earlier contact."
+    return judged(
+        "filter_by_creation",
+        f"Contacts of the rehearsal that were listed: {len(new) - len(missing)} of {len(new)}. {left_out}",
+        holds=not missing,
+    )
+
+
+def _created_before(client: Client, since: datetime.datetime) -> set[int]:
+    """Return which of the account's first contacts were created before a time: IDs, without contacts that the reader leaves out."""
+    items = client.get("contacts", "/contacts/v3", _Page, limit=FIRST_CONTACTS).items
+    return {one.contact_id for one in items if one.contact_id and one.identifiers.email and _is_before(one.created, since)}
+
+
+def _is_before(created: str | None, since: datetime.datetime) -> bool:
+    try:
+        time = datetime.datetime.fromisoformat(created or "")
+    except ValueError:
+        return False
+    return (time if time.tzinfo else time.replace(tzinfo=datetime.UTC)) < since
 
 
 def programs(client: RecordingClient) -> Finding:

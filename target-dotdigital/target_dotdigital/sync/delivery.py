@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import datetime
     from collections.abc import Callable, Iterator, Sequence
 
+    import sqlalchemy as sa
+
     from target_dotdigital.dotdigital.account import Account
     from target_dotdigital.ledger.imports import ImportLog
     from target_dotdigital.settings import Settings
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger("target-dotdigital")
 ROWS = 5_000
+# nothing is published about how long dotdigital may take for an import; import_timeout is 6 hours by default
+LATEST_SECONDS = 48 * 3600.0
 MISTAKEN = (
     "dotdigital's reports name other addresses for the IDs of some contacts, again after these were looked up: other contacts may "
     "have been changed. All of them are sent again by the next run. Run the command `rehearse`."
@@ -142,6 +146,14 @@ class Delivery:
         if samples.chosen and self._place.settings.verify_timeout and count_unheld(samples.chosen, reader, self._place.clock, 0):
             LOGGER.warning("dotdigital does not hold what it confirmed to an earlier run: all contacts of that run are sent again")
             self._log.doubt_unverified(ledger.connection)
+
+    def may_be_late(self, connection: sa.Connection) -> bool:
+        """Return whether an import whose ID was lost may have overwritten what later ones delivered: the account has to be read back.
+
+        Args:
+            connection: the transaction of this run.
+        """
+        return self._log.take_lost(connection, self._place.clock.wall() - LATEST_SECONDS)
 
     def verify(self, account: Account) -> int:
         """Look up some of the delivered contacts; if dotdigital does not hold them, doubt all.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import logging
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from target_dotdigital.dotdigital.messages import ImportStatus
@@ -129,7 +130,9 @@ class Imports:
         try:
             import_id = self._start(body(chunk))
         except ApiError as error:
-            self._log.abandoned(key, State.LOST)
+            # without a response, or with one of a gateway, dotdigital may have accepted the import
+            refused = error.status is not None and HTTPStatus.BAD_REQUEST <= error.status < HTTPStatus.INTERNAL_SERVER_ERROR
+            self._log.abandoned(key, State.FAILED if refused else State.LOST)
             self._stop(str(error))
             return
         self._log.accepted(key, import_id)

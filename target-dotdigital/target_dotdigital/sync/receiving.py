@@ -58,6 +58,11 @@ def receive(opened: OpenRun, states: States, skipped: Mapping[str, str]) -> Rece
     establishes = states.begins_at is None and states.ends_at is not None and stats.read > 0
     # a new ledger, a complete input and a new base are compared with everything that dotdigital holds
     everything = scope.account_contacts is None or bool(collector.whole) or establishes or _is_another_place(opened)
+    if opened.delivery.may_be_late(ledger.connection):
+        LOGGER.info(
+            "dotdigital may have applied an import late whose response was lost: every contact is compared with what it holds"
+        )
+        everything = True
     if not everything:
         opened.delivery.recheck(ledger)
     ledger.forget_shared_ids()

@@ -16,7 +16,7 @@ from target_dotdigital.errors import BrakeError, SettingsError, TargetError
 from target_dotdigital.ledger.bookmarks import Bookmarks
 from target_dotdigital.ledger.contacts import ContactLedger
 from target_dotdigital.ledger.contacts.lookup import rejected_contacts
-from target_dotdigital.ledger.imports import before_images
+from target_dotdigital.ledger.deliveries import before_images
 from target_dotdigital.ledger.scopes import update_scope
 from target_dotdigital.reporting.last_rehearsal import rehearsal_line
 from target_dotdigital.reporting.report import Report, RunStatus, Traffic

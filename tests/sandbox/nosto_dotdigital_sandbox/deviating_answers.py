@@ -84,6 +84,24 @@ def list_filter_ignored(_: object, documented: Answer, request: Request) -> Resp
     return documented(_without(request, "~listId"))
 
 
+@instead_of("answer")
+def created_filter_ignored(_: object, documented: Answer, request: Request) -> Response:
+    """Read all contacts, whenever they were created."""
+    return documented(_without(request, "~created"))
+
+
+@instead_of("answer")
+def created_filter_shows_nothing(_: object, documented: Answer, request: Request) -> Response:
+    """Read no contacts if the time of their creation is asked for."""
+
+    def empty(page: dict[str, Any]) -> None:
+        page["_items"] = []
+        page["_links"].pop("next", None)
+
+    response = documented(request)
+    return _with_page(request, response, empty) if "~created" in request.query else response
+
+
 def _denied(code: str = "") -> Response:
     return Response.of({"message": f"Access is denied. {code}".strip()}, 403)
 

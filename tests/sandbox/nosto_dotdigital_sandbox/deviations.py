@@ -63,4 +63,6 @@ DOTDIGITAL = {
     "paging_stops_early": "The first page of contacts names no next page, although there are more contacts.",
     "include_lists_missing": "Contacts are read without their address books, although these were asked for.",
     "list_filter_ignored": "Reads of contacts ignore the filter by address book.",
+    "created_filter_ignored": "Reads of contacts ignore the filter by time of creation.",
+    "created_filter_shows_nothing": "Reads of contacts with the filter by time of creation show no contacts.",
 }
