@@ -26,8 +26,8 @@ def in_order(records: Records) -> Records:
 
 
 def rotated(records: Records) -> Records:
-    """Two parts, each in order, as a source emits them that reads with two threads."""
-    return sorted(records)[7_000:] + sorted(records)[:7_000]
+    """Two parts, each in order, as a source emits them that reads with two threads; the first is one batch."""
+    return sorted(records)[6_000:] + sorted(records)[:6_000]
 
 
 def shuffled(records: Records) -> Records:

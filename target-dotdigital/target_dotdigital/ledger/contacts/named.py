@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from target_dotdigital.ledger import bulk
-from target_dotdigital.ledger.contacts.pending import may_create
+from target_dotdigital.ledger.contacts.pending import found_pending, may_create
 from target_dotdigital.ledger.contacts.queries import ContactQueries
 from target_dotdigital.ledger.tables import contacts, incoming, mentioned, unnamed
 
@@ -129,7 +129,7 @@ class NamedContacts(ContactQueries):
             since: run that acknowledged the bookmark that the input starts from; None for an input without a bookmark.
         """
         c = contacts.c
-        unknown = c.pending & c.contact_id.is_(None) & ~may_create(self.uploads)
+        unknown = found_pending() & c.contact_id.is_(None) & ~may_create(self.uploads)
         if since is None:
             return self._emails(unknown)
         return self._emails(unknown | (self.is_named() & (c.changed_run <= since) & (sa.func.coalesce(c.checked_run, 0) <= since)))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from target_dotdigital.ledger.contacts.pending import may_create, to_send
+from target_dotdigital.ledger.contacts.pending import found_pending, may_create, to_send
 from target_dotdigital.ledger.tables import contacts
 from target_dotdigital.stats import Remaining
 
@@ -77,7 +77,7 @@ class ContactQueries:
 
     def count_pending(self) -> int:
         """Return the number of contacts to send."""
-        return self._count(contacts.c.pending)
+        return self._count(found_pending())
 
     def rejected(self) -> Iterator[tuple[str, str, str]]:
         """Yield the contacts whose last delivery was rejected: address, JSON array of names, and dotdigital's code."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from target_dotdigital.ledger import bulk
-from target_dotdigital.ledger.contacts.pending import is_pending, may_create
+from target_dotdigital.ledger.contacts.pending import found_pending, is_pending, may_create
 from target_dotdigital.ledger.contacts.queries import ContactQueries
 from target_dotdigital.ledger.tables import contacts, observed
 from target_dotdigital.payloads import EMPTY
@@ -116,7 +116,7 @@ class RemoteContacts(ContactQueries):
         clear the new one.
         """
         c = contacts.c
-        matched = c.pending & c.contact_id.is_not(None) & ~may_create(self.uploads)
+        matched = found_pending() & c.contact_id.is_not(None) & ~may_create(self.uploads)
         if not self.connection.scalar(sa.select(sa.exists().where(self._mine, matched))):
             return
         sent = sa.select(c.contact_id).where(self._mine, matched)
@@ -135,5 +135,5 @@ class RemoteContacts(ContactQueries):
         """
         # a contact that was read back is there even if its ID is unusable
         unknown = contacts.c.contact_id.is_(None) & contacts.c.confirmed.is_(None)
-        settled = sa.update(contacts).where(self._mine, contacts.c.pending, unknown, ~may_create(self.uploads))
+        settled = sa.update(contacts).where(self._mine, found_pending(), unknown, ~may_create(self.uploads))
         return self.connection.execute(settled.values(pending=False, in_doubt=False)).rowcount
