@@ -123,7 +123,8 @@ class Watch:
             home = Path(f"/proc/{pid}")
             name = program((home / "cmdline").read_bytes())
             peak = [line.split()[1] for line in (home / "status").read_text().splitlines() if line.startswith("VmHWM:")]
-            user, system = stat_fields(pid)[11:13]
+            fields = stat_fields(pid)
+            user, system = fields[11], fields[12]
             if peak and name:
                 self._samples[pid, name] = Part(int(peak[0]) / 1024, (int(user) + int(system)) / TICKS_PER_SECOND)
             for children in home.glob("task/*/children"):

@@ -6,6 +6,7 @@ import datetime
 import json
 import re
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -95,6 +96,8 @@ def test_settings_in_every_document_are_the_plugins_own() -> None:
 @pytest.mark.slow
 def test_ten_days_of_fifty_thousand_through_meltano(project: Project, sandbox: Sandbox) -> None:
     shop = Shop(50_000)
+    # a day passes between two runs, so that what a run created is not new to the next one
+    sandbox.account.wall = lambda: time.time() - 86_400
     before = put(sandbox, shop, 0)
     project.sync(code=1)
     project.environment["TARGET_DOTDIGITAL_ACTIVATION_CODE"] = project.report["activation_code"]
@@ -115,4 +118,4 @@ def test_ten_days_of_fifty_thousand_through_meltano(project: Project, sandbox: S
     sandbox.journal.clear()
     project.sync()
     assert sandbox.journal.writes() == []
-    assert len(sandbox.journal.calls("dotdigital")) + len(sandbox.journal.calls("elsewhere")) <= 5
+    assert len(sandbox.journal.calls("dotdigital")) + len(sandbox.journal.calls("elsewhere")) <= 6
