@@ -33,14 +33,15 @@ class FastPath:
         stream: name of the stream.
         email: property with the address.
         segments: property with the segment names.
-        take: called with stream, address, names, and whether the contact was removed.
+        take: called with stream, address, the JSON of the names, and whether the contact was removed.
     """
 
-    def __init__(self, stream: str, email: str, segments: str, take: Callable[[str, str, list[str] | str, bool], None]) -> None:
+    def __init__(self, stream: str, email: str, segments: str, take: Callable[[str, str, str, bool], None]) -> None:
         """Create a decoder for these properties; records that do not fit its types are left to the SDK."""
         record = msgspec.defstruct(
             "Record",
-            [("email", str), ("segments", list[str] | str | None, None), ("deleted", str | None, None)],
+            # the names stay JSON, because most contacts have those that the ledger holds as JSON, too
+            [("email", str), ("segments", msgspec.Raw, msgspec.Raw()), ("deleted", str | None, None)],
             rename={"email": email, "segments": segments, "deleted": "_sdc_deleted_at"},
             gc=False,
         )
@@ -76,10 +77,15 @@ class FastPath:
         return self._hand_over(record)
 
     def _hand_over(self, record: Any) -> bool:
-        segments, deleted = record.segments, record.deleted is not None
-        if (segments is None and not deleted) or (deleted and not _is_time(record.deleted)):
+        deleted = record.deleted is not None
+        try:
+            # the decoder has checked everything of it but its encoding
+            segments = str(record.segments, "utf-8")
+        except UnicodeError:
             return False
-        self._take(self._stream, record.email, segments or [], deleted)
+        if (deleted and not _is_time(record.deleted)) or not (segments or deleted):
+            return False
+        self._take(self._stream, record.email, segments, deleted)
         self.taken += 1
         return True
 

@@ -124,13 +124,11 @@ class Remaining:
         pending: contacts that are still to be sent.
         held: contacts of imports that the Data Watchdog rejected.
         rejected: contacts whose last delivery was rejected.
-        in_source: contacts that the source has, which the account should hold.
     """
 
     pending: int = 0
     held: int = 0
     rejected: int = 0
-    in_source: int = 0
 
 
 @dataclass(frozen=True, slots=True)

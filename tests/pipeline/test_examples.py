@@ -104,6 +104,10 @@ def run_two_accounts(tmp_path: Path, ledger_url: str, snapshots: str) -> None:
             assert_allowed(sandbox)
             assert sandbox.password not in said
     assert len(list(state.glob("*shop_*"))) == 2, "each account has a state of its own"
+    folders = tmp_path / "project" / ".meltano" / "accounts"
+    assert sorted(one.name for one in folders.iterdir()) == ["shop_0", "shop_1"], (
+        "each has Meltano's files of its run in its own folder"
+    )
 
 
 def test_the_manifest_starts_what_is_there() -> None:

@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+# What SQLite's planner cannot know of the contacts: nearly all are of one scope, and few are in the partial indexes. Without this it reads
+# every contact to find the few. Rows of sqlite_stat1, which an application may write (https://www.sqlite.org/fileformat2.html#stat1tab):
+# index (the table's own name stands for its key), number of rows, rows for each scope, rows for each scope and address.
+STATISTICS = (
+    ("dotdigital_contacts", "1000000 1000000 1"),
+    ("dotdigital_contacts_pending", "10000 10000 1"),
+    ("dotdigital_contacts_unaccepted", "10000 10000 1"),
+)
+
+
 class Ledger:
     """The ledger's database.
 
@@ -91,6 +101,8 @@ def open_ledger(url: str) -> Ledger:
     with _disposed_on_failure(engine):
         METADATA.create_all(engine)
         _check_layout(engine)
+        if path is not None:
+            _state_statistics(engine)
     return Ledger(engine, path)
 
 
@@ -177,6 +189,18 @@ def _private_file(url: sa.URL) -> Path:
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     path.chmod(0o600)
     return path
+
+
+def _state_statistics(engine: sa.Engine) -> None:
+    """Tell SQLite's planner what it cannot know; it is written once, because another run may be writing."""
+    with engine.begin() as connection:
+        if connection.exec_driver_sql("SELECT count(*) FROM sqlite_master WHERE name = 'sqlite_stat1'").scalar():
+            return
+        # creates the table of the statistics, without a row for an empty table
+        connection.exec_driver_sql("ANALYZE dotdigital_contacts")
+        connection.exec_driver_sql("INSERT INTO sqlite_stat1 VALUES ('dotdigital_contacts', ?, ?)", list(STATISTICS))
+    # a connection reads the statistics when it is opened
+    engine.dispose()
 
 
 def _forbid_writes(connection: Any, _record: object) -> None:

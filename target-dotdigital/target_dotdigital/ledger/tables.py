@@ -72,12 +72,13 @@ contacts = sa.Table(
     sa.Column("checked_run", sa.Integer),
     sqlite_with_rowid=False,
 )
+# usable for either condition: few contacts are rejected or held
 sa.Index(
-    "dotdigital_contacts_retry",
+    "dotdigital_contacts_unaccepted",
     contacts.c.scope,
-    contacts.c.retry_at,
-    postgresql_where=contacts.c.retry_at.is_not(None),
-    sqlite_where=sa.text("retry_at IS NOT NULL"),
+    contacts.c.email,
+    postgresql_where=contacts.c.rejection.is_not(None) | contacts.c.held.is_not(None),
+    sqlite_where=sa.text("rejection IS NOT NULL OR held IS NOT NULL"),
 )
 sa.Index(
     "dotdigital_contacts_pending",

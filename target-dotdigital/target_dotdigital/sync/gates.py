@@ -10,6 +10,7 @@ from target_dotdigital.sync.plan import brakes
 if TYPE_CHECKING:
     import datetime
     from collections import Counter
+    from collections.abc import Callable
     from pathlib import Path
 
     from target_dotdigital.dotdigital.account import Account
@@ -49,14 +50,14 @@ def require_private(account: Account) -> None:
         raise AccountError(msg)
 
 
-def check_results(tally: DeliveryStats, invalid: Counter[str], settings: Settings, in_source: int) -> None:
+def check_results(tally: DeliveryStats, invalid: Counter[str], settings: Settings, in_source: Callable[[], int]) -> None:
     """Check that everything sent has arrived; STATE may only be emitted after this.
 
     Args:
         tally: figures of the delivery.
         invalid: records of the input that were left out, by reason; they count as new rejections.
         settings: the settings.
-        in_source: contacts that the account should hold, against which new rejections are judged.
+        in_source: counts the contacts that the account should hold, against which new rejections are judged.
 
     Raises:
         DeliveryError: something has not arrived, or too much is rejected that was not rejected before.
@@ -68,8 +69,10 @@ def check_results(tally: DeliveryStats, invalid: Counter[str], settings: Setting
         )
         raise DeliveryError(msg)
     news = tally.new_reasons + invalid
-    offered = in_source + invalid.total()
-    if news.total() >= MIN_REJECTED and news.total() * 100 > offered * settings.max_rejected_percent:
+    if news.total() < MIN_REJECTED:
+        return
+    offered = in_source() + invalid.total()
+    if news.total() * 100 > offered * settings.max_rejected_percent:
         codes = ", ".join(f"{code} {count}" for code, count in news.most_common(SHOWN_CODES))
         msg = (
             f"{news.total()} of {offered} contacts were newly rejected, more than max_rejected_percent "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import logging
 from dataclasses import asdict
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -24,6 +24,7 @@ BATCH = 5_000
 INVALID_ADDRESS = "no e-mail address"
 INVALID_SEGMENTS = "no list of segments"
 _encode = msgspec.json.encode
+_decode = msgspec.json.Decoder(list[str] | str).decode
 
 
 class Collector:
@@ -45,8 +46,8 @@ class Collector:
         self._encoder = encoder
         self._on_removed = settings.on_removed
         self._is_excluded = settings.is_excluded
-        # stream, address, names, whether the contact was removed
-        self._buffer: list[tuple[str, str, list[str] | str | None, bool]] = []
+        # address; stream, JSON of the names, whether the contact was removed
+        self._buffer: list[tuple[str, tuple[str, str, bool]]] = []
         self._versions: set[str] = set()
         self._early: dict[str, bool] = {}
         self._versioned: set[str] = set()
@@ -63,14 +64,14 @@ class Collector:
             deleted: whether the record marks the contact as removed.
         """
         texts = isinstance(segments, str) or (isinstance(segments, list) and all(isinstance(name, str) for name in segments))
-        self.take(stream, email if isinstance(email, str) else "", cast("list[str] | str", segments) if texts else None, deleted)
+        self.take(stream, email if isinstance(email, str) else "", _text(segments) if texts else "null", deleted)
 
-    def take(self, stream: str, email: str, segments: list[str] | str | None, deleted: bool) -> None:  # noqa: FBT001 - the quick way
-        """Add one record whose types are checked; `segments` is None if they were missing or invalid."""
+    def take(self, stream: str, email: str, segments: str, deleted: bool) -> None:  # noqa: FBT001 - the quick way
+        """Add one record; `segments` is JSON of any type, which does not matter if the contact was removed."""
         self._seen[stream] += 1
         if self._early:
             self._early[stream] = False
-        self._buffer.append((stream, email, segments, deleted))
+        self._buffer.append((email, (stream, "" if deleted else segments, deleted)))
         if len(self._buffer) >= BATCH:
             self.flush()
 
@@ -138,18 +139,19 @@ class Collector:
         records, self._buffer = self._buffer, []
         if not records:
             return
-        addresses = [normalise(record[1]) for record in records]
+        addresses = [normalise(email) for email, _ in records]
         known = self.ledger.read_along(addresses)
+        # most records are what the ledger has, and whatever it has is an address
+        has = known.get if known and self._is_excluded is None else _nothing
         rows: list[Incoming] = []
         mentioned: list[str] = []
         invalid: list[str] = []
-        for address, (stream, _, segments, deleted) in zip(addresses, records, strict=True):
-            # most records are what the ledger has; whatever is in the ledger is an address
-            if known and not deleted and self._is_excluded is None and known.get(address) == (stream, _text(segments), False):
+        for address, (_, record) in zip(addresses, records, strict=True):
+            if has(address) == record:
                 continue
             if not is_address(address):
                 invalid.append(address)
-            elif (row := self._row(address, stream, segments, deleted=deleted)) is None:
+            elif (row := self._row(address, *record)) is None:
                 mentioned.append(address)
             elif known is None or known.get(address) != row[1:]:
                 rows.append(row)
@@ -163,7 +165,7 @@ class Collector:
         if invalid:
             self.intake.invalid[INVALID_ADDRESS] += len(invalid)
 
-    def _row(self, address: str, stream: str, segments: list[str] | str | None, *, deleted: bool) -> Incoming | None:
+    def _row(self, address: str, stream: str, segments: str, deleted: bool) -> Incoming | None:  # noqa: FBT001 - as in the buffer
         """Return what a record says about a contact; None if it mentions the contact without usable labels."""
         if self._is_excluded is not None and self._is_excluded(address):
             self.intake.excluded += 1
@@ -174,15 +176,20 @@ class Collector:
                 return None
             self.intake.removed += 1
             return (address, stream, "[]", True)
-        if segments is None:
+        try:
+            names = _decode(segments)
+        except msgspec.ValidationError:
             # a missing list is not an empty list: treating it as one would clear all labels
             self.intake.invalid[INVALID_SEGMENTS] += 1
             return None
-        names = self._labels.split(segments) if isinstance(segments, str) else segments
-        return (address, stream, _text(sorted(set(names))), False)
+        return (address, stream, _text(sorted(set(self._labels.split(names) if isinstance(names, str) else names))), False)
 
 
-def _text(names: list[str] | str | None) -> str:
+def _nothing(_address: str) -> None:
+    return None
+
+
+def _text(names: object) -> str:
     return _encode(names).decode()
 
 

@@ -79,9 +79,10 @@ class AccountReading:
         """
         read_at = reader.client.clock.wall()
         created_since = datetime.datetime.fromtimestamp(since, datetime.UTC) - MARGIN
-        total = sum(self._store(page, settles_doubt=False) for page in read_ahead(reader.pages(created_since)))
-        if total:
-            self._ledger.recompute_pending(of_all=False)
+        total = 0
+        for page in read_ahead(reader.pages(created_since)):
+            total += self._store(page, settles_doubt=False)
+            self._ledger.recompute_pending([one.email for one in page])
         update_scope(self._ledger.connection, self._ledger.scope, read_at=read_at)
         return total
 
@@ -117,10 +118,11 @@ def read_account(ledger: ContactLedger, reader: ContactReader, settings: Setting
 
 def look_up(ledger: ContactLedger, reader: ContactReader, emails: Sequence[str]) -> None:
     """Look up contacts one by one, and store what dotdigital holds of them."""
-    ledger.stage_remote(reader.look_up(emails))
+    found = reader.look_up(emails)
+    ledger.stage_remote(found)
     ledger.apply_remote()
     ledger.forget_unseen(emails)
-    ledger.recompute_pending()
+    ledger.recompute_pending([*emails, *(one.email for one in found)])
 
 
 def read_back(

@@ -231,9 +231,10 @@ class SyncRun:
         """
         report, opened = self.report, self._opened
         with self._place.ledger.engine.connect() as connection:
-            report.remaining = remaining = self._reopened(connection).remaining()
-        report.problems += opened.delivery.tally.problems
-        check_results(opened.delivery.tally, report.intake.invalid, self._settings, remaining.in_source)
+            ledger = self._reopened(connection)
+            report.remaining = remaining = ledger.remaining()
+            report.problems += opened.delivery.tally.problems
+            check_results(opened.delivery.tally, report.intake.invalid, self._settings, ledger.count_in_source)
         require_held(opened, account)
         report.problems += (found := unsettled(opened, drift))
         report.outcome = status_of(opened, remaining, settled=not found)

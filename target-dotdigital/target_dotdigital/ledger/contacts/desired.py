@@ -193,7 +193,7 @@ class DesiredContacts(NamedContacts):
 
     def forget_rejected_labels(self) -> None:
         """Let rejected contacts be sent once more, as after a change of their labels."""
-        rejected = sa.update(contacts).where(self._mine, contacts.c.rejected.is_not(None))
+        rejected = sa.update(contacts).where(self._mine, contacts.c.rejection.is_not(None), contacts.c.rejected.is_not(None))
         self.connection.execute(rejected.values(rejected=None, retry_at=None))
 
     def segments(self) -> dict[str, int]:

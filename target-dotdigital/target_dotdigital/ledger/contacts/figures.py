@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from target_dotdigital.ledger.contacts.pending import found_pending, may_create, to_send
+from target_dotdigital.ledger.contacts.pending import may_create, to_send
 from target_dotdigital.ledger.tables import contacts
 from target_dotdigital.payloads import EMPTY
 from target_dotdigital.stats import Plan, Sample
@@ -26,7 +26,7 @@ def plan_figures(ledger: ContactLedger, restored: int | None = None) -> Plan:
     """
     c = contacts.c
     mine = [c.scope == ledger.scope]
-    sent = found_pending() & to_send(restored)
+    sent = to_send(restored)
     labelled = c.confirmed.is_not(None) & (c.confirmed != EMPTY)
     kind = sa.case(
         (c.contact_id.is_(None) & may_create(ledger.uploads), "created"),

@@ -6,12 +6,14 @@ batch, and only the contacts that it leaves out are noted. Everything after that
 
 from __future__ import annotations
 
+import itertools
+import operator
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from target_dotdigital.ledger import bulk
-from target_dotdigital.ledger.contacts.pending import found_pending, may_create
+from target_dotdigital.ledger.contacts.pending import may_create
 from target_dotdigital.ledger.contacts.queries import ContactQueries
 from target_dotdigital.ledger.tables import contacts, incoming, mentioned, unnamed
 
@@ -50,7 +52,8 @@ class NamedContacts(ContactQueries):
         """
         if self._in_order:
             # PostgreSQL takes no NUL, which the text of a record may hold
-            self._in_order = addresses[0] > self._named_until and sorted(set(addresses)) == addresses and "\0" not in addresses[-1]
+            ascending = all(map(operator.lt, addresses, itertools.islice(addresses, 1, None)))
+            self._in_order = ascending and addresses[0] > self._named_until and "\0" not in addresses[-1]
         if not self._in_order:
             return None
         c, most = contacts.c, MOST_READ * len(addresses)
@@ -129,7 +132,11 @@ class NamedContacts(ContactQueries):
             since: run that acknowledged the bookmark that the input starts from; None for an input without a bookmark.
         """
         c = contacts.c
-        unknown = found_pending() & c.contact_id.is_(None) & ~may_create(self.uploads)
-        if since is None:
-            return self._emails(unknown)
-        return self._emails(unknown | (self.is_named() & (c.changed_run <= since) & (sa.func.coalesce(c.checked_run, 0) <= since)))
+        found = self._emails(contacts.c.pending, c.contact_id.is_(None), ~may_create(self.uploads))
+        if since is not None:
+            # apart, so that neither looks at every contact
+            named = [c.email.in_(sa.select(incoming.c.email)), *([self._is_read_along] if self._named_until else [])]
+            repeated = (c.changed_run <= since) & (sa.func.coalesce(c.checked_run, 0) <= since)
+            for ways in named:
+                found += self._emails(ways, repeated)
+        return list(dict.fromkeys(found))

@@ -59,7 +59,7 @@ class ContactOutcomes:
         Args:
             now: seconds since 1970.
         """
-        due = sa.update(contacts).where(self._mine, contacts.c.retry_at <= now)
+        due = sa.update(contacts).where(self._mine, contacts.c.rejection.is_not(None), contacts.c.retry_at <= now)
         self._connection.execute(due.values(rejected=None, retry_at=None, pending=is_pending(self._uploads, rejected=sa.null())))
 
     def confirm(self, rows: Sequence[Accepted]) -> None:

@@ -56,14 +56,6 @@ def is_pending(
     return ~(there | rejected.is_not_distinct_from(desired)) & held.is_(None)
 
 
-def found_pending() -> sa.ColumnElement[bool]:
-    """Return the condition for pending contacts, worded so that SQLite finds them by their index instead of looking at every contact.
-
-    Not for queries that compare the address themselves: SQLite would use the wrong one of the two comparisons.
-    """
-    return contacts.c.pending & (contacts.c.email > "")
-
-
 def to_send(restored: int | None = None) -> sa.ColumnElement[bool]:
     """Return the condition for contacts that a run sends.
 

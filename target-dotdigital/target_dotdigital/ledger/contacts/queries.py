@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from target_dotdigital.ledger.contacts.pending import found_pending, may_create, to_send
+from target_dotdigital.ledger.contacts.pending import may_create, to_send
 from target_dotdigital.ledger.tables import contacts
 from target_dotdigital.stats import Remaining
 
@@ -70,14 +70,20 @@ class ContactQueries:
         return bool(self.connection.scalar(sa.select(found)))
 
     def remaining(self) -> Remaining:
-        """Count what is pending, held and rejected, in one pass."""
-        conditions = (contacts.c.pending, contacts.c.held.is_not(None), contacts.c.rejection.is_not(None), ~contacts.c.removed)
-        each = (sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0) for condition in conditions)
-        return Remaining(*map(int, self.connection.execute(sa.select(*each).where(self._mine)).one()))
+        """Count what is pending, held and rejected."""
+        return Remaining(
+            self._count(contacts.c.pending),
+            self._count(contacts.c.held.is_not(None)),
+            self._count(contacts.c.rejection.is_not(None)),
+        )
+
+    def count_in_source(self) -> int:
+        """Return the number of contacts that the source has; this looks at every contact."""
+        return self._count(~contacts.c.removed)
 
     def count_pending(self) -> int:
         """Return the number of contacts to send."""
-        return self._count(found_pending())
+        return self._count(contacts.c.pending)
 
     def rejected(self) -> Iterator[tuple[str, str, str]]:
         """Yield the contacts whose last delivery was rejected: address, JSON array of names, and dotdigital's code."""

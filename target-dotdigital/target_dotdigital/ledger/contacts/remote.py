@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from target_dotdigital.ledger import bulk
-from target_dotdigital.ledger.contacts.pending import found_pending, is_pending, may_create
+from target_dotdigital.ledger.contacts.pending import is_pending, may_create
 from target_dotdigital.ledger.contacts.queries import ContactQueries
 from target_dotdigital.ledger.tables import contacts, observed
 from target_dotdigital.payloads import EMPTY
@@ -99,14 +99,16 @@ class RemoteContacts(ContactQueries):
         values = {"contact_id": None, "confirmed": None, "in_address_book": False, "in_doubt": False}
         return self.connection.execute(sa.update(contacts).where(*gone).values(values)).rowcount
 
-    def recompute_pending(self, *, of_all: bool = True) -> None:
+    def recompute_pending(self, emails: Sequence[str] | None = None) -> None:
         """Recompute what is pending, after the remote state changed.
 
         Args:
-            of_all: whether that of every contact may have changed, or only that of the contacts which this run has read back.
+            emails: addresses of the contacts whose remote state may have changed; None for every contact.
         """
         now = is_pending(self.uploads)
-        changed = [self._mine, contacts.c.pending != now, *([] if of_all else [contacts.c.checked_run == self.run])]
+        changed = [self._mine, contacts.c.pending != now]
+        if emails is not None:
+            changed.append(bulk.among(self.connection, contacts.c.email, emails))
         self.connection.execute(sa.update(contacts).where(*changed).values(pending=now))
 
     def forget_shared_ids(self) -> None:
@@ -116,7 +118,7 @@ class RemoteContacts(ContactQueries):
         clear the new one.
         """
         c = contacts.c
-        matched = found_pending() & c.contact_id.is_not(None) & ~may_create(self.uploads)
+        matched = contacts.c.pending & c.contact_id.is_not(None) & ~may_create(self.uploads)
         if not self.connection.scalar(sa.select(sa.exists().where(self._mine, matched))):
             return
         sent = sa.select(c.contact_id).where(self._mine, matched)
@@ -135,5 +137,5 @@ class RemoteContacts(ContactQueries):
         """
         # a contact that was read back is there even if its ID is unusable
         unknown = contacts.c.contact_id.is_(None) & contacts.c.confirmed.is_(None)
-        settled = sa.update(contacts).where(self._mine, found_pending(), unknown, ~may_create(self.uploads))
+        settled = sa.update(contacts).where(self._mine, contacts.c.pending, unknown, ~may_create(self.uploads))
         return self.connection.execute(settled.values(pending=False, in_doubt=False)).rowcount
