@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -108,3 +110,45 @@ def test_reading_ahead_reads_one_item_and_no_more() -> None:
     assert not done.acquire(timeout=0.05)
     assert read == [0, 1]
     assert list(ahead) == [1, 2, 3, 4]
+
+
+@contextlib.contextmanager
+def full_passes() -> Iterator[list[str]]:
+    """Collect the statements for which SQLite looks at every contact."""
+    found: list[str] = []
+
+    def explain(connection: sa.Connection, _cursor: object, statement: str, parameters: Any, _context: object, many: bool) -> None:  # noqa: FBT001 - SQLAlchemy's signature
+        if "dotdigital_contacts" not in statement or statement.startswith(("CREATE", "PRAGMA", "INSERT INTO sqlite_")):
+            return
+        driver: Any = connection.connection.driver_connection
+        plan = driver.execute(f"EXPLAIN QUERY PLAN {statement}", parameters[0] if many else parameters).fetchall()
+        if any(re.search(r"SCAN dotdigital_contacts|dotdigital_contacts USING PRIMARY KEY \(scope=\?\)", line[3]) for line in plan):
+            found.append(statement)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", explain)
+    try:
+        yield found
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", explain)
+
+
+def test_a_day_looks_at_every_contact_only_to_count_them(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    if not pipeline.target["ledger_url"].startswith("sqlite"):
+        pytest.skip("PostgreSQL keeps statistics of its own")
+    people = [{"email": f"p{number:02d}@example.com", "segments": ["A"]} for number in range(50)]
+    first = singer(people, state={"bookmarks": {"people": {"replication_key_value": "1"}}})
+    begin = first.splitlines(keepends=True)[-1]
+    assert pipeline.load(first).code == 0
+    sandbox.account.add_contact("new@example.com")
+    changed = [
+        {"email": "p01@example.com", "segments": ["B"]},
+        {"email": "p02@example.com", "segments": [], "_sdc_deleted_at": "2026-11-24T00:00:00Z"},
+        {"email": "new@example.com", "segments": ["A"]},
+    ]
+    with full_passes() as passes:
+        day = singer(changed, state={"bookmarks": {"people": {"replication_key_value": "2"}}})
+        assert pipeline.load(begin + day).code == 0
+    assert (pipeline.report["updated"], pipeline.report["created"]) == (3, 0)
+    # shared IDs of removed contacts, contacts of each segment, labelled contacts
+    what = [re.findall(r"^SELECT (?:dotdigital_contacts\.)?(\S+)", statement) for statement in passes]
+    assert what == [["contact_id"], ["names"], ["count(*)"]]
