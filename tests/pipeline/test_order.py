@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.oracle import FIELD, folded
+from support.running import singer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,3 +79,24 @@ def test_the_end_is_the_same_in_any_order(pipeline: Pipeline, sandbox: Sandbox, 
     assert report["plan"]["unchanged"] == len(content) - len(changed) - len(new)
     held = {email: contact.data_fields.get(FIELD) or "" for email, contact in folded(sandbox.account.snapshot()).items()}
     assert held == dict.fromkeys(gone, "") | {email: ";".join(names) for email, names in content.items()}
+
+
+def test_what_is_repeated_counts_like_the_first_time(pipeline: Pipeline) -> None:
+    records: list[dict[str, Any]] = [
+        {"email": "a@example.com", "segments": ["A"]},
+        {"email": "b@example.com", "segments": [], "_sdc_deleted_at": "2026-11-24T00:00:00Z"},
+        {"email": "c@example.com", "segments": ["B", "A", "B"]},
+        {"email": "d@example.com", "segments": "B;A"},
+        # no list of names
+        {"email": "e@example.com", "segments": ["A", 1]},
+        {"email": "f@example.com", "segments": {"A": 1e999}},
+        {"email": "g@example.com", "segments": None},
+        {"email": "h@example.com"},
+    ]
+    figures = []
+    for _ in range(3):
+        assert pipeline.load(singer(records)).code == 0
+        report = pipeline.report
+        figures.append([report[name] for name in ("read", "removed", "invalid")])
+    assert figures == [[len(records), 1, {"no list of segments": 4}]] * 3
+    assert (pipeline.report["sent"], pipeline.report["plan"]["unchanged"]) == (0, 4)

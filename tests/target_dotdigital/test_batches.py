@@ -117,6 +117,8 @@ CONTENTS = {
     "null": (b"null\n", "no JSON object (line 1)"),
     "more than a record": (b'{"email":"ann@example.com","segments":[]},"version":1\n', "no JSON object (line 1)"),
     "cut off": (packed()[:-30], "no JSON object (line 7)"),
+    "names that are not UTF-8": (packed() + b'{"email":"ann@example.com","segments":["\xff"]}\n', "no JSON object (line 8)"),
+    "no JSON in the names": (packed() + b'{"email":"ann@example.com","segments":["A",]}\n', "no JSON object (line 8)"),
     "a doubtful time": (b'{"email":"ann@example.com","segments":[],"_sdc_deleted_at":0}\n', "_sdc_deleted_at"),
     "a long line": (b'{"email":"' + b"a" * (1 << 20) + b'"}\n', "more than 1,048,576 bytes (line 1)"),
 }
