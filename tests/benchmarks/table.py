@@ -28,7 +28,8 @@ a whole process, start-up included, and the baseline runs in turn with it; of se
 highest. Records: an address and 0 to 8 names of about 20 characters out of 50. The
 baselines are a plain singer-sdk tap that yields the same records, and a plain BatchSink that only counts (`plain_*.py`).
 The sandbox runs beside the target, on the second core. Processor time is user and system time of the process, and of a
-PostgreSQL server of the benchmark's own; it depends less than the clock on what else the machine does. Peak memory is the
+PostgreSQL server of the benchmark's own; it depends less than the clock on what else the machine does. Parts were measured on machines of one kind, of which
+some are twice as fast as others: compare figures within a row, and ratios between rows. Peak memory is the
 kernel's VmHWM of the process, sampled until it ends; in rows measured up to 2026-11-23 it was `ru_maxrss`.
 The last but one column says what no program could save, because dotdigital, the disk or the format demands it. Rows called limit are small programs
 that do nothing but what their name says with the same bytes.
@@ -126,7 +127,7 @@ def _dates(dates: Sequence[str]) -> str:
     if len(dates) < 2:
         return "All rows were measured with the code of one day."
     older = ", ".join(dates[:-1])
-    return f"Rows of {older} were measured with older code than those of {dates[-1]}: compare rows of one day only (last column)."
+    return f"Rows of {older} were measured with older code than those of {dates[-1]} (last column)."
 
 
 def _commit_date() -> str:

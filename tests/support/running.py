@@ -21,7 +21,7 @@ from target_dotdigital.target import TargetDotdigital
 from support.report_schema import deviations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from nosto_dotdigital_sandbox import Sandbox
 
@@ -40,6 +40,8 @@ class FakeTime:
         # seconds that passed while nothing ran
         self.skipped = 0.0
         self.naps: list[float] = []
+        # called after each wait
+        self.waited: Callable[[], None] = lambda: None
 
     def now(self) -> float:
         """Seconds that only grow."""
@@ -53,6 +55,7 @@ class FakeTime:
         """Let time pass."""
         self.naps.append(seconds)
         self.seconds += seconds
+        self.waited()
 
     def clock(self) -> Clock:
         """Give the clock that the target waits by."""

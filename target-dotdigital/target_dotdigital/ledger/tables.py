@@ -52,7 +52,8 @@ contacts = sa.Table(
     # sent, result unknown; as long as the import may still end, its state says so, and this column does not
     sa.Column("in_doubt", sa.Boolean, nullable=False),
     sa.Column("removed", sa.Boolean, nullable=False),
-    # rejected labels, not sent again until retry_at, or until they change if retry_at is NULL
+    # rejected labels, not sent again until retry_at, or until they change if retry_at is NULL; neither is there without a rejection, so
+    # that queries which ask for that, too, are answered by an index
     sa.Column("rejected", sa.Text),
     # code of the last rejection, number of consecutive rejections, and time of the next attempt (seconds since 1970)
     sa.Column("rejection", sa.Text),

@@ -14,7 +14,7 @@ from target_dotdigital.ledger.scopes import update_scope
 from target_dotdigital.stats import InputStats
 
 if TYPE_CHECKING:
-    from target_dotdigital.ledger.contacts import ContactLedger, Incoming
+    from target_dotdigital.ledger.contacts import ContactLedger, Incoming, Known
     from target_dotdigital.ledger.scopes import Scope
     from target_dotdigital.settings import Settings
     from target_dotdigital.sync.labels import LabelEncoder, Labels
@@ -142,12 +142,12 @@ class Collector:
         addresses = [normalise(email) for email, _ in records]
         known = self.ledger.read_along(addresses)
         # most records are what the ledger has, and whatever it has is an address
-        has = known.get if known and self._is_excluded is None else _nothing
+        unchanged: Known = known if known and self._is_excluded is None else {}
         rows: list[Incoming] = []
         mentioned: list[str] = []
         invalid: list[str] = []
         for address, (_, record) in zip(addresses, records, strict=True):
-            if has(address) == record:
+            if unchanged.get(address) == record:
                 continue
             if not is_address(address):
                 invalid.append(address)
@@ -183,10 +183,6 @@ class Collector:
             self.intake.invalid[INVALID_SEGMENTS] += 1
             return None
         return (address, stream, _text(sorted(set(self._labels.split(names) if isinstance(names, str) else names))), False)
-
-
-def _nothing(_address: str) -> None:
-    return None
 
 
 def _text(names: object) -> str:

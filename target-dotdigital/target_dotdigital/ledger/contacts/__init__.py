@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from target_dotdigital.ledger.contacts.desired import DesiredContacts
-from target_dotdigital.ledger.contacts.named import Incoming
+from target_dotdigital.ledger.contacts.named import Incoming, Known
 from target_dotdigital.ledger.contacts.remote import RemoteContacts
 
-__all__ = ["ContactLedger", "Incoming"]
+__all__ = ["ContactLedger", "Incoming", "Known"]
 
 
 class ContactLedger(DesiredContacts, RemoteContacts):

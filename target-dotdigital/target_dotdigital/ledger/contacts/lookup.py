@@ -115,7 +115,7 @@ def rejected_contacts(connection: sa.Connection, scope: int) -> Iterator[Rejecte
     c = contacts.c
     query = (
         sa.select(c.email, c.desired, c.rejection, c.rejected_since, c.rejected_at, c.retry_at, c.pending)
-        .where(c.scope == scope, contacts.c.rejection.is_not(None))
+        .where(c.scope == scope, c.rejection.is_not(None))
         .order_by(c.email)
     )
     yield from (RejectedContact(*row) for row in connection.execute(query))

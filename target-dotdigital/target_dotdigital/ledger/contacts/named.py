@@ -132,11 +132,11 @@ class NamedContacts(ContactQueries):
             since: run that acknowledged the bookmark that the input starts from; None for an input without a bookmark.
         """
         c = contacts.c
-        found = self._emails(contacts.c.pending, c.contact_id.is_(None), ~may_create(self.uploads))
+        found = self._emails(c.pending, c.contact_id.is_(None), ~may_create(self.uploads))
         if since is not None:
-            # apart, so that neither looks at every contact
-            named = [c.email.in_(sa.select(incoming.c.email)), *([self._is_read_along] if self._named_until else [])]
             repeated = (c.changed_run <= since) & (sa.func.coalesce(c.checked_run, 0) <= since)
-            for ways in named:
-                found += self._emails(ways, repeated)
+            # not is_named(), whose alternatives together would look at every contact
+            found += self._emails(c.email.in_(sa.select(incoming.c.email)), repeated)
+            if self._named_until:
+                found += self._emails(self._is_read_along, repeated)
         return list(dict.fromkeys(found))

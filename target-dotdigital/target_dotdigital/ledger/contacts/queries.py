@@ -71,11 +71,8 @@ class ContactQueries:
 
     def remaining(self) -> Remaining:
         """Count what is pending, held and rejected."""
-        return Remaining(
-            self._count(contacts.c.pending),
-            self._count(contacts.c.held.is_not(None)),
-            self._count(contacts.c.rejection.is_not(None)),
-        )
+        held, rejected = contacts.c.held.is_not(None), contacts.c.rejection.is_not(None)
+        return Remaining(self.count_pending(), self._count(held), self._count(rejected))
 
     def count_in_source(self) -> int:
         """Return the number of contacts that the source has; this looks at every contact."""
