@@ -99,6 +99,7 @@ def test_the_history_in_a_file_and_a_database(project: Project, sandbox: Sandbox
     assert left
 
 
+@pytest.mark.slow
 def test_every_stream_in_duckdb(project: Project, sandbox: Sandbox, tmp_path: Path) -> None:
     path = tmp_path / "nosto.duckdb"
     config = {"path": str(path), "default_target_schema": "main", "batch_size_rows": 100}
@@ -136,6 +137,7 @@ def test_a_mapper_hashes_the_addresses(project: Project, sandbox: Sandbox, tmp_p
     assert "@" not in (tmp_path / "contact_segments.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_a_csv_file_into_dotdigital(project: Project, sandbox: Sandbox, tmp_path: Path) -> None:
     path = tmp_path / "loyalty.csv"
     with path.open("w", newline="") as file:
