@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import error_kinds
 import hub
 import jinja2
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATES = jinja2.Environment(
@@ -48,7 +49,9 @@ TEMPLATES.filters["cell"] = cell
 
 def errors_page() -> str:
     """Render the reference of errors."""
-    plugins = {plugin: error_kinds.kinds(package) for plugin, package in PACKAGES.items()}
+    plugins = {
+        plugin: list(_error_kinds(importlib.import_module(f"{package.name}.errors"))) for plugin, package in PACKAGES.items()
+    }
     return TEMPLATES.get_template("errors.md.j2").render(plugins=plugins)
 
 
@@ -80,6 +83,13 @@ def _keys(schema: dict[str, Any], prefix: str = "") -> Iterator[dict[str, str]]:
             yield {"name": f"{prefix}{name}", "type": " or ".join(types), "description": facts["description"]}
         for form in forms:
             yield from _keys(form, f"{prefix}{name}.")
+
+
+def _error_kinds(module: ModuleType) -> Iterator[Any]:
+    """Yield the classes of a module of errors that an operator meets, in their order."""
+    for kind in vars(module).values():
+        if inspect.isclass(kind) and kind.__module__ == module.__name__ and "title" in vars(kind):
+            yield kind
 
 
 def _assumptions(assumptions: Iterable[Any]) -> Iterable[dict[str, Any]]:

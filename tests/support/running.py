@@ -64,11 +64,12 @@ class FakeTime:
 
 @dataclass(slots=True)
 class Outcome:
-    """How a plugin ended: exit code, standard output and log."""
+    """How a plugin ended: exit code, standard output, log, and the exception behind the exit code."""
 
     code: int
     output: str
     log: str
+    error: BaseException | None = None
 
     @property
     def lines(self) -> list[dict[str, Any]]:
@@ -131,7 +132,7 @@ def run_tap(
 
         now = staticmethod(TapNostoSegments.now if moment is None else lambda: moment)
 
-    code = 0
+    code, error = 0, None
     with _captured() as (output, log):
         try:
             Timed.invoke(
@@ -140,8 +141,8 @@ def run_tap(
                 catalog=None if catalog is None else io.StringIO(json.dumps(catalog)),
             )
         except SystemExit as end:
-            code = int(end.code or 0)
-    return Outcome(code, output.getvalue(), log.getvalue())
+            code, error = int(end.code or 0), end.__context__
+    return Outcome(code, output.getvalue(), log.getvalue(), error)
 
 
 def run_target(config: dict[str, Any], text: str, time: FakeTime | None = None, **options: Any) -> Outcome:
@@ -152,13 +153,13 @@ def run_target(config: dict[str, Any], text: str, time: FakeTime | None = None, 
 
         clock = Clock if time is None else time.clock  # type: ignore[assignment]  # a bound method makes a clock as the class does
 
-    code = 0
+    code, error = 0, None
     with _captured() as (output, log):
         try:
             Timed.invoke(config=_ConfigInput(dict(config)), file_input=io.StringIO(text), **options)
         except SystemExit as end:
-            code = int(end.code or 0)
-    return Outcome(code, output.getvalue(), log.getvalue())
+            code, error = int(end.code or 0), end.__context__
+    return Outcome(code, output.getvalue(), log.getvalue(), error)
 
 
 def singer(records: list[dict[str, Any]], stream: str = "people", state: object = None, **types: Any) -> str:
@@ -230,7 +231,7 @@ class Pipeline:
         extracted = self.extract()
         loaded = self.load(extracted.output)
         if extracted.code:
-            return Outcome(extracted.code, loaded.output, extracted.log + loaded.log)
+            return Outcome(extracted.code, loaded.output, extracted.log + loaded.log, extracted.error)
         return loaded
 
     def activate(self) -> str:
