@@ -174,7 +174,7 @@ def test_each_kind_of_error_ends_with_its_own_line(kind: tuple[str, str], pipeli
 
 def test_each_kind_of_error_is_listed_and_provoked() -> None:
     declared = {
-        (plugin, error.title)
+        (plugin, vars(error)["title"])
         for plugin, module in MODULES.items()
         for error in vars(module).values()
         if inspect.isclass(error) and error.__module__ == module.__name__ and "title" in vars(error)
