@@ -14,11 +14,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from accounts import measure_accounts
 from calls import compare_calls
-from files import compare_files
 from ledgers import compare_ledgers, read_back
-from limits import COMPRESSING, DECODING, INSERTING, least, show_limits
+from limits import DECODING, INSERTING, least, show_limits
 from measuring import BIN, HERE, config, enlarge, shop, target_settings, working_sandbox
 from processes import measure
 from table import Table
@@ -27,11 +25,11 @@ from through_meltano import compare_pairs, compare_sizes
 if TYPE_CHECKING:
     from processes import Measure
 
-PARTS = ("memory", "tap", "target", "postgresql", "reading", "files", "meltano", "accounts", "calls", "limits")
+PARTS = ("memory", "tap", "target", "postgresql", "reading", "meltano", "calls", "limits")
 # parts that run with fewer contacts than the others
 MAX_CONTACTS = {"postgresql": 300_000}
 # sizes of the figures on the page; others, set by these environment variables, are only printed
-SIZES = {"BENCH_CONTACTS": 1_000_000, "BENCH_TIMES": 10, "BENCH_ACCOUNTS": 200, "BENCH_ACCOUNT_CONTACTS": 20_000}
+SIZES = {"BENCH_CONTACTS": 1_000_000, "BENCH_TIMES": 10}
 
 
 class Bench:
@@ -162,11 +160,6 @@ class Bench:
         """Measure what no program can do without."""
         show_limits(self.table, self.folder / "full.jsonl", self.count, self.folder)
 
-    def files(self) -> None:
-        """Compare files with the pipe."""
-        limit = f"{self.limit(DECODING)}; {self.limit(COMPRESSING)}"
-        compare_files(self.folder / "files", self.table, self.folder / "day0.jsonl", self.count, limit)
-
     def meltano(self) -> None:
         """Measure both through Meltano, and the second day of a shop that is some times as large."""
         days = self.folder / "day0.jsonl", self.folder / "day1.jsonl"
@@ -215,9 +208,6 @@ def main() -> None:
         benches: dict[int, Bench] = {}
         for what in options.what or PARTS:
             table.part = what
-            if what == "accounts":
-                measure_accounts(Path(folder) / what, table, sizes["BENCH_ACCOUNTS"], sizes["BENCH_ACCOUNT_CONTACTS"])
-                continue
             contacts = min(sizes["BENCH_CONTACTS"], MAX_CONTACTS.get(what, sizes["BENCH_CONTACTS"]))
             if contacts not in benches:
                 benches[contacts] = Bench(Path(folder) / f"{contacts}", contacts, sizes["BENCH_TIMES"], table)

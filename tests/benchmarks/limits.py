@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import sqlite3
 import time
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from table import Table
 
 BATCH = 5_000
-COMPRESSING = "reading and compressing (gzip, level 6)"
 DECODING = "reading and decoding the JSON"
 INSERTING = "reading, and inserting each line into a SQLite table with a key"
 
@@ -47,7 +45,6 @@ def _operations(folder: Path) -> dict[str, Callable[[Path], None]]:
         "reading the lines": _read,
         DECODING: _decode,
         "reading and hashing (SHA-256)": _hash,
-        COMPRESSING: _compress,
         INSERTING: lambda path: _insert(path, folder / "limit.db"),
     }
 
@@ -74,12 +71,6 @@ def _decode(path: Path) -> None:
 def _hash(path: Path) -> None:
     with path.open("rb") as file:
         hashlib.file_digest(file, "sha256")
-
-
-def _compress(path: Path) -> None:
-    with path.open("rb") as file:
-        while part := file.read(1 << 20):
-            gzip.compress(part, 6)
 
 
 def _insert(path: Path, database: Path) -> None:

@@ -34,8 +34,8 @@ kernel's VmHWM of the process, sampled until it ends; in rows measured up to 202
 The last but one column says what no program could save, because dotdigital, the disk or the format demands it. Rows called limit are small programs
 that do nothing but what their name says with the same bytes.
 
-Other sizes, to try it out, are environment variables: `BENCH_CONTACTS`, `BENCH_TIMES` (large shop against small one), `BENCH_ACCOUNTS` and
-`BENCH_ACCOUNT_CONTACTS`. Their figures are printed and not written.
+Other sizes, to try it out, are environment variables: `BENCH_CONTACTS`, `BENCH_TIMES` (large shop against small one).
+Their figures are printed and not written.
 """
 
 
@@ -101,7 +101,7 @@ def page(parts: dict[str, list[list[str]]], runs: int) -> str:
     return "\n".join(
         [
             HEAD,
-            f"{machine}; {runs} runs, of memory, calls and accounts one.",
+            f"{machine}; {runs} runs, of memory and calls one.",
             "",
             _dates(sorted({row[4] for row in rows})),
             "",
