@@ -13,7 +13,7 @@ import pytest
 from support.outcomes import NAMES, OUTCOMES, people, shop
 from support.report_schema import deviations
 from support.running import BIN, run_target, singer
-from target_dotdigital.reporting.campaign import rules, snippet
+from target_dotdigital.reporting.campaign import rules
 from target_dotdigital.reporting.rejected_csv import remove_address
 
 if TYPE_CHECKING:
@@ -257,18 +257,6 @@ def test_a_rule_is_repeated_for_each_field_that_labels_spill_into(pipeline: Pipe
     assert all(f"<code>{field}</code>" in text for field in held)
     for rule in rules(pipeline.report):
         assert any(rule.text in str(held[field]) for field in rule.fields if field in held)
-
-
-def test_liquid_is_offered_only_where_the_text_can_be_written_in_it() -> None:
-    assert snippet(["NOSTOSEGMENT"], ";VIP;") == (
-        "<!--{% if contact.data.nostosegment contains ';VIP;' %}-->For this segment<!--{% else %}-->For everybody else<!--{% endif %}-->"
-    )
-    spilled = snippet(["F", "F_2"], "Men's")
-    assert spilled is not None
-    assert spilled.startswith('<!--{% if contact.data.f contains "Men\'s" or contact.data.f_2 contains "Men\'s" %}-->')
-    for text in ("a'b\"c", "50%}", "a-->b", "a\nb"):
-        assert snippet(["F"], text) is None
-    assert snippet(["MY-FIELD"], "VIP") is None
 
 
 def test_it_is_safe_to_mail_half_an_hour_after_everything_is_delivered(pipeline: Pipeline) -> None:
