@@ -17,13 +17,16 @@ from target_dotdigital.texts import shown
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_ERROR_BYTES = 1 << 16
+# an answer about an import may have a line for each of its rows
+MAX_ERROR_BYTES = 1 << 22
 MAX_PORT = 65535
 DOMAIN = ".dotdigital.com"
 # msgspec raises RecursionError for JSON that is nested too deeply
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _V2_CODE = re.compile(r"ERROR_[A-Z_]{1,60}")
-_V3_CODE = re.compile(r"[A-Za-z]{1,30}:[A-Za-z]{1,60}")
+_V3_CODE = re.compile(r"[A-Za-z][A-Za-z0-9 _.-]{0,30}(?::[A-Za-z0-9 _.-]{1,60})?")
+# a path to a row, such as `contacts[3].identifiers.email`, `$.contacts[3]`, `/contacts/3/lists` or `[3].lists`
+_ROW = re.compile(r"""(?:contacts?\s*[\[(./]\s*['"]?|(?:^|[\s'"$:])\[)([0-9]{1,7})(?![0-9])""", re.IGNORECASE | re.ASCII)
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _ADDRESS = re.compile(rf"(https?)://({_LABEL}(?:\.{_LABEL})*|\[::1\])(?::([0-9]{{1,5}}))?/?", re.IGNORECASE | re.ASCII)
 
@@ -81,21 +84,49 @@ _TROUBLES: tuple[tuple[tuple[type[BaseException], ...], Trouble], ...] = (
 )
 
 
-def error_code(content: bytes) -> tuple[str | None, bool]:
-    """Return the error code of a version 2 or 3 response, and whether the body is a dotdigital error at all."""
+class ErrorBody(NamedTuple):
+    """What the body of an error says; its texts are not kept, because they may quote addresses.
+
+    Args:
+        code: error code of version 2 or 3.
+        is_dotdigitals: whether the body is an error as dotdigital documents it.
+        rows: positions of the rows of an import that it names, in no order (contracts/dotdigital.md 13.1).
+    """
+
+    code: str | None = None
+    is_dotdigitals: bool = False
+    rows: tuple[int, ...] = ()
+
+
+def read_error(content: bytes) -> ErrorBody:
+    """Return what the body of an error of version 2 or 3 says."""
     try:
         body: Any = msgspec.json.decode(content[:MAX_ERROR_BYTES])
     except UNREADABLE:
-        return None, False
+        return ErrorBody()
     if not isinstance(body, dict):
-        return None, False
+        return ErrorBody()
+    rows = tuple({int(found) for text in _texts(body) for found in _ROW.findall(text)})
     if isinstance(body.get("errorCode"), str) and _V3_CODE.fullmatch(body["errorCode"]):
-        return body["errorCode"], True
+        return ErrorBody(body["errorCode"], is_dotdigitals=True, rows=rows)
     message = body.get("message")
     if not isinstance(message, str):
-        return None, False
+        return ErrorBody(rows=rows)
     found = _V2_CODE.search(message)
-    return (found[0] if found else None), True
+    return ErrorBody(found[0] if found else None, is_dotdigitals=True, rows=rows)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield all texts of a JSON value, those of its keys included."""
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case str() as text:
+                yield text
+            case list() as items:
+                waiting += items
+            case dict() as members:
+                waiting += [*members, *members.values()]
 
 
 def own_address(endpoint: object, first: str) -> str | None:

@@ -16,7 +16,8 @@ import requests
 import urllib3.exceptions
 
 from target_dotdigital.dotdigital import retries as retry
-from target_dotdigital.dotdigital.answers import UNREADABLE, Trouble, error_code, trouble_of, without_user
+from target_dotdigital.dotdigital.answers import UNREADABLE, ErrorBody, Trouble, read_error, trouble_of, without_user
+from target_dotdigital.dotdigital.lenient import decode
 from target_dotdigital.dotdigital.messages import IMPORT_ID, ImportAccepted, ImportStatus
 from target_dotdigital.errors import AccountError, ApiError, TooManyImportsError
 from target_dotdigital.texts import shown
@@ -163,17 +164,20 @@ class Client:
             self._update_limits(kind, reply.headers)
             if reply.status is not None and HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES:
                 try:
-                    return msgspec.json.decode(reply.content, type=answer)
-                except UNREADABLE as error:
+                    found, left_out = decode(reply.content, answer)
+                    if left_out:
+                        LOGGER.warning("dotdigital: %s: parts of the answer that could not be read were left out: %d", kind, left_out)
+                    return found
+                except UNREADABLE as cause:
                     # a response that cannot be read counts as none
-                    reply = _Reply(None, reply.headers, trouble=trouble_of(error))
-            code, known = error_code(reply.content)
-            failure = retry.Failure(reply.status, code, reply.headers, is_import=method == "PUT")
+                    reply = _Reply(None, reply.headers, trouble=trouble_of(cause))
+            error = read_error(reply.content)
+            failure = retry.Failure(reply.status, error.code, reply.headers, is_import=method == "PUT")
             limited = reply.status == HTTPStatus.TOO_MANY_REQUESTS
             seconds = retry.pause(failure, tries, self.clock) if repeat or limited else None
             reason = self._reason(reply)
             if seconds is None:
-                raise _error(kind, method, failure, reason, known=known, tries=tries)
+                raise _error(kind, method, failure, reason, error, tries=tries)
             if before_retry is not None and reply.may_have_acted:
                 before_retry()
             LOGGER.info("dotdigital: %s: %s; trying again in %.0f s", kind, reason, seconds)
@@ -224,9 +228,13 @@ class Client:
             self.limits[scope] = int(limit)
 
 
-def _error(kind: str, method: str, failure: retry.Failure, reason: str, *, known: bool, tries: int) -> Exception:
+def _error(kind: str, method: str, failure: retry.Failure, reason: str, error: ErrorBody, *, tries: int) -> Exception:
     status, code = failure.status, failure.code
     number = shown(failure.headers.get("x-request-id", "")) or None
+
+    def failed(msg: str, kind: type[ApiError] = ApiError) -> ApiError:
+        return kind(msg, status=status, code=code, request_id=number, rows=error.rows, is_dotdigitals=error.is_dotdigitals)
+
     if status == HTTPStatus.UNAUTHORIZED:
         msg = (
             "dotdigital rejected the API user or its password (status 401): nothing was written by this call. Check api_user and "
@@ -234,19 +242,17 @@ def _error(kind: str, method: str, failure: retry.Failure, reason: str, *, known
         )
         return AccountError(msg)
     if status == HTTPStatus.FORBIDDEN:
-        msg = (
+        return failed(
             f"dotdigital denied access to {kind!r} (status 403): the account is in another region, or the API user lacks a permission. "
             "Remove api_url from the settings, so that the region is detected, and check the user's permissions."
         )
-        return ApiError(msg, status=status, code=code, request_id=number)
     if status == HTTPStatus.TOO_MANY_REQUESTS and code == retry.NO_FREE_SLOT:
         msg = "Other integrations use all of the account's import slots, so nothing was sent by this call. Run again later."
-        return TooManyImportsError(msg, status=status, code=code, request_id=number)
+        return failed(msg, TooManyImportsError)
     details = "".join(f", {name} {value}" for name, value in {"code": code, "request": number}.items() if value)
     again = (
         CONSEQUENCES[method]
-        if status is None or status in retry.TROUBLE or not known
+        if status is None or status in retry.TROUBLE or not error.is_dotdigitals
         else "Look up the code in dotdigital's documentation, and check the settings."
     )
-    msg = f"dotdigital: {kind} failed after {tries} {'try' if tries == 1 else 'tries'}: {reason}{details}. {again}"
-    return ApiError(msg, status=status, code=code, request_id=number)
+    return failed(f"dotdigital: {kind} failed after {tries} {'try' if tries == 1 else 'tries'}: {reason}{details}. {again}")

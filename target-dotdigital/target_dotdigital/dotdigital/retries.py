@@ -26,6 +26,7 @@ TROUBLE = frozenset(
     {HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 )
 NO_FREE_SLOT = "contacts:tooManyActiveImports"
+USAGE_EXCEEDED = "ERROR_APIUSAGE_EXCEEDED"
 # a number in a header; longer numbers and other notations are ignored
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?")
 
@@ -62,7 +63,7 @@ def pause(failure: Failure, tries: int, clock: Clock) -> float | None:
     if failure.status == HTTPStatus.TOO_MANY_REQUESTS:
         return _spread(reset_in(failure.headers, clock), clock) if tries < MAX_TRIES_LIMITED else None
     # Old flat limit: a rolling hour without a header; calls become available one by one.
-    if failure.status == HTTPStatus.BAD_REQUEST and failure.code == "ERROR_APIUSAGE_EXCEEDED":
+    if failure.status == HTTPStatus.BAD_REQUEST and failure.code == USAGE_EXCEEDED:
         return CAPPED_PAUSE_SECONDS if tries < MAX_TRIES_CAPPED else None
     # An import whose response was lost may have been accepted, so each attempt may send the same contacts again. This is harmless,
     # because the values are the same, but the number of attempts is kept small.

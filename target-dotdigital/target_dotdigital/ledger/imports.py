@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from target_dotdigital.ledger import bulk
-from target_dotdigital.ledger.codes import GONE_ID, PERMANENT
+from target_dotdigital.ledger.codes import GONE_ID, PERMANENT, UNKNOWN, letters_of
 from target_dotdigital.ledger.contacts.outcomes import ContactOutcomes
 from target_dotdigital.ledger.tables import contacts, deliveries, imports, row_results
 from target_dotdigital.records import Row, RowResult, Uploads, Verdict
@@ -48,11 +49,13 @@ class Recorded:
         new_rejections: code -> number of contacts that were not rejected with this code before.
         created_again: contacts that were read back in this run, and yet created.
         gone: contacts that are looked up by address, because dotdigital no longer knows their ID.
+        reasons: code -> number of rejected rows, without those of contacts that are gone.
     """
 
     new_rejections: dict[str, int]
     created_again: int
     gone: int
+    reasons: dict[str, int]
 
 
 class ImportLog:
@@ -115,6 +118,43 @@ class ImportLog:
         with self._engine.begin() as connection:
             self._abandon(connection, key, state, now)
 
+    def refused(self, key: int) -> None:
+        """Forget an import that dotdigital refused: nothing was written, unless it accepted an earlier attempt."""
+        with self._engine.begin() as connection:
+            lost_at = connection.scalar(sa.select(imports.c.lost_at).where(imports.c.id == key))
+            if lost_at is not None:
+                self._abandon(connection, key, State.LOST, lost_at)
+                return
+            connection.execute(sa.delete(deliveries).where(deliveries.c["import"] == key))
+            connection.execute(sa.delete(imports).where(imports.c.id == key))
+
+    def reject(self, rows: Sequence[Row], outcomes: Sequence[RowResult], now: float) -> Recorded:
+        """Record rows as rejected for which dotdigital refuses every import.
+
+        Args:
+            rows: the rows.
+            outcomes: one outcome per row, in the same order.
+            now: seconds since 1970.
+        """
+        key = self.begin(rows, now)
+        recorded = self.finished(key, rows, outcomes, now)
+        # there is nothing in dotdigital that could be looked up
+        self._set(key, verified=True)
+        return recorded
+
+    def accepted_row(self) -> Row | None:
+        """Return a row that would change nothing, because dotdigital has confirmed it before; None if there is none.
+
+        It is matched by ID, so that it does not create a contact that was deleted meanwhile.
+        """
+        c = contacts.c
+        confirmed = c.confirmed.is_not(None) & ~c.in_doubt & ~c.pending & c.held.is_(None) & c.rejection.is_(None)
+        query = sa.select(c.email, c.contact_id, c.confirmed, c.confirmed)
+        query = query.where(c.scope == self._scope, c.contact_id.is_not(None), confirmed).limit(1)
+        with self._engine.connect() as connection:
+            found = connection.execute(query).first()
+        return None if found is None else Row(*found)
+
     def doubt_open(self, connection: sa.Connection) -> None:
         """Mark the rows of imports without a result as in doubt, within a transaction of a run that may not wait for them."""
         for key in connection.scalars(self._unsettled()).all():
@@ -130,14 +170,17 @@ class ImportLog:
             now: seconds since 1970.
         """
         accepted, others = [], []
-        for row, one in zip(rows, outcomes, strict=True):
-            if one.verdict is Verdict.CREATED or one.verdict is Verdict.UPDATED:
-                accepted.append((row.email, row.after, one.contact_id, row.contact_id is None))
-            else:
-                reason = (one.reason or "").lower()
-                final, is_gone = reason in PERMANENT, reason == GONE_ID
-                others.append((one.email, one.verdict.value, one.contact_id, one.reason, final, is_gone))
+        reasons: Counter[str] = Counter()
         with self._engine.begin() as connection:
+            spelled = self._known_spellings(connection) if any(one.verdict is Verdict.REJECTED for one in outcomes) else {}
+            for row, one in zip(rows, outcomes, strict=True):
+                if one.verdict is Verdict.CREATED or one.verdict is Verdict.UPDATED:
+                    accepted.append((row.email, row.after, one.contact_id, row.contact_id is None))
+                    continue
+                letters = letters_of(one.reason)
+                reason = spelled.setdefault(letters, one.reason or UNKNOWN) if one.verdict is Verdict.REJECTED else None
+                reasons[reason or ""] += 1
+                others.append((one.email, one.verdict.value, one.contact_id, reason, letters in PERMANENT, letters == GONE_ID))
             applied = ContactOutcomes(connection, self._scope, self._uploads)
             again = applied.count_created_again((one.email for one in outcomes if one.verdict is Verdict.CREATED), self.run)
             applied.confirm(accepted)
@@ -157,7 +200,9 @@ class ImportLog:
                     .values(outcome=row_results.c.verdict, reason=row_results.c.reason),
                 )
             connection.execute(sa.update(imports).where(imports.c.id == key).values(state=State.FINISHED, settled_run=self.run))
-        return Recorded(news, again, gone)
+        del reasons[""]
+        reasons[spelled.get(GONE_ID, "")] -= gone
+        return Recorded(news, again, gone, dict(+reasons))
 
     def unverified_rows(self, connection: sa.Connection) -> list[Row]:
         """Return the rows that imports without verification confirmed, as far as they are still what the ledger knows.
@@ -224,6 +269,11 @@ class ImportLog:
         )
         with self._engine.begin() as connection:
             return [Row(*row) for row in connection.execute(query).all()]
+
+    def _known_spellings(self, connection: sa.Connection) -> dict[str, str]:
+        """Return the codes of the rejected contacts by their letters, because another spelling of a code is not a new rejection."""
+        query = sa.select(contacts.c.rejection).where(contacts.c.scope == self._scope, contacts.c.rejection.is_not(None))
+        return {letters_of(code): code for code in sorted(connection.scalars(query.distinct()))}
 
     def _unsettled(self) -> sa.Select[tuple[int]]:
         """Select the imports of the scope that have no result."""

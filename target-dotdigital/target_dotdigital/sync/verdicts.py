@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from target_dotdigital.addresses import normalise
+from target_dotdigital.ledger.codes import main_code
 from target_dotdigital.records import Row, RowResult, Verdict
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def verdicts(rows: Sequence[Row], status: ImportStatus) -> list[RowResult]:
 
     # reversed, so that the first of several failures of one row counts
     for failure in reversed(status.failures or ()):
-        note(Verdict.REJECTED, failure, failure.failures[0].failure_code if failure.failures else "Unknown")
+        note(Verdict.REJECTED, failure, main_code(one.failure_code for one in failure.failures))
     for verdict, references in ((Verdict.UPDATED, status.updated), (Verdict.CREATED, status.created)):
         for reference in references or ():
             note(verdict, reference)

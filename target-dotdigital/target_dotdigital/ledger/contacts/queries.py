@@ -34,18 +34,22 @@ class ContactQueries:
         self.scope = scope
         self._mine = contacts.c.scope == scope
 
-    def next_to_send(self, limit: int, after: str, *, removed: bool, restored: int | None = None) -> Sequence[sa.Row[Any]]:
+    def next_to_send(
+        self, limit: int, after: str, *, removed: bool, rejected: bool, restored: int | None = None
+    ) -> Sequence[sa.Row[Any]]:
         """Return the next contacts to send, ordered by address: address, ID, confirmed and desired labels, whether it may be created.
 
         Args:
             limit: maximum number of contacts.
             after: address that the contacts have to follow.
             removed: whether to return contacts that were removed from the source, or all others.
+            rejected: whether to return contacts whose last delivery was rejected, or all others.
             restored: number of a restoring run, which sends only the contacts that it restores.
         """
         query = (
             sa.select(contacts.c.email, contacts.c.contact_id, contacts.c.confirmed, contacts.c.desired, may_create(self.uploads))
             .where(self._mine, to_send(restored), contacts.c.removed == removed, contacts.c.email > after)
+            .where(contacts.c.rejection.is_not(None) if rejected else contacts.c.rejection.is_(None))
             .order_by(contacts.c.email)
             .limit(limit)
         )
