@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 # an answer about an import may have a line for each of its rows
 MAX_ERROR_BYTES = 1 << 22
 MAX_PORT = 65535
-DOMAIN = ".dotdigital.com"
+# dotdigital's own domains; apiconnector.com also belongs to other services (contracts/dotdigital.md 13.19)
+DOMAINS = (".dotdigital.com", ".dotmailer.com")
 # msgspec raises RecursionError for JSON that is nested too deeply
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _V2_CODE = re.compile(r"ERROR_[A-Z_]{1,60}")
@@ -28,7 +29,7 @@ _V3_CODE = re.compile(r"[A-Za-z][A-Za-z0-9 _.-]{0,30}(?::[A-Za-z0-9 _.-]{1,60})?
 # a path to a row, such as `contacts[3].identifiers.email`, `$.contacts[3]`, `/contacts/3/lists` or `[3].lists`
 _ROW = re.compile(r"""(?:contacts?\s*[\[(./]\s*['"]?|(?:^|[\s'"$:])\[)([0-9]{1,7})(?![0-9])""", re.IGNORECASE | re.ASCII)
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_ADDRESS = re.compile(rf"(https?)://({_LABEL}(?:\.{_LABEL})*|\[::1\])(?::([0-9]{{1,5}}))?/?", re.IGNORECASE | re.ASCII)
+_ADDRESS = re.compile(rf"(https?)://({_LABEL}(?:\.{_LABEL})*|\[::1\])(?::([0-9]{{1,5}}))?", re.IGNORECASE | re.ASCII)
 
 
 class Trouble(NamedTuple):
@@ -139,17 +140,22 @@ def own_address(endpoint: object, first: str) -> str | None:
         endpoint: the value that account-info returned.
         first: the URL of that call; a loopback URL is accepted only if this one is a loopback URL too.
     """
-    found = _ADDRESS.fullmatch(endpoint) if isinstance(endpoint, str) else None
+    found = _ADDRESS.fullmatch(without_version(endpoint)) if isinstance(endpoint, str) else None
     if found is None:
         return None
     scheme, host, port = found[1].lower(), found[2].lower(), found[3]
-    if scheme == "https" and host.endswith(DOMAIN) and port in {None, "443"}:
+    if scheme == "https" and host.endswith(DOMAINS) and port in {None, "443"}:
         return f"https://{host}"
     asked = _ADDRESS.fullmatch(first)
     local = asked is not None and is_loopback(asked[2].lower().strip("[]")) and is_loopback(host.strip("[]"))
     if scheme == "http" and local and int(port or 80) <= MAX_PORT:
         return f"http://{host}:{port or 80}"
     return None
+
+
+def without_version(url: str) -> str:
+    """Return an API URL without a slash or the version of the API at its end: both are part of the paths that are called."""
+    return re.sub(r"(?:/v[0-9])?/*\Z", "", url.strip(), flags=re.IGNORECASE)
 
 
 def without_user(url: str) -> str:

@@ -36,6 +36,8 @@ CONSEQUENCES = {
     "POST": "Run again later; if it was created nevertheless, the next run finds it.",
     "PUT": "Run again later; what was not confirmed is sent again by the next run.",
 }
+# contracts/dotdigital.md 13.17
+NO_V3 = "If every call to /contacts/v3 ends like this, the account may lack version 3 of the API: ask dotdigital's support."
 Answer = TypeVar("Answer")
 
 
@@ -73,25 +75,45 @@ class Client:
         password: password of the API user.
         timeout: seconds to wait for a response.
         clock: injectable clock.
+        calls: counts the calls; a new counter by default.
 
     Attributes:
         calls: number of calls by kind, retries included.
+        ahead: seconds by which dotdigital's clock is ahead of this machine's.
         limits: calls per minute that dotdigital allows, by scope of the limit.
     """
 
-    def __init__(self, base_url: str, user: str, password: str, timeout: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        user: str,
+        password: str,
+        timeout: int,
+        clock: Clock,
+        calls: collections.Counter[str] | None = None,
+    ) -> None:
         """Create a client without open connections."""
         self.base_url = base_url
-        self.calls: collections.Counter[str] = collections.Counter()
+        self.calls = collections.Counter() if calls is None else calls
         self.clock = clock
         self._timeout = (min(CONNECT_TIMEOUT, timeout), timeout)
         self._session = requests.Session()
         # as bytes, because requests encodes strings as Latin-1 and fails for other characters
-        self._session.auth = requests.auth.HTTPBasicAuth(user.encode(), password.encode())
+        # trimmed, because credentials are pasted (contracts/dotdigital.md 13.21)
+        self._session.auth = requests.auth.HTTPBasicAuth(user.strip().encode(), password.strip().encode())
         self._session.headers["User-Agent"] = f"target-dotdigital/{version('target-dotdigital')}"
         self._scopes: dict[str, str] = {}
         self._windows: dict[str, _Window] = {}
         self.limits: dict[str, int] = {}
+        # seconds by which dotdigital's clock is ahead of this machine's
+        self.ahead = 0.0
+
+    def wall(self) -> float:
+        """Return the time by dotdigital's clock, in seconds since 1970, or by this machine's if that is earlier.
+
+        What is created in dotdigital after this has a later time there.
+        """
+        return self.clock.wall() + min(self.ahead, 0.0)
 
     def get(self, kind: str, path: str, answer: type[Answer], **params: str | int) -> Answer:
         """Read a resource.
@@ -162,22 +184,27 @@ class Client:
             self.calls[kind] += 1
             reply = self._attempt(method, path, params, body)
             self._update_limits(kind, reply.headers)
+            if (sent_at := retry.sent_at(reply.headers)) is not None:
+                self.ahead = sent_at - self.clock.wall()
             if reply.status is not None and HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES:
                 try:
                     found, left_out = decode(reply.content, answer)
-                    if left_out:
-                        LOGGER.warning("dotdigital: %s: parts of the answer that could not be read were left out: %d", kind, left_out)
-                    return found
                 except UNREADABLE as cause:
                     # a response that cannot be read counts as none
                     reply = _Reply(None, reply.headers, trouble=trouble_of(cause))
+                else:
+                    if left_out:
+                        LOGGER.warning(
+                            "dotdigital: %s: parts of the answer that could not be read were left out: %d", kind, left_out
+                        )
+                    return found
             error = read_error(reply.content)
             failure = retry.Failure(reply.status, error.code, reply.headers, is_import=method == "PUT")
             limited = reply.status == HTTPStatus.TOO_MANY_REQUESTS
             seconds = retry.pause(failure, tries, self.clock) if repeat or limited else None
             reason = self._reason(reply)
             if seconds is None:
-                raise _error(kind, method, failure, reason, error, tries=tries)
+                raise _error(kind, method, failure, reason, error, tries=tries, is_v3=path.startswith("/contacts/v3"))
             if before_retry is not None and reply.may_have_acted:
                 before_retry()
             LOGGER.info("dotdigital: %s: %s; trying again in %.0f s", kind, reason, seconds)
@@ -228,7 +255,7 @@ class Client:
             self.limits[scope] = int(limit)
 
 
-def _error(kind: str, method: str, failure: retry.Failure, reason: str, error: ErrorBody, *, tries: int) -> Exception:
+def _error(kind: str, method: str, failure: retry.Failure, reason: str, error: ErrorBody, *, tries: int, is_v3: bool) -> Exception:
     status, code = failure.status, failure.code
     number = shown(failure.headers.get("x-request-id", "")) or None
 
@@ -242,10 +269,11 @@ def _error(kind: str, method: str, failure: retry.Failure, reason: str, error: E
         )
         return AccountError(msg)
     if status == HTTPStatus.FORBIDDEN:
-        return failed(
+        msg = (
             f"dotdigital denied access to {kind!r} (status 403): the account is in another region, or the API user lacks a permission. "
             "Remove api_url from the settings, so that the region is detected, and check the user's permissions."
         )
+        return failed(f"{msg} {NO_V3}" if is_v3 else msg)
     if status == HTTPStatus.TOO_MANY_REQUESTS and code == retry.NO_FREE_SLOT:
         msg = "Other integrations use all of the account's import slots, so nothing was sent by this call. Run again later."
         return failed(msg, TooManyImportsError)
@@ -255,4 +283,6 @@ def _error(kind: str, method: str, failure: retry.Failure, reason: str, error: E
         if status is None or status in retry.TROUBLE or not error.is_dotdigitals
         else "Look up the code in dotdigital's documentation, and check the settings."
     )
+    if status == HTTPStatus.NOT_FOUND and is_v3 and code is None:
+        again = f"{NO_V3} {again}"
     return failed(f"dotdigital: {kind} failed after {tries} {'try' if tries == 1 else 'tries'}: {reason}{details}. {again}")

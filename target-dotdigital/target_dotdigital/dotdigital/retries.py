@@ -95,8 +95,27 @@ def reset_in(headers: Mapping[str, str], clock: Clock) -> float:
     value = number(headers.get("x-ratelimit-reset", ""))
     if value is None:
         return MAX_WINDOW_SECONDS
-    seconds = value - clock.wall() if value > EPOCH_FROM else value
+    sent = sent_at(headers)
+    seconds = value - (clock.wall() if sent is None else sent) if value > EPOCH_FROM else value
     return min(max(seconds, 0.1), MAX_WINDOW_SECONDS)
+
+
+def sent_at(headers: Mapping[str, str]) -> float | None:
+    """Return when a response was sent by the server's clock (header Date), in seconds since 1970; None if it does not say."""
+    moment = _moment(headers.get("date", ""))
+    return None if moment is None else moment.timestamp()
+
+
+def _moment(text: str) -> datetime.datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+        # a date without a time zone is UTC
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+        # far off the calendar, it has no time stamp
+        moment.timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return moment
 
 
 def _retry_after(headers: Mapping[str, str], clock: Clock) -> float | None:
@@ -106,13 +125,10 @@ def _retry_after(headers: Mapping[str, str], clock: Clock) -> float | None:
         return None
     seconds = number(value)
     if seconds is None:
-        try:
-            moment = parsedate_to_datetime(value)
-            # a date without a time zone is UTC
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
-            seconds = (moment - clock.now()).total_seconds()
-        except (ValueError, TypeError, IndexError, OverflowError):
+        moment, sent = _moment(value), sent_at(headers)
+        if moment is None:
             return None
+        seconds = moment.timestamp() - (clock.wall() if sent is None else sent)
     return min(max(seconds, 0.0), CAPPED_PAUSE_SECONDS)
 
 

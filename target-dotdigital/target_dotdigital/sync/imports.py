@@ -374,6 +374,8 @@ class Imports:
             LOGGER.info(
                 "Import %s: dotdigital no longer knows the IDs of %d contacts; looking up their addresses", one.name, recorded.gone
             )
+        if respelled := sum(outcome.is_respelled for outcome in outcomes):
+            LOGGER.info("Import %s: dotdigital spells the addresses of %d contacts otherwise", one.name, respelled)
         if mistaken := sum(outcome.other_email is not None for outcome in outcomes):
             # not counted as sent: these rows have changed other contacts than they were meant for
             self.tally.mistaken += mistaken
@@ -400,6 +402,8 @@ class Imports:
         counted = collections.Counter(outcome.verdict for outcome in outcomes)
         self.tally.verdicts += counted
         self.tally.reasons.update(recorded.reasons)
+        self.tally.remarks.update(one.reason for one in outcomes if one.reason and one.verdict is not Verdict.REJECTED)
+        self.tally.respelled += sum(one.is_respelled for one in outcomes)
         # looked up by address: most were deleted in dotdigital, so that nothing is left to clear
         self.tally.gone += recorded.gone
         self.tally.sent -= recorded.gone

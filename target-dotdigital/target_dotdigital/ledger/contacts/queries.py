@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from target_dotdigital.ledger import bulk
 from target_dotdigital.ledger.contacts.pending import may_create, to_send
 from target_dotdigital.ledger.tables import contacts
 from target_dotdigital.stats import Remaining
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from target_dotdigital.records import Uploads
 
@@ -67,6 +68,11 @@ class ContactQueries:
         """Return the streams in whose contacts this run's input changed something."""
         query = sa.select(contacts.c.stream).where(self._mine, contacts.c.changed_run == self.run, contacts.c.stream.is_not(None))
         return set(self.connection.scalars(query.distinct()))
+
+    def known(self, emails: Collection[str]) -> set[str]:
+        """Return the addresses, of those given, that the ledger has."""
+        query = sa.select(contacts.c.email).where(self._mine, bulk.among(self.connection, contacts.c.email, emails))
+        return set(self.connection.scalars(query))
 
     def has_stream(self, stream: str) -> bool:
         """Return whether a contact of the ledger came from a stream and is still in the source."""
