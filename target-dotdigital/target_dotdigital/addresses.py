@@ -6,6 +6,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
+import idna
 from email_validator import EmailNotValidError, validate_email
 
 # A strict subset of what the library accepts. Addresses of this form skip the library, which is forty times slower.
@@ -21,6 +22,34 @@ def normalise(address: str) -> str:
     if plain.isascii():
         return plain.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", plain).lower())
+
+
+def spelled_alike(address: str) -> str:
+    """Return a form that two spellings of one address share: its domain in ASCII, as the DNS has it.
+
+    It only compares. A mailbox may exist under a single spelling, so addresses are sent and stored as the source has them.
+    """
+    plain = normalise(address)
+    if plain.isascii() and "xn--" not in plain:
+        return plain
+    local, _, domain = plain.rpartition("@")
+    try:
+        return f"{local}@{idna.encode(domain, uts46=True).decode().lower()}"
+    except idna.IDNAError:
+        return plain
+
+
+def spellings(address: str) -> set[str]:
+    """Return the other spellings of a normalised address under which the source or dotdigital may have it."""
+    form = spelled_alike(address)
+    if form == address and "xn--" not in address:
+        return set()
+    local, _, domain = form.rpartition("@")
+    try:
+        readable = normalise(f"{local}@{idna.decode(domain)}")
+    except idna.IDNAError:
+        readable = form
+    return {form, readable} - {address}
 
 
 def is_address(address: str) -> bool:

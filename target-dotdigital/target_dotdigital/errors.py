@@ -151,18 +151,31 @@ class ApiError(TargetError):
         status: HTTP status; None if there was no response.
         code: dotdigital's error code, such as ERROR_ADDRESSBOOK_DUPLICATE.
         request_id: request ID for dotdigital's support.
+        rows: positions of the rows of an import that the answer names.
+        is_dotdigitals: whether the body of the answer is an error as dotdigital documents it.
     """
 
     title: ClassVar[str] = "Calls to dotdigital"
     cause: ClassVar[str] = "A call failed for good, or its response cannot be used."
     remedy: ClassVar[str] = "Run again later. If the error persists, give the request ID in the line to dotdigital's support."
 
-    def __init__(self, message: str, *, status: int | None = None, code: str | None = None, request_id: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+        rows: tuple[int, ...] = (),
+        is_dotdigitals: bool = False,
+    ) -> None:
         """Store the message and the facts of the response."""
         super().__init__(message)
         self.status = status
         self.code = code
         self.request_id = request_id
+        self.rows = rows
+        self.is_dotdigitals = is_dotdigitals
 
 
 class TooManyImportsError(ApiError):

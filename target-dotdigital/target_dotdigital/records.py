@@ -48,8 +48,9 @@ class RowResult(msgspec.Struct, frozen=True):
         email: normalised address, as sent.
         verdict: the result.
         contact_id: dotdigital's contact ID, if it was returned.
-        reason: dotdigital's code for a rejection.
+        reason: dotdigital's code for a rejection, or for what of an imported row it did not apply.
         other_email: normalised address that the report names for the row's contact ID, if it is not the row's own.
+        is_respelled: whether the report spells the address otherwise.
     """
 
     email: str
@@ -57,14 +58,16 @@ class RowResult(msgspec.Struct, frozen=True):
     contact_id: int | None = None
     reason: str | None = None
     other_email: str | None = None
+    is_respelled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """A contact as read back from dotdigital."""
+    """A contact as read back from dotdigital; one that has not confirmed its opt-in is in no address book yet."""
 
     email: str
     contact_id: int | None
     payload: str
     in_address_book: bool
     excluded: bool = False
+    is_pending_opt_in: bool = False

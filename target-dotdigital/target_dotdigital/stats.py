@@ -50,6 +50,8 @@ class DeliveryStats:
         verdicts: rows by verdict.
         reasons: rejected rows by dotdigital's code.
         new_reasons: rejected rows that were not rejected with the same code before.
+        remarks: imported rows of which something was not applied, by dotdigital's code.
+        respelled: rows whose address dotdigital's report spells otherwise.
         mistaken: rows matched by ID whose contact has another address in dotdigital; not counted as sent.
         gone: rows matched by ID whose contact no longer exists, so that the address was looked up; not counted as sent.
         created_again: contacts that were read back in this run, and yet created.
@@ -60,6 +62,8 @@ class DeliveryStats:
     verdicts: collections.Counter[Verdict] = field(default_factory=collections.Counter)
     reasons: collections.Counter[str] = field(default_factory=collections.Counter)
     new_reasons: collections.Counter[str] = field(default_factory=collections.Counter)
+    remarks: collections.Counter[str] = field(default_factory=collections.Counter)
+    respelled: int = 0
     mistaken: int = 0
     gone: int = 0
     created_again: int = 0

@@ -37,8 +37,8 @@ def test_it_serves_both_services_until_it_is_interrupted(end: signal.Signals) ->
         info = requests.get(given["TARGET_DOTDIGITAL_API_URL"] + "/v2/account-info", auth=user, timeout=9)
         region = next(one["value"] for one in info.json()["properties"] if one["name"] == "ApiEndpoint")
         assert "X-RateLimit-Limit" not in info.headers
-        assert requests.get(f"{region}v2/address-books", auth=user, timeout=9).status_code == 200
-        assert requests.get(f"{region}v2/programs", auth=user, timeout=9).status_code == 403
+        assert requests.get(f"{region}/v2/address-books", auth=user, timeout=9).status_code == 200
+        assert requests.get(f"{region}/v2/programs", auth=user, timeout=9).status_code == 403
         assert any("programs_hidden: The API user may not list programs" in line for line in lines)
     finally:
         process.send_signal(end)

@@ -101,8 +101,13 @@ class PublishedDocuments:
         content = answers[status].get("content", {}).get("application/json")
         if content is None:
             return False
-        _check(json.loads(call.answer or b""), content["schema"], document)
+        _check(without_null_summary(json.loads(call.answer or b"")), content["schema"], document)
         return True
+
+
+def without_null_summary(answer: Any) -> Any:
+    """Remove the summary of an import that is not finished: it is null in the live service (contracts/dotdigital.md 13.6)."""
+    return {name: value for name, value in answer.items() if name != "summary" or value} if isinstance(answer, dict) else answer
 
 
 def without_ids(body: dict[str, Any]) -> dict[str, Any]:

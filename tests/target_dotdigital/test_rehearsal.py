@@ -461,7 +461,8 @@ def test_a_contact_id_that_exists_is_not_used(rehearsal: Rehearsal) -> None:
     [
         ("RejectedByWatchdog", "Data Watchdog"),
         ("ExceedsAllowedContactLimit", "its contract allows"),
-        ("Meditating", "has not finished"),
+        ("InvalidFileFormat", "ended with the state 'InvalidFileFormat'"),
+        ("Not Finished", "has not finished"),
     ],
 )
 def test_an_import_that_does_not_finish_stops_the_rehearsal(rehearsal: Rehearsal, state: str, words: str) -> None:
@@ -472,7 +473,7 @@ def test_an_import_that_does_not_finish_stops_the_rehearsal(rehearsal: Rehearsal
     assert words in outcome.errors[-1]
     assert len(outcome.errors) == 1
     assert not (rehearsal.folder / "reports" / "rehearsal.json").exists()
-    if state == "Meditating":
+    if state == "Not Finished":
         # what dotdigital never finishes is waited for, and nothing new is sent
         sent = len(rehearsal.sandbox.journal.imports())
         assert "still not finished" in rehearsal.run().errors[-1]

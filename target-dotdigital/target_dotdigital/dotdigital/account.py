@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from target_dotdigital.dotdigital import retries as retry
-from target_dotdigital.dotdigital.answers import own_address
+from target_dotdigital.dotdigital.answers import own_address, without_version
 from target_dotdigital.dotdigital.client import Client
 from target_dotdigital.dotdigital.messages import Identified
 from target_dotdigital.errors import AccountError, ApiError, EndlessListError
@@ -104,14 +105,24 @@ class Account:
         return self.fields.get(field, field)
 
 
-def connect(settings: Settings, clock: Clock) -> tuple[Client, AccountInfo]:
+def connect(settings: Settings, clock: Clock, calls: Counter[str] | None = None) -> tuple[Client, AccountInfo]:
     """Log in and find the account's region.
+
+    Args:
+        settings: the settings.
+        clock: injectable clock.
+        calls: counts the calls, those of a login that fails as well.
 
     Raises:
         AccountError: credentials or region are wrong.
         ApiError: the call failed.
     """
-    first = Client(settings.api_url.rstrip("/"), settings.api_user, settings.api_password, settings.request_timeout, clock)
+
+    def client(url: str) -> Client:
+        return Client(url, settings.api_user, settings.api_password, settings.request_timeout, clock, calls)
+
+    calls = Counter() if calls is None else calls
+    first = client(without_version(settings.api_url))
     try:
         info = first.get("account", "/v2/account-info", AccountInfo)
     except ApiError as error:
@@ -120,18 +131,16 @@ def connect(settings: Settings, clock: Clock) -> tuple[Client, AccountInfo]:
         msg = "dotdigital denied access (status 403): api_url is in another region than the account. Remove api_url: it is detected then."
         raise AccountError(msg) from None
     endpoint = _property(info, "ApiEndpoint")
-    if endpoint in (None, "", first.base_url, f"{first.base_url}/"):
+    if endpoint in (None, "") or (isinstance(endpoint, str) and without_version(endpoint) == first.base_url):
         return first, info
     address = own_address(endpoint, first.base_url)
     if address is None:
         msg = (
-            "dotdigital names an API address for this account that is not its own (https, dotdigital.com), so the password was not "
-            "sent there. Report this to dotdigital."
+            "dotdigital names an API address for this account that is not one of its own (https, dotdigital.com or dotmailer.com), so the "
+            "password was not sent there. If dotdigital's support says that the address is right, set api_url to it."
         )
         raise AccountError(msg)
-    client = Client(address, settings.api_user, settings.api_password, settings.request_timeout, clock)
-    client.calls.update(first.calls)
-    return client, info
+    return client(address), info
 
 
 def read_account(settings: Settings, client: Client, info: AccountInfo) -> Account:

@@ -17,15 +17,19 @@ from target_dotdigital.texts import shown
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_ERROR_BYTES = 1 << 16
+# an answer about an import may have a line for each of its rows
+MAX_ERROR_BYTES = 1 << 22
 MAX_PORT = 65535
-DOMAIN = ".dotdigital.com"
+# dotdigital's own domains; apiconnector.com also belongs to other services (contracts/dotdigital.md 13.19)
+DOMAINS = (".dotdigital.com", ".dotmailer.com")
 # msgspec raises RecursionError for JSON that is nested too deeply
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _V2_CODE = re.compile(r"ERROR_[A-Z_]{1,60}")
-_V3_CODE = re.compile(r"[A-Za-z]{1,30}:[A-Za-z]{1,60}")
+_V3_CODE = re.compile(r"[A-Za-z][A-Za-z0-9 _.-]{0,30}(?::[A-Za-z0-9 _.-]{1,60})?")
+# a path to a row, such as `contacts[3].identifiers.email`, `$.contacts[3]`, `/contacts/3/lists` or `[3].lists`
+_ROW = re.compile(r"""(?:contacts?\s*[\[(./]\s*['"]?|(?:^|[\s'"$:])\[)([0-9]{1,7})(?![0-9])""", re.IGNORECASE | re.ASCII)
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_ADDRESS = re.compile(rf"(https?)://({_LABEL}(?:\.{_LABEL})*|\[::1\])(?::([0-9]{{1,5}}))?/?", re.IGNORECASE | re.ASCII)
+_ADDRESS = re.compile(rf"(https?)://({_LABEL}(?:\.{_LABEL})*|\[::1\])(?::([0-9]{{1,5}}))?", re.IGNORECASE | re.ASCII)
 
 
 class Trouble(NamedTuple):
@@ -34,27 +38,30 @@ class Trouble(NamedTuple):
     Args:
         text: the reason, worded as the end of a sentence; it contains no received data.
         reached: whether the server was reached.
+        may_have_acted: whether the server may have acted on the call nevertheless.
     """
 
     text: str
     reached: bool
+    may_have_acted: bool = False
 
 
-_BROKEN_OFF = Trouble("the connection was broken off", reached=True)
+_BROKEN_OFF = Trouble("the connection was broken off", reached=True, may_have_acted=True)
 
 # The first match counts, so specific types come before general ones.
 _TROUBLES: tuple[tuple[tuple[type[BaseException], ...], Trouble], ...] = (
     (
         (msgspec.ValidationError, RecursionError),
-        Trouble("the answer is not as dotdigital documents it", reached=True),
+        Trouble("the answer is not as dotdigital documents it", reached=True, may_have_acted=True),
     ),
-    ((msgspec.DecodeError, UnicodeDecodeError), Trouble("the answer is not JSON", reached=True)),
+    ((msgspec.DecodeError, UnicodeDecodeError), Trouble("the answer is not JSON", reached=True, may_have_acted=True)),
     ((urllib3.exceptions.ProxyError, requests.exceptions.ProxyError), Trouble("the proxy cannot be used", reached=False)),
     ((socket.gaierror, urllib3.exceptions.NameResolutionError), Trouble("the name does not resolve", reached=False)),
     ((ssl.SSLCertVerificationError,), Trouble("the certificate is not trusted", reached=False)),
     (
         (ssl.SSLError, urllib3.exceptions.SSLError, requests.exceptions.SSLError),
-        Trouble("no TLS connection can be made", reached=False),
+        # raised during the handshake, but also if an established connection ends without a farewell
+        Trouble("no TLS connection can be made", reached=False, may_have_acted=True),
     ),
     ((ConnectionRefusedError,), Trouble("the connection was rejected", reached=False)),
     ((urllib3.exceptions.NewConnectionError,), Trouble("no connection can be made", reached=False)),
@@ -64,7 +71,7 @@ _TROUBLES: tuple[tuple[tuple[type[BaseException], ...], Trouble], ...] = (
     ),
     (
         (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError),
-        Trouble("the answer timed out", reached=True),
+        Trouble("the answer timed out", reached=True, may_have_acted=True),
     ),
     (
         (
@@ -78,21 +85,49 @@ _TROUBLES: tuple[tuple[tuple[type[BaseException], ...], Trouble], ...] = (
 )
 
 
-def error_code(content: bytes) -> tuple[str | None, bool]:
-    """Return the error code of a version 2 or 3 response, and whether the body is a dotdigital error at all."""
+class ErrorBody(NamedTuple):
+    """What the body of an error says; its texts are not kept, because they may quote addresses.
+
+    Args:
+        code: error code of version 2 or 3.
+        is_dotdigitals: whether the body is an error as dotdigital documents it.
+        rows: positions of the rows of an import that it names, in no order (contracts/dotdigital.md 13.1).
+    """
+
+    code: str | None = None
+    is_dotdigitals: bool = False
+    rows: tuple[int, ...] = ()
+
+
+def read_error(content: bytes) -> ErrorBody:
+    """Return what the body of an error of version 2 or 3 says."""
     try:
         body: Any = msgspec.json.decode(content[:MAX_ERROR_BYTES])
     except UNREADABLE:
-        return None, False
+        return ErrorBody()
     if not isinstance(body, dict):
-        return None, False
+        return ErrorBody()
+    rows = tuple({int(found) for text in _texts(body) for found in _ROW.findall(text)})
     if isinstance(body.get("errorCode"), str) and _V3_CODE.fullmatch(body["errorCode"]):
-        return body["errorCode"], True
+        return ErrorBody(body["errorCode"], is_dotdigitals=True, rows=rows)
     message = body.get("message")
     if not isinstance(message, str):
-        return None, False
+        return ErrorBody(rows=rows)
     found = _V2_CODE.search(message)
-    return (found[0] if found else None), True
+    return ErrorBody(found[0] if found else None, is_dotdigitals=True, rows=rows)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield all texts of a JSON value, those of its keys included."""
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case str() as text:
+                yield text
+            case list() as items:
+                waiting += items
+            case dict() as members:
+                waiting += [*members, *members.values()]
 
 
 def own_address(endpoint: object, first: str) -> str | None:
@@ -105,17 +140,22 @@ def own_address(endpoint: object, first: str) -> str | None:
         endpoint: the value that account-info returned.
         first: the URL of that call; a loopback URL is accepted only if this one is a loopback URL too.
     """
-    found = _ADDRESS.fullmatch(endpoint) if isinstance(endpoint, str) else None
+    found = _ADDRESS.fullmatch(without_version(endpoint)) if isinstance(endpoint, str) else None
     if found is None:
         return None
     scheme, host, port = found[1].lower(), found[2].lower(), found[3]
-    if scheme == "https" and host.endswith(DOMAIN) and port in {None, "443"}:
+    if scheme == "https" and host.endswith(DOMAINS) and port in {None, "443"}:
         return f"https://{host}"
     asked = _ADDRESS.fullmatch(first)
     local = asked is not None and is_loopback(asked[2].lower().strip("[]")) and is_loopback(host.strip("[]"))
     if scheme == "http" and local and int(port or 80) <= MAX_PORT:
         return f"http://{host}:{port or 80}"
     return None
+
+
+def without_version(url: str) -> str:
+    """Return an API URL without a slash or the version of the API at its end: both are part of the paths that are called."""
+    return re.sub(r"(?:/v[0-9])?/*\Z", "", url.strip(), flags=re.IGNORECASE)
 
 
 def without_user(url: str) -> str:

@@ -16,13 +16,14 @@ import requests
 import urllib3.exceptions
 
 from target_dotdigital.dotdigital import retries as retry
-from target_dotdigital.dotdigital.answers import UNREADABLE, Trouble, error_code, trouble_of, without_user
+from target_dotdigital.dotdigital.answers import UNREADABLE, ErrorBody, Trouble, read_error, trouble_of, without_user
+from target_dotdigital.dotdigital.lenient import decode
 from target_dotdigital.dotdigital.messages import IMPORT_ID, ImportAccepted, ImportStatus
 from target_dotdigital.errors import AccountError, ApiError, TooManyImportsError
 from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from target_dotdigital.clock import Clock
 
@@ -35,6 +36,8 @@ CONSEQUENCES = {
     "POST": "Run again later; if it was created nevertheless, the next run finds it.",
     "PUT": "Run again later; what was not confirmed is sent again by the next run.",
 }
+# contracts/dotdigital.md 13.17
+NO_V3 = "If every call to /contacts/v3 ends like this, the account may lack version 3 of the API: ask dotdigital's support."
 Answer = TypeVar("Answer")
 
 
@@ -46,6 +49,13 @@ class _Reply:
     headers: Mapping[str, str]
     content: bytes = b""
     trouble: Trouble | None = None
+
+    @property
+    def may_have_acted(self) -> bool:
+        """Whether dotdigital may have acted on a call that failed: it got no usable response, or one of a gateway."""
+        if self.status is None:
+            return self.trouble is not None and self.trouble.may_have_acted
+        return self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 @dataclass(slots=True)
@@ -65,25 +75,45 @@ class Client:
         password: password of the API user.
         timeout: seconds to wait for a response.
         clock: injectable clock.
+        calls: counts the calls; a new counter by default.
 
     Attributes:
         calls: number of calls by kind, retries included.
+        ahead: seconds by which dotdigital's clock is ahead of this machine's.
         limits: calls per minute that dotdigital allows, by scope of the limit.
     """
 
-    def __init__(self, base_url: str, user: str, password: str, timeout: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        user: str,
+        password: str,
+        timeout: int,
+        clock: Clock,
+        calls: collections.Counter[str] | None = None,
+    ) -> None:
         """Create a client without open connections."""
         self.base_url = base_url
-        self.calls: collections.Counter[str] = collections.Counter()
+        self.calls = collections.Counter() if calls is None else calls
         self.clock = clock
         self._timeout = (min(CONNECT_TIMEOUT, timeout), timeout)
         self._session = requests.Session()
         # as bytes, because requests encodes strings as Latin-1 and fails for other characters
-        self._session.auth = requests.auth.HTTPBasicAuth(user.encode(), password.encode())
+        # trimmed, because credentials are pasted (contracts/dotdigital.md 13.21)
+        self._session.auth = requests.auth.HTTPBasicAuth(user.strip().encode(), password.strip().encode())
         self._session.headers["User-Agent"] = f"target-dotdigital/{version('target-dotdigital')}"
         self._scopes: dict[str, str] = {}
         self._windows: dict[str, _Window] = {}
         self.limits: dict[str, int] = {}
+        # seconds by which dotdigital's clock is ahead of this machine's
+        self.ahead = 0.0
+
+    def wall(self) -> float:
+        """Return the time by dotdigital's clock, in seconds since 1970, or by this machine's if that is earlier.
+
+        What is created in dotdigital after this has a later time there.
+        """
+        return self.clock.wall() + min(self.ahead, 0.0)
 
     def get(self, kind: str, path: str, answer: type[Answer], **params: str | int) -> Answer:
         """Read a resource.
@@ -107,14 +137,20 @@ class Client:
         """
         return self._call(kind, "POST", path, answer, body=msgspec.json.encode(body))
 
-    def start_import(self, body: bytes) -> str:
+    def start_import(self, body: bytes, before_retry: Callable[[], None]) -> str:
         """Submit an import, and return its ID.
+
+        Args:
+            body: the JSON of the import.
+            before_retry: called before each retry whose preceding attempt dotdigital may have accepted: that attempt is an import
+                of its own, which may be applied at any later time.
 
         Raises:
             TooManyImportsError: no import slot is free.
             ApiError: the call failed.
         """
-        return self._call("import", "PUT", "/contacts/v3/import", ImportAccepted, body=body).import_id
+        path = "/contacts/v3/import"
+        return self._call("import", "PUT", path, ImportAccepted, body=body, before_retry=before_retry).import_id
 
     def import_status(self, import_id: str) -> ImportStatus:
         """Poll an import once, without retries: the caller decides when to poll again.
@@ -139,6 +175,7 @@ class Client:
         params: Mapping[str, str | int] | None = None,
         body: bytes | None = None,
         repeat: bool = True,
+        before_retry: Callable[[], None] | None = None,
     ) -> Answer:
         tries = 0
         while True:
@@ -147,19 +184,29 @@ class Client:
             self.calls[kind] += 1
             reply = self._attempt(method, path, params, body)
             self._update_limits(kind, reply.headers)
+            if (sent_at := retry.sent_at(reply.headers)) is not None:
+                self.ahead = sent_at - self.clock.wall()
             if reply.status is not None and HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES:
                 try:
-                    return msgspec.json.decode(reply.content, type=answer)
-                except UNREADABLE as error:
+                    found, left_out = decode(reply.content, answer)
+                except UNREADABLE as cause:
                     # a response that cannot be read counts as none
-                    reply = _Reply(None, reply.headers, trouble=trouble_of(error))
-            code, known = error_code(reply.content)
-            failure = retry.Failure(reply.status, code, reply.headers, is_import=method == "PUT")
+                    reply = _Reply(None, reply.headers, trouble=trouble_of(cause))
+                else:
+                    if left_out:
+                        LOGGER.warning(
+                            "dotdigital: %s: parts of the answer that could not be read were left out: %d", kind, left_out
+                        )
+                    return found
+            error = read_error(reply.content)
+            failure = retry.Failure(reply.status, error.code, reply.headers, is_import=method == "PUT")
             limited = reply.status == HTTPStatus.TOO_MANY_REQUESTS
             seconds = retry.pause(failure, tries, self.clock) if repeat or limited else None
             reason = self._reason(reply)
             if seconds is None:
-                raise _error(kind, method, failure, reason, known=known, tries=tries)
+                raise _error(kind, method, failure, reason, error, tries=tries, is_v3=path.startswith("/contacts/v3"))
+            if before_retry is not None and reply.may_have_acted:
+                before_retry()
             LOGGER.info("dotdigital: %s: %s; trying again in %.0f s", kind, reason, seconds)
             self.clock.wait(seconds)
 
@@ -208,9 +255,13 @@ class Client:
             self.limits[scope] = int(limit)
 
 
-def _error(kind: str, method: str, failure: retry.Failure, reason: str, *, known: bool, tries: int) -> Exception:
+def _error(kind: str, method: str, failure: retry.Failure, reason: str, error: ErrorBody, *, tries: int, is_v3: bool) -> Exception:
     status, code = failure.status, failure.code
     number = shown(failure.headers.get("x-request-id", "")) or None
+
+    def failed(msg: str, kind: type[ApiError] = ApiError) -> ApiError:
+        return kind(msg, status=status, code=code, request_id=number, rows=error.rows, is_dotdigitals=error.is_dotdigitals)
+
     if status == HTTPStatus.UNAUTHORIZED:
         msg = (
             "dotdigital rejected the API user or its password (status 401): nothing was written by this call. Check api_user and "
@@ -222,15 +273,16 @@ def _error(kind: str, method: str, failure: retry.Failure, reason: str, *, known
             f"dotdigital denied access to {kind!r} (status 403): the account is in another region, or the API user lacks a permission. "
             "Remove api_url from the settings, so that the region is detected, and check the user's permissions."
         )
-        return ApiError(msg, status=status, code=code, request_id=number)
+        return failed(f"{msg} {NO_V3}" if is_v3 else msg)
     if status == HTTPStatus.TOO_MANY_REQUESTS and code == retry.NO_FREE_SLOT:
         msg = "Other integrations use all of the account's import slots, so nothing was sent by this call. Run again later."
-        return TooManyImportsError(msg, status=status, code=code, request_id=number)
+        return failed(msg, TooManyImportsError)
     details = "".join(f", {name} {value}" for name, value in {"code": code, "request": number}.items() if value)
     again = (
         CONSEQUENCES[method]
-        if status is None or status in retry.TROUBLE or not known
+        if status is None or status in retry.TROUBLE or not error.is_dotdigitals
         else "Look up the code in dotdigital's documentation, and check the settings."
     )
-    msg = f"dotdigital: {kind} failed after {tries} {'try' if tries == 1 else 'tries'}: {reason}{details}. {again}"
-    return ApiError(msg, status=status, code=code, request_id=number)
+    if status == HTTPStatus.NOT_FOUND and is_v3 and code is None:
+        again = f"{NO_V3} {again}"
+    return failed(f"dotdigital: {kind} failed after {tries} {'try' if tries == 1 else 'tries'}: {reason}{details}. {again}")

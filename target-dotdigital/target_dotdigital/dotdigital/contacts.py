@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from target_dotdigital.addresses import normalise
+from target_dotdigital.addresses import normalise, spelled_alike
 from target_dotdigital.dotdigital.messages import ContactReference, Identified, Links
 from target_dotdigital.dotdigital.one_contact import get_contact
 from target_dotdigital.errors import EndlessListError
@@ -25,11 +25,14 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger("target-dotdigital")
 CONTACTS_PER_PAGE = 5_000
+# pages without contacts that name another page; more of them are taken for a list without end
+MAX_EMPTY_PAGES = 100
 PAGES_PER_PROGRESS_LINE = 20
 KIND = "contacts"
 
 
 class _Contact(ContactReference, rename="camel"):
+    status: str = ""
     # raw JSON: a field that this target does not own may hold any type
     data_fields: dict[str, msgspec.Raw] | None = None
     lists: list[Identified] | None = None
@@ -72,21 +75,23 @@ class ContactReader:
             params["include"] = "lists"
         if created_since is not None:
             params["~created"] = f"gte::{created_since:%Y-%m-%dT%H:%M:%SZ}"
-        read, highest, left_out, marker = 0, 0, 0, ""
+        read, highest, left_out, empty, marker = 0, 0, 0, 0, ""
         while True:
             page = self.client.get(KIND, "/contacts/v3", _Page, **params, **({"marker": marker} if marker else {}))
             marker = page.links.next_marker
             last = max((contact.contact_id or 0 for contact in page.items), default=0)
-            if marker and page.items and last <= highest:
+            empty = 0 if page.items else empty + 1
+            if marker and ((page.items and last <= highest) or empty > MAX_EMPTY_PAGES):
                 raise EndlessListError(KIND)
-            highest = last
+            highest = max(highest, last)
             usable = [contact for contact in page.items if _is_usable(contact)]
             left_out += len(page.items) - len(usable)
             yield self._observed(usable)
             read += 1
             if read % PAGES_PER_PROGRESS_LINE == 0:
                 LOGGER.info("dotdigital: %d contacts read back so far", read * CONTACTS_PER_PAGE)
-            if not marker or not page.items:
+            # a page may be empty, and yet name another one
+            if not marker:
                 break
         _warn(left_out)
 
@@ -96,11 +101,14 @@ class ContactReader:
         Raises:
             ApiError: a call failed.
         """
-        answers = (get_contact(self.client, "email", email, _Contact) for email in emails)
-        found = [contact for contact in answers if contact is not None]
-        usable = [contact for contact in found if _is_usable(contact)]
-        _warn(len(found) - len(usable))
-        return self._observed(usable)
+        found = {email: contact for email in emails if (contact := get_contact(self.client, "email", email, _Contact)) is not None}
+        usable = {email: contact for email, contact in found.items() if _is_usable(contact) and contact.identifiers.email}
+        _warn(sum(not _is_usable(contact) for contact in found.values()))
+        return [
+            # as it was asked for, if dotdigital spells the domain otherwise
+            replace(one, email=email) if spelled_alike(one.email) == spelled_alike(email) else one
+            for email, one in zip(usable, self._observed(list(usable.values())), strict=True)
+        ]
 
     def _observed(self, contacts: Sequence[_Contact]) -> list[Observed]:
         book = self.account.book
@@ -113,6 +121,7 @@ class ContactReader:
                     {names[key.upper()]: value for key, value in (contact.data_fields or {}).items() if key.upper() in names}
                 ),
                 book is not None and any(one.id == book.id for one in contact.lists or ()),
+                is_pending_opt_in="".join(filter(str.isalpha, contact.status)).lower() == "pendingoptin",
             )
             for contact in contacts
             if contact.identifiers.email

@@ -37,9 +37,9 @@ class Identified(msgspec.Struct, kw_only=True):
 
 
 class ImportStatus(msgspec.Struct, rename="camel"):
-    """The state of an import; only ID and state are always present (contracts/dotdigital.md 4)."""
+    """The state of an import; everything else is missing or null as long as it is not finished (contracts/dotdigital.md 4 and 13.6)."""
 
-    import_id: str
+    import_id: str = ""
     status: str = ""
     created: list[ContactReference] | None = None
     updated: list[ContactReference] | None = None
@@ -102,7 +102,7 @@ class FailureReason(msgspec.Struct, rename="camel"):
 class RowFailure(ContactReference, kw_only=True):
     """A row that was not imported, or only partly."""
 
-    failures: list[FailureReason]
+    failures: list[FailureReason] = msgspec.field(default_factory=list)
 
 
 class ImportAccepted(msgspec.Struct, rename="camel"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
@@ -12,6 +11,7 @@ from target_dotdigital.errors import ApiError
 if TYPE_CHECKING:
     from target_dotdigital.dotdigital.client import Client
 
+NOT_FOUND = "contacts:contactNotFound"
 Contact = TypeVar("Contact", bound=ContactReference)
 
 
@@ -31,6 +31,7 @@ def get_contact(client: Client, identifier: str, value: str, kind: type[Contact]
         # quoted completely, so that the value stays one path segment
         return client.get("contact", f"/contacts/v3/{identifier}/{quote(value, safe='')}", kind)
     except ApiError as error:
-        if error.status == HTTPStatus.NOT_FOUND:
+        # any other 404 is not dotdigital's: of a gateway, or of an account without version 3, and says nothing about the contact
+        if error.code == NOT_FOUND:
             return None
         raise

@@ -26,6 +26,7 @@ TROUBLE = frozenset(
     {HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 )
 NO_FREE_SLOT = "contacts:tooManyActiveImports"
+USAGE_EXCEEDED = "ERROR_APIUSAGE_EXCEEDED"
 # a number in a header; longer numbers and other notations are ignored
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?")
 
@@ -62,7 +63,7 @@ def pause(failure: Failure, tries: int, clock: Clock) -> float | None:
     if failure.status == HTTPStatus.TOO_MANY_REQUESTS:
         return _spread(reset_in(failure.headers, clock), clock) if tries < MAX_TRIES_LIMITED else None
     # Old flat limit: a rolling hour without a header; calls become available one by one.
-    if failure.status == HTTPStatus.BAD_REQUEST and failure.code == "ERROR_APIUSAGE_EXCEEDED":
+    if failure.status == HTTPStatus.BAD_REQUEST and failure.code == USAGE_EXCEEDED:
         return CAPPED_PAUSE_SECONDS if tries < MAX_TRIES_CAPPED else None
     # An import whose response was lost may have been accepted, so each attempt may send the same contacts again. This is harmless,
     # because the values are the same, but the number of attempts is kept small.
@@ -94,8 +95,27 @@ def reset_in(headers: Mapping[str, str], clock: Clock) -> float:
     value = number(headers.get("x-ratelimit-reset", ""))
     if value is None:
         return MAX_WINDOW_SECONDS
-    seconds = value - clock.wall() if value > EPOCH_FROM else value
+    sent = sent_at(headers)
+    seconds = value - (clock.wall() if sent is None else sent) if value > EPOCH_FROM else value
     return min(max(seconds, 0.1), MAX_WINDOW_SECONDS)
+
+
+def sent_at(headers: Mapping[str, str]) -> float | None:
+    """Return when a response was sent by the server's clock (header Date), in seconds since 1970; None if it does not say."""
+    moment = _moment(headers.get("date", ""))
+    return None if moment is None else moment.timestamp()
+
+
+def _moment(text: str) -> datetime.datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+        # a date without a time zone is UTC
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+        # far off the calendar, it has no time stamp
+        moment.timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return moment
 
 
 def _retry_after(headers: Mapping[str, str], clock: Clock) -> float | None:
@@ -105,13 +125,10 @@ def _retry_after(headers: Mapping[str, str], clock: Clock) -> float | None:
         return None
     seconds = number(value)
     if seconds is None:
-        try:
-            moment = parsedate_to_datetime(value)
-            # a date without a time zone is UTC
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
-            seconds = (moment - clock.now()).total_seconds()
-        except (ValueError, TypeError, IndexError, OverflowError):
+        moment, sent = _moment(value), sent_at(headers)
+        if moment is None:
             return None
+        seconds = moment.timestamp() - (clock.wall() if sent is None else sent)
     return min(max(seconds, 0.0), CAPPED_PAUSE_SECONDS)
 
 

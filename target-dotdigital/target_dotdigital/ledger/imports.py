@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from target_dotdigital.ledger import bulk
-from target_dotdigital.ledger.codes import GONE_ID, PERMANENT
+from target_dotdigital.ledger.codes import GONE_ID, PERMANENT, UNKNOWN, letters_of
 from target_dotdigital.ledger.contacts.outcomes import ContactOutcomes
 from target_dotdigital.ledger.tables import contacts, deliveries, imports, row_results
 from target_dotdigital.records import Row, RowResult, Uploads, Verdict
@@ -48,11 +49,13 @@ class Recorded:
         new_rejections: code -> number of contacts that were not rejected with this code before.
         created_again: contacts that were read back in this run, and yet created.
         gone: contacts that are looked up by address, because dotdigital no longer knows their ID.
+        reasons: code -> number of rejected rows, without those of contacts that are gone.
     """
 
     new_rejections: dict[str, int]
     created_again: int
     gone: int
+    reasons: dict[str, int]
 
 
 class ImportLog:
@@ -95,10 +98,62 @@ class ImportLog:
             connection.execute(sa.update(imports).where(imports.c.id == key).values(state=State.REJECTED, settled_run=self.run))
             return ContactOutcomes(connection, self._scope, self._uploads).hold(key)
 
-    def abandoned(self, key: int, state: State) -> None:
-        """Record that an import failed or that its result is unknown; its rows are in doubt, and stay pending."""
+    def note_unanswered(self, key: int, now: float) -> None:
+        """Record that dotdigital may have accepted an attempt at an import whose response was lost; the import is submitted again.
+
+        Args:
+            key: the import's number.
+            now: seconds since 1970.
+        """
+        self._set(key, lost_at=now)
+
+    def abandoned(self, key: int, state: State, now: float) -> None:
+        """Record that an import failed or that its result is unknown; its rows are in doubt, and stay pending.
+
+        Args:
+            key: the import's number.
+            state: its last state.
+            now: seconds since 1970.
+        """
         with self._engine.begin() as connection:
-            self._abandon(connection, key, state)
+            self._abandon(connection, key, state, now)
+
+    def refused(self, key: int) -> None:
+        """Forget an import that dotdigital refused: nothing was written, unless it accepted an earlier attempt."""
+        with self._engine.begin() as connection:
+            lost_at = connection.scalar(sa.select(imports.c.lost_at).where(imports.c.id == key))
+            if lost_at is not None:
+                self._abandon(connection, key, State.LOST, lost_at)
+                return
+            connection.execute(sa.delete(deliveries).where(deliveries.c["import"] == key))
+            connection.execute(sa.delete(imports).where(imports.c.id == key))
+
+    def reject(self, rows: Sequence[Row], outcomes: Sequence[RowResult], now: float) -> Recorded:
+        """Record rows as rejected for which dotdigital refuses every import.
+
+        Args:
+            rows: the rows.
+            outcomes: one outcome per row, in the same order.
+            now: seconds since 1970.
+        """
+        key = self.begin(rows, now)
+        recorded = self.finished(key, rows, outcomes, now)
+        # there is nothing in dotdigital that could be looked up
+        self._set(key, verified=True)
+        return recorded
+
+    def accepted_row(self) -> Row | None:
+        """Return a row that would change nothing, because dotdigital has confirmed it before; None if there is none.
+
+        It is matched by ID, so that it does not create a contact that was deleted meanwhile.
+        """
+        c = contacts.c
+        confirmed = c.confirmed.is_not(None) & ~c.in_doubt & ~c.pending & c.held.is_(None) & c.rejection.is_(None)
+        query = sa.select(c.email, c.contact_id, c.confirmed, c.confirmed)
+        query = query.where(c.scope == self._scope, c.contact_id.is_not(None), confirmed).limit(1)
+        with self._engine.connect() as connection:
+            found = connection.execute(query).first()
+        return None if found is None else Row(*found)
 
     def doubt_open(self, connection: sa.Connection) -> None:
         """Mark the rows of imports without a result as in doubt, within a transaction of a run that may not wait for them."""
@@ -115,14 +170,17 @@ class ImportLog:
             now: seconds since 1970.
         """
         accepted, others = [], []
-        for row, one in zip(rows, outcomes, strict=True):
-            if one.verdict is Verdict.CREATED or one.verdict is Verdict.UPDATED:
-                accepted.append((row.email, row.after, one.contact_id, row.contact_id is None))
-            else:
-                reason = (one.reason or "").lower()
-                final, is_gone = reason in PERMANENT, reason == GONE_ID
-                others.append((one.email, one.verdict.value, one.contact_id, one.reason, final, is_gone))
+        reasons: Counter[str] = Counter()
         with self._engine.begin() as connection:
+            spelled = self._known_spellings(connection) if any(one.verdict is Verdict.REJECTED for one in outcomes) else {}
+            for row, one in zip(rows, outcomes, strict=True):
+                if one.verdict is Verdict.CREATED or one.verdict is Verdict.UPDATED:
+                    accepted.append((row.email, row.after, one.contact_id, row.contact_id is None))
+                    continue
+                letters = letters_of(one.reason)
+                reason = spelled.setdefault(letters, one.reason or UNKNOWN) if one.verdict is Verdict.REJECTED else None
+                reasons[reason or ""] += 1
+                others.append((one.email, one.verdict.value, one.contact_id, reason, letters in PERMANENT, letters == GONE_ID))
             applied = ContactOutcomes(connection, self._scope, self._uploads)
             again = applied.count_created_again((one.email for one in outcomes if one.verdict is Verdict.CREATED), self.run)
             applied.confirm(accepted)
@@ -142,7 +200,9 @@ class ImportLog:
                     .values(outcome=row_results.c.verdict, reason=row_results.c.reason),
                 )
             connection.execute(sa.update(imports).where(imports.c.id == key).values(state=State.FINISHED, settled_run=self.run))
-        return Recorded(news, again, gone)
+        del reasons[""]
+        reasons[spelled.get(GONE_ID, "")] -= gone
+        return Recorded(news, again, gone, dict(+reasons))
 
     def unverified_rows(self, connection: sa.Connection) -> list[Row]:
         """Return the rows that imports without verification confirmed, as far as they are still what the ledger knows.
@@ -168,27 +228,25 @@ class ImportLog:
         self.mark_verified(connection)
 
     def mark_verified(self, connection: sa.Connection) -> None:
-        """Record that the imports so far need no verification any more, except those that dotdigital may still apply."""
-        self._verify(connection, imports.c.state != State.LOST)
+        """Record that the imports so far need no verification any more."""
+        unverified = imports.c.scope == self._scope, ~imports.c.verified
+        connection.execute(sa.update(imports).where(*unverified).values(verified=True))
 
     def take_lost(self, connection: sa.Connection, before: float) -> bool:
-        """Return whether dotdigital may have applied an import late whose ID was lost; older ones are forgotten after this.
+        """Return whether dotdigital may apply a lost attempt at an import late, or has done so since the last run.
+
+        An attempt counts whatever its import ended with, because the retry that succeeded is another import to dotdigital. Attempts
+        before `before` are forgotten after this: they are not applied any more.
 
         Args:
             connection: the transaction of a run that reads the whole account if there is one.
-            before: an import that was submitted before this time (seconds since 1970) is not applied any more.
+            before: seconds since 1970.
         """
-        lost = imports.c.state == State.LOST
-        found = sa.select(sa.exists().where(imports.c.scope == self._scope, ~imports.c.verified, lost))
-        is_lost = bool(connection.scalar(found))
+        lost = imports.c.scope == self._scope, imports.c.lost_at.is_not(None)
+        is_lost = bool(connection.scalar(sa.select(sa.exists().where(*lost))))
         if is_lost:
-            self._verify(connection, lost, imports.c.submitted_at < before)
+            connection.execute(sa.update(imports).where(*lost, imports.c.lost_at < before).values(lost_at=None))
         return is_lost
-
-    def _verify(self, connection: sa.Connection, *which: sa.ColumnElement[bool]) -> None:
-        connection.execute(
-            sa.update(imports).where(imports.c.scope == self._scope, ~imports.c.verified, *which).values(verified=True)
-        )
 
     def open_imports(self) -> list[OpenImport]:
         """Return the imports that dotdigital may still be processing, oldest first, and mark those without an ID as lost."""
@@ -201,7 +259,7 @@ class ImportLog:
         with self._engine.begin() as connection:
             # submitted, but the ID was never received: the import may or may not run, and its rows are sent again
             for key in connection.scalars(self._unsettled().where(imports.c.state == State.SUBMITTING)).all():
-                self._abandon(connection, key, State.LOST)
+                self._abandon(connection, key, State.LOST, sa.func.coalesce(imports.c.lost_at, imports.c.submitted_at))
             return [OpenImport(*row) for row in connection.execute(query)]
 
     def rows_of(self, key: int) -> list[Row]:
@@ -212,12 +270,18 @@ class ImportLog:
         with self._engine.begin() as connection:
             return [Row(*row) for row in connection.execute(query).all()]
 
+    def _known_spellings(self, connection: sa.Connection) -> dict[str, str]:
+        """Return the codes of the rejected contacts by their letters, because another spelling of a code is not a new rejection."""
+        query = sa.select(contacts.c.rejection).where(contacts.c.scope == self._scope, contacts.c.rejection.is_not(None))
+        return {letters_of(code): code for code in sorted(connection.scalars(query.distinct()))}
+
     def _unsettled(self) -> sa.Select[tuple[int]]:
         """Select the imports of the scope that have no result."""
         return sa.select(imports.c.id).where(imports.c.scope == self._scope, imports.c.settled_run.is_(None))
 
-    def _abandon(self, connection: sa.Connection, key: int, state: State) -> None:
-        connection.execute(sa.update(imports).where(imports.c.id == key).values(state=state, settled_run=self.run))
+    def _abandon(self, connection: sa.Connection, key: int, state: State, at: float | sa.ColumnElement[float]) -> None:
+        lost = {"lost_at": at} if state is State.LOST else {}
+        connection.execute(sa.update(imports).where(imports.c.id == key).values(state=state, settled_run=self.run, **lost))
         ContactOutcomes(connection, self._scope, self._uploads).doubt_import(key)
 
     def _set(self, key: int, **values: Any) -> None:

@@ -76,6 +76,7 @@ def open_rehearsal(
     first, info = accounts.connect(own, clock)
     client = RecordingClient(first.base_url, own.api_user, own.api_password, own.request_timeout, clock)
     client.calls.update(first.calls)
+    client.ahead = first.ahead
 
     def end(finding: Finding, *findings: Finding) -> RehearsalResult:
         return RehearsalResult(

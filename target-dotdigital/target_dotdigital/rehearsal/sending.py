@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from target_dotdigital.addresses import normalise
 from target_dotdigital.dotdigital.rows import Chunk, RowEncoder
 from target_dotdigital.errors import DeliveryError
+from target_dotdigital.ledger.codes import letters_of, main_code
 from target_dotdigital.payloads import EMPTY, to_payload
 from target_dotdigital.records import Row
 from target_dotdigital.stats import DeliveryStats
-from target_dotdigital.sync.imports import Imports
+from target_dotdigital.sync.imports import NOT_FINISHED, Imports, Pace
 from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from target_dotdigital.settings import Settings
 
 LOGGER = logging.getLogger("target-dotdigital")
-FINISHED, FAILED, REFUSED = "Finished", "Failed", "refused"
+# states of an import by their letters, and ours for a call that was not accepted
+FINISHED, FAILED, REFUSED = "finished", "failed", "refused"
 # an import that dotdigital answers with one of these is refused for what is in it
 CLIENT_ERRORS = range(400, 429)
 
@@ -54,7 +56,7 @@ class Sent:
     """What dotdigital reported about an import.
 
     Args:
-        state: Finished, Failed, or refused if the call was not accepted.
+        state: finished, failed, or refused if the call was not accepted.
         code: status and error code of a refused call.
         status: HTTP status of a refused call.
         created: contacts reported as created.
@@ -88,7 +90,7 @@ class Sent:
         """Describe an import that did not finish, as the end of a sentence; empty if it finished."""
         if self.state == REFUSED:
             return f"dotdigital refused the whole import ({self.code})"
-        return "" if self.state == FINISHED else f"the whole import ended as {self.state}"
+        return "" if self.state == FINISHED else f"the whole import ended as {self.state.capitalize()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,7 @@ class Sender:
             return self._refused()
         import_id = client.submitted[-1]
         status = client.statuses.get(import_id)
-        if status is None or status.status not in {FINISHED, FAILED}:
+        if status is None or letters_of(status.status) not in {FINISHED, FAILED}:
             raise DeliveryError(_unfinished(shown(import_id), "" if status is None else shown(status.status)))
         again = len(client.submitted) - before > 1
         return _sent(status, client.polls[import_id], self.clock.monotonic() - started, resent=again)
@@ -191,9 +193,8 @@ class Sender:
             encoder,
             self.clock,
             DeliveryStats(),
-            most_open=1,
-            first_interval=settings.poll_interval,
-            timeout=settings.import_timeout,
+            pace=Pace(1, settings.poll_interval, settings.import_timeout),
+            narrows=False,
         )
 
 
@@ -212,15 +213,20 @@ def _without_advice() -> Iterator[None]:
 
 
 def _unfinished(import_id: str, state: str) -> str:
-    if state == "RejectedByWatchdog":
+    if letters_of(state) == "rejectedbywatchdog":
         return (
             f"dotdigital's Data Watchdog, which checks the quality of addresses, rejected import {import_id} of the rehearsal, so it "
             "stopped. Contact dotdigital's support with the ID, then run the rehearsal again: it continues."
         )
-    if state == "ExceedsAllowedContactLimit":
+    if letters_of(state) == "exceedsallowedcontactlimit":
         return (
             f"Import {import_id} of the rehearsal was stopped (ExceedsAllowedContactLimit): the account has reached the number of contacts "
             "that its contract allows. Raise it, or remove contacts, then run the rehearsal again: it continues."
+        )
+    if letters_of(state) not in NOT_FINISHED:
+        return (
+            f"Import {import_id} of the rehearsal ended with the state {state!r}, so the rehearsal stopped. Run it again: it continues. If "
+            "it happens again, contact dotdigital's support with the ID."
         )
     return (
         f"Import {import_id} of the rehearsal has not finished (state {state or 'unknown'}), so the rehearsal stopped. Run it again later: "
@@ -230,12 +236,12 @@ def _unfinished(import_id: str, state: str) -> str:
 
 def _sent(status: ImportStatus, polls: int, seconds: float, *, resent: bool) -> Sent:
     return Sent(
-        status.status,
+        letters_of(status.status),
         created=tuple(_references(status.created)),
         updated=tuple(_references(status.updated)),
         failures=tuple(
             Reference(
-                normalise(one.identifiers.email or ""), one.contact_id, one.failures[0].failure_code if one.failures else "Unknown"
+                normalise(one.identifiers.email or ""), one.contact_id, main_code(reason.failure_code for reason in one.failures)
             )
             for one in status.failures or ()
         ),

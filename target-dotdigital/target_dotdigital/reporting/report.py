@@ -174,6 +174,8 @@ class Report:
             "held": remaining.held,
             "rejections": dict(self.tally.reasons),
             "new_rejections": dict(self.tally.new_reasons),
+            "remarks": dict(self.tally.remarks),
+            "respelled": self.tally.respelled,
             "still_rejected": remaining.rejected,
             **_segments(planned),
             "overflow": dict(intake.dropped),

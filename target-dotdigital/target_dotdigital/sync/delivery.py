@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from target_dotdigital.errors import DeliveryError
 from target_dotdigital.ledger.contacts import ContactLedger
 from target_dotdigital.records import Row, RowResult, Verdict
 from target_dotdigital.stats import DeliveryStats
-from target_dotdigital.sync.imports import Imports
+from target_dotdigital.sync.imports import Imports, Pace
 from target_dotdigital.sync.reading import look_up
 from target_dotdigital.sync.verification import Samples, count_unheld
 
@@ -97,10 +98,11 @@ class Delivery:
 
             imports = self._imports(account, observe)
             # Removed contacts are sent first, and their imports awaited. They are matched by ID, and the contact with that ID may
-            # have a new address by now. The row of the new address has to be applied last.
-            for removed in (True, False):
+            # have a new address by now. The row of the new address has to be applied last. Rows that were rejected before come after
+            # the others, in imports of their own: dotdigital may refuse an import because of one of them.
+            for removed, rejected in itertools.product((True, False), (False, True)):
                 for may_repeat in (restored is None, False):
-                    rows = self._rows(scope, left, removed=removed, restored=restored)
+                    rows = self._rows(scope, left, removed=removed, rejected=rejected, restored=restored)
                     before, mistaken, wrong = self.tally.sent, self.tally.mistaken, self.tally.mistaken + self.tally.gone
                     imports.send(prefetch(chunks(rows, shape, settings.contacts_per_import)))
                     left = None if left is None else left - (self.tally.sent - before)
@@ -119,14 +121,15 @@ class Delivery:
             look_up(ledger, ContactReader(self._place.client, account), ledger.to_look_up(None))
             ledger.settle_unknown()
 
-    def _rows(self, scope: int, left: int | None, *, removed: bool, restored: int | None) -> Iterator[Row]:
+    def _rows(self, scope: int, left: int | None, *, removed: bool, rejected: bool, restored: int | None) -> Iterator[Row]:
         """Yield the rows to send, ordered by address, reading one page at a time."""
         settings = self._place.settings
         after = ""
         while left is None or left > 0:
             with self._place.ledger.engine.connect() as connection:
                 ledger = ContactLedger(connection, scope, uploads=settings.upload_emails)
-                page = ledger.next_to_send(ROWS if left is None else min(ROWS, left), after, removed=removed, restored=restored)
+                limit = ROWS if left is None else min(ROWS, left)
+                page = ledger.next_to_send(limit, after, removed=removed, rejected=rejected, restored=restored)
             if not page:
                 return
             for email, contact_id, confirmed, desired, creatable in page:
@@ -189,9 +192,7 @@ class Delivery:
             self._shape(account),
             self._place.clock,
             self.tally,
-            most_open=settings.max_active_imports,
-            first_interval=settings.poll_interval,
-            timeout=settings.import_timeout,
+            pace=Pace(settings.max_active_imports, settings.poll_interval, settings.import_timeout),
             observe=observe,
         )
 

@@ -63,10 +63,8 @@ def check_results(tally: DeliveryStats, invalid: Counter[str], settings: Setting
         DeliveryError: something has not arrived, or too much is rejected that was not rejected before.
     """
     if tally.problems or tally.unconfirmed:
-        msg = (
-            f"{tally.unconfirmed} of {tally.sent} contacts were sent, but dotdigital did not confirm them. The bookmark stays. "
-            f"{' '.join(tally.problems[:3])}"
-        )
+        missing = f"{tally.unconfirmed} of {tally.sent} contacts were sent, but dotdigital did not confirm them. "
+        msg = f"{missing if tally.unconfirmed else ''}The bookmark stays. {' '.join(tally.problems[:3])}"
         raise DeliveryError(msg)
     news = tally.new_reasons + invalid
     if news.total() < MIN_REJECTED:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from target_dotdigital.dotdigital.messages import ImportStatus
 from target_dotdigital.dotdigital.rows import Chunk, RowEncoder, body
 from target_dotdigital.errors import ApiError, TooManyImportsError
-from target_dotdigital.ledger.codes import GONE_ID
+from target_dotdigital.ledger.codes import letters_of
 from target_dotdigital.ledger.imports import ImportLog, OpenImport, State
 from target_dotdigital.records import Row, RowResult, Verdict
+from target_dotdigital.sync.refusals import MAX_REFUSED_IN_A_ROW, Part, Refusals, is_refusal, reason_of_refusals
 from target_dotdigital.sync.verdicts import verdicts
 from target_dotdigital.texts import shown
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from target_dotdigital.clock import Clock
     from target_dotdigital.dotdigital.client import Client
+    from target_dotdigital.ledger.imports import Recorded
     from target_dotdigital.stats import DeliveryStats
 
 LOGGER = logging.getLogger("target-dotdigital")
@@ -29,9 +31,13 @@ MAX_INTERVAL_SECONDS = 60.0
 SLOT_PAUSE_SECONDS = 30.0
 MAX_SLOT_PAUSES = 120
 MAX_NOT_FOUND = 5
+# polls that return a state which nobody knows
+MAX_STRANGE = 5
 MAX_ATTEMPTS = 2
 MAX_ROWS_KEPT = 100_000
-GONE = "Gone"  # ours, not dotdigital's
+GONE = "gone"  # ours, not dotdigital's
+# an import without a state is not finished yet (contracts/dotdigital.md 4)
+NOT_FINISHED = frozenset({"", "notfinished"})
 
 
 @dataclass(slots=True)
@@ -45,11 +51,27 @@ class _Open:
     next_poll: float
     deadline: float
     missing: int = 0
+    strange: int = 0
 
     @property
     def name(self) -> str:
         """The import ID, safe to display."""
         return shown(self.import_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How imports are awaited.
+
+    Args:
+        most_open: maximum number of open imports.
+        first_interval: seconds before an import is polled for the first time.
+        timeout: seconds to wait for an import.
+    """
+
+    most_open: int
+    first_interval: float
+    timeout: float
 
 
 class Imports:
@@ -61,10 +83,9 @@ class Imports:
         shape: encodes rows as JSON.
         clock: injectable clock.
         tally: counts outcomes.
-        most_open: maximum number of open imports.
-        first_interval: seconds before an import is polled for the first time.
-        timeout: seconds to wait for an import.
+        pace: how many imports are open at once, and how they are awaited.
         observe: called with the rows of each finished import of this run, and their outcomes.
+        narrows: whether a refused import is narrowed down to the rows that it is refused for; otherwise it stops the run.
     """
 
     def __init__(
@@ -75,24 +96,33 @@ class Imports:
         clock: Clock,
         tally: DeliveryStats,
         *,
-        most_open: int,
-        first_interval: float,
-        timeout: float,
+        pace: Pace,
         observe: Callable[[Sequence[Row], Sequence[RowResult]], None] = lambda _rows, _results: None,
+        narrows: bool = True,
     ) -> None:
         """Start without open imports."""
         self._observe = observe
+        self._narrows = narrows
         self._client = client
         self._log = log
         self._shape = shape
         self._clock = clock
-        self._most_open = most_open
-        self._first_interval = first_interval
-        self._timeout = timeout
+        self._most_open = pace.most_open
+        self._first_interval = pace.first_interval
+        self._timeout = pace.timeout
         self._open: list[_Open] = []
         self._again: list[tuple[list[Row], int]] = []
+        self._refusals = Refusals()
         self._stopped = False
         self._resuming = False
+        # what ends an import, by the letters of its state
+        self._endings = {
+            "finished": self._account,
+            "failed": self._fail,
+            "rejectedbywatchdog": self._hold,
+            "exceedsallowedcontactlimit": self._exceed,
+            GONE: self._miss,
+        }
         self.tally = tally
 
     def resume(self, found: Iterable[OpenImport]) -> None:
@@ -116,35 +146,116 @@ class Imports:
             if self._stopped:
                 break
             self.tally.sent += len(chunk.rows)
-            self._submit(chunk, attempt=1)
+            self._submit(Part(chunk))
+            self._narrow()
         self.settle()
 
     def settle(self) -> None:
         """Wait until no import is open; STATE is emitted only after this."""
-        while self._open or self._again:
+        while True:
+            self._narrow(last=True)
+            if not self._open and not self._again:
+                # may submit another import
+                self._end_refusals()
+                if not self._open:
+                    return
             self._poll_next()
             self._submit_again()
 
-    def _submit(self, chunk: Chunk, attempt: int) -> None:
+    def _submit(self, part: Part) -> None:
+        """Submit a part; if it is refused, plan what is submitted instead."""
+        refusals, error = self._refusals, self._try(part.chunk, part.attempt)
+        if error is None:
+            if not self._stopped:
+                refusals.accept(part)
+                self._reject()
+            return
+        LOGGER.info(
+            "dotdigital refused an import of %d contacts (%s)", len(part.chunk.rows), error.code or f"status {error.status}"
+        )
+        refusals.refuse(part, error)
+        if refusals.in_a_row >= MAX_REFUSED_IN_A_ROW:
+            self._settle_refused()
+
+    def _narrow(self, *, last: bool = False) -> None:
+        """Submit the parts of refused imports.
+
+        Args:
+            last: whether everything else has been submitted.
+        """
+        while not self._stopped and (part := self._refusals.next(last=last)):
+            while len(self._open) >= self._most_open:
+                self._poll_next()
+            self._submit(part)
+
+    def _end_refusals(self) -> None:
+        """Reject the rows that were refused alone, and say how many rows wait for the next run."""
+        refusals = self._refusals
+        if refusals.alone and not self._stopped:
+            if refusals.any_accepted:
+                self._reject()
+            else:
+                self._settle_refused()
+        if left := refusals.drop():
+            self.tally.sent -= left
+            if not self._stopped:
+                self._problem(
+                    f"dotdigital refused {refusals.total} import calls because of single rows, which is as many as a run narrows down: "
+                    f"{left} contacts wait for the next run. {refusals.last}"
+                )
+
+    def _settle_refused(self) -> None:
+        """Find out whether dotdigital refuses the rows or every call, with a row that it has accepted before."""
+        while self._open:
+            self._poll_next()
+        row = None if self._stopped else self._log.accepted_row()
+        if row is not None and self._try(Chunk([row], [self._shape.encode(row)]), 1) is None and not self._stopped:
+            self.tally.sent += 1
+            self._refusals.in_a_row = 0
+            self._reject()
+        elif not self._stopped:
+            self._stop(reason_of_refusals(self._refusals.in_a_row, self._refusals.last))
+
+    def _reject(self) -> None:
+        """Record the rows as rejected of which a call with the row alone was refused."""
+        alone = self._refusals.alone
+        if not alone:
+            return
+        rows = [row for row, _ in alone]
+        outcomes = [RowResult(row.email, Verdict.REJECTED, reason=code) for row, code in alone]
+        alone.clear()
+        LOGGER.info("dotdigital refused %d contacts, each alone", len(rows))
+        self._count(rows, outcomes, self._log.reject(rows, outcomes, self._clock.wall()))
+
+    def _try(self, chunk: Chunk, attempt: int) -> ApiError | None:
+        """Submit rows as one import, and return the error if it was refused for what is in it; other errors stop the run."""
         key = self._log.begin(chunk.rows, self._clock.wall(), attempt)
         try:
-            import_id = self._start(body(chunk))
+            import_id = self._start(key, body(chunk))
         except ApiError as error:
+            if self._narrows and is_refusal(error):
+                self._log.refused(key)
+                return error
             # without a response, or with one of a gateway, dotdigital may have accepted the import
-            refused = error.status is not None and HTTPStatus.BAD_REQUEST <= error.status < HTTPStatus.INTERNAL_SERVER_ERROR
-            self._log.abandoned(key, State.FAILED if refused else State.LOST)
+            refused = (
+                error.status is not None
+                and HTTPStatus.BAD_REQUEST <= error.status < HTTPStatus.INTERNAL_SERVER_ERROR
+                and error.status != HTTPStatus.REQUEST_TIMEOUT
+            )
+            self._log.abandoned(key, State.FAILED if refused else State.LOST, self._clock.wall())
             self._stop(str(error))
-            return
+            return None
         self._log.accepted(key, import_id)
         LOGGER.info("Import %s: %d contacts sent", import_id, len(chunk.rows))
         # what is kept of all open imports is bounded
         self._watch(key, import_id, attempt, chunk.rows if len(chunk.rows) * self._most_open <= MAX_ROWS_KEPT else None)
+        return None
 
-    def _start(self, body: bytes) -> str:
+    def _start(self, key: int, body: bytes) -> str:
         pauses = 0
         while True:
             try:
-                return self._client.start_import(body)
+                return self._client.start_import(body, lambda: self._log.note_unanswered(key, self._clock.wall()))
             except TooManyImportsError:
                 pauses += 1
                 if pauses > MAX_SLOT_PAUSES:
@@ -167,53 +278,71 @@ class Imports:
         one = min(self._open, key=lambda other: other.next_poll)
         self._clock.wait(one.next_poll - self._clock.monotonic())
         status = self._ask(one)
-        match status.status if status else "":
-            case "Finished" if status is not None:
-                self._open.remove(one)
-                self._account(one, status)
-            case "Failed":
-                self._open.remove(one)
-                self._log.abandoned(one.key, State.FAILED)
-                if self._resuming:
-                    # not resubmitted here: the input of this run may have changed the desired labels
-                    LOGGER.warning("Import %s of an earlier run failed at dotdigital; its contacts are sent again", one.name)
-                    self.tally.sent -= len(self._log.rows_of(one.key))
-                elif one.attempt < MAX_ATTEMPTS:
-                    LOGGER.warning("Import %s failed at dotdigital; resending its contacts", one.name)
-                    self._again.append((self._log.rows_of(one.key), one.attempt + 1))
-                else:
-                    self._problem(
-                        f"Import {one.name} failed at dotdigital, twice: contact its support with the id. The next run sends its "
-                        "contacts again.",
-                    )
-            case "RejectedByWatchdog":
-                self._open.remove(one)
-                held = self._log.hold(one.key)
-                self._stop(
-                    f"Import {one.name} was rejected by dotdigital's Data Watchdog, which checks the quality of addresses. Its "
-                    f"{held} contacts are held and not sent again: contact dotdigital's support with the id, then release them "
-                    "with the command `release`.",
-                )
-            case "ExceedsAllowedContactLimit":
-                self._open.remove(one)
-                self._log.abandoned(one.key, State.OVER_QUOTA)
-                self._stop(
-                    f"Import {one.name} was stopped (ExceedsAllowedContactLimit): the account has reached the number of contacts that "
-                    "its contract allows. Raise it, or remove contacts; the next run sends these contacts again.",
-                )
-            case _ if status is not None and status.status == GONE:
-                self._open.remove(one)
-                self._log.abandoned(one.key, State.LOST)
-                self._stop(f"dotdigital no longer knows import {one.name}: its contacts are sent again by the next run.")
-            case _ if self._clock.monotonic() >= one.deadline:
-                self._open.remove(one)
-                self._stop(
-                    f"Import {one.name} was not finished within import_timeout ({self._timeout:.0f} s). It is not lost, and its "
-                    "contacts are not sent again: the next run continues to wait for it.",
-                )
-            case _:
-                one.interval = min(one.interval * 1.5, MAX_INTERVAL_SECONDS)
-                one.next_poll = self._clock.monotonic() + one.interval
+        state = letters_of(status.status) if status else ""
+        if status is not None and state in self._endings:
+            self._open.remove(one)
+            self._endings[state](one, status)
+            return
+        one.strange = 0 if state in NOT_FINISHED else one.strange + 1
+        if status is not None and one.strange >= MAX_STRANGE:
+            self._open.remove(one)
+            self._lose(one, f"ended with the state {shown(status.status)!r}", stops=False)
+        elif self._clock.monotonic() >= one.deadline:
+            self._open.remove(one)
+            self._stop(
+                f"Import {one.name} was not finished within import_timeout ({self._timeout:.0f} s). It is not lost, and its "
+                "contacts are not sent again: the next run continues to wait for it.",
+            )
+        else:
+            one.interval = min(one.interval * 1.5, MAX_INTERVAL_SECONDS)
+            one.next_poll = self._clock.monotonic() + one.interval
+
+    def _fail(self, one: _Open, _status: ImportStatus) -> None:
+        self._log.abandoned(one.key, State.FAILED, self._clock.wall())
+        if self._resuming:
+            # not resubmitted here: the input of this run may have changed the desired labels
+            self._leave_to_run(one, "failed at dotdigital")
+        elif one.attempt < MAX_ATTEMPTS:
+            LOGGER.warning("Import %s failed at dotdigital; resending its contacts", one.name)
+            self._again.append((self._log.rows_of(one.key), one.attempt + 1))
+        else:
+            self._problem(
+                f"Import {one.name} failed at dotdigital, twice: contact its support with the id. The next run sends its "
+                "contacts again.",
+            )
+
+    def _hold(self, one: _Open, _status: ImportStatus) -> None:
+        held = self._log.hold(one.key)
+        self._stop(
+            f"Import {one.name} was rejected by dotdigital's Data Watchdog, which checks the quality of addresses. Its "
+            f"{held} contacts are held and not sent again: contact dotdigital's support with the id, then release them "
+            "with the command `release`.",
+        )
+
+    def _exceed(self, one: _Open, _status: ImportStatus) -> None:
+        self._log.abandoned(one.key, State.OVER_QUOTA, self._clock.wall())
+        self._stop(
+            f"Import {one.name} was stopped (ExceedsAllowedContactLimit): the account has reached the number of contacts that "
+            "its contract allows. Raise it, or remove contacts; the next run sends these contacts again.",
+        )
+
+    def _miss(self, one: _Open, _status: ImportStatus) -> None:
+        self._lose(one, "is no longer known to dotdigital", stops=True)
+
+    def _lose(self, one: _Open, what: str, *, stops: bool) -> None:
+        """End an import whose result will not be known.
+
+        Args:
+            one: the import.
+            what: what is known of it, worded as the end of a sentence.
+            stops: whether nothing more is sent.
+        """
+        self._log.abandoned(one.key, State.LOST, self._clock.wall())
+        if self._resuming:
+            self._leave_to_run(one, what)
+            return
+        text = f"Import {one.name} {what}, so its result is unknown, and the next run sends its contacts again."
+        (self._stop if stops else self._problem)(f"{text} If it happens again, contact dotdigital's support with the id.")
 
     def _ask(self, one: _Open) -> ImportStatus | None:
         """Poll an import once; a failed poll says nothing about the import's state."""
@@ -234,30 +363,19 @@ class Imports:
             if self._stopped:
                 self._problem("An import that failed at dotdigital was not sent again, because the run stops.")
             else:
-                self._submit(Chunk(rows, [self._shape.encode(row) for row in rows]), attempt)
+                self._submit(Part(Chunk(rows, [self._shape.encode(row) for row in rows]), attempt))
 
     def _account(self, one: _Open, status: ImportStatus) -> None:
         rows = self._log.rows_of(one.key) if one.rows is None else one.rows
         outcomes = verdicts(rows, status)
         recorded = self._log.finished(one.key, rows, outcomes, self._clock.wall())
-        self.tally.new_reasons.update(recorded.new_rejections)
-        self.tally.created_again += recorded.created_again
-        if not self._resuming:
-            self._observe(rows, outcomes)
-        counted = collections.Counter(outcome.verdict for outcome in outcomes)
-        self.tally.verdicts += counted
-        self.tally.reasons.update(outcome.reason or "Unknown" for outcome in outcomes if outcome.verdict is Verdict.REJECTED)
+        counted = self._count(rows, outcomes, recorded)
         if recorded.gone:
-            # looked up by address: most were deleted in dotdigital, so that nothing is left to clear
-            self.tally.gone += recorded.gone
-            self.tally.sent -= recorded.gone
-            self.tally.verdicts[Verdict.REJECTED] -= recorded.gone
-            self.tally.reasons -= collections.Counter(
-                {code: recorded.gone for code in self.tally.reasons if code.lower() == GONE_ID}
-            )
             LOGGER.info(
                 "Import %s: dotdigital no longer knows the IDs of %d contacts; looking up their addresses", one.name, recorded.gone
             )
+        if respelled := sum(outcome.is_respelled for outcome in outcomes):
+            LOGGER.info("Import %s: dotdigital spells the addresses of %d contacts otherwise", one.name, respelled)
         if mistaken := sum(outcome.other_email is not None for outcome in outcomes):
             # not counted as sent: these rows have changed other contacts than they were meant for
             self.tally.mistaken += mistaken
@@ -274,6 +392,28 @@ class Imports:
             one.name,
             ", ".join(f"{counted[verdict]} {verdict.value}" for verdict in Verdict if counted[verdict]),
         )
+
+    def _count(self, rows: Sequence[Row], outcomes: Sequence[RowResult], recorded: Recorded) -> collections.Counter[Verdict]:
+        """Add the outcomes of rows to the figures of the delivery, and return them by verdict."""
+        self.tally.new_reasons.update(recorded.new_rejections)
+        self.tally.created_again += recorded.created_again
+        if not self._resuming:
+            self._observe(rows, outcomes)
+        counted = collections.Counter(outcome.verdict for outcome in outcomes)
+        self.tally.verdicts += counted
+        self.tally.reasons.update(recorded.reasons)
+        self.tally.remarks.update(one.reason for one in outcomes if one.reason and one.verdict is not Verdict.REJECTED)
+        self.tally.respelled += sum(one.is_respelled for one in outcomes)
+        # looked up by address: most were deleted in dotdigital, so that nothing is left to clear
+        self.tally.gone += recorded.gone
+        self.tally.sent -= recorded.gone
+        self.tally.verdicts[Verdict.REJECTED] -= recorded.gone
+        return counted
+
+    def _leave_to_run(self, one: _Open, ended: str) -> None:
+        """Note that an import of an earlier run has no result: this run sends its contacts again, if the input has not changed them."""
+        LOGGER.warning("Import %s of an earlier run %s; its contacts are sent again", one.name, ended)
+        self.tally.sent -= len(self._log.rows_of(one.key))
 
     def _problem(self, text: str) -> None:
         LOGGER.error(text)

@@ -15,6 +15,8 @@ from target_dotdigital.ledger.scopes import find_scope
 from target_dotdigital.records import Uploads
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from target_dotdigital.clock import Clock
     from target_dotdigital.dotdigital.account import Account
     from target_dotdigital.dotdigital.client import Client
@@ -62,14 +64,19 @@ class LockedAccount:
         return scope_key(self.settings, self.account)
 
 
-def lock_account(settings: Settings, clock: Clock) -> LockedAccount:
+def lock_account(settings: Settings, clock: Clock, calls: Counter[str] | None = None) -> LockedAccount:
     """Log in, read the account, and open and lock its ledger.
+
+    Args:
+        settings: the settings.
+        clock: injectable clock.
+        calls: counts the calls to dotdigital, also if one of them fails.
 
     Raises:
         TargetError: login, ledger or lock unavailable; anything acquired is released.
     """
     with ExitStack() as stack:
-        client, info = accounts.connect(settings, clock)
+        client, info = accounts.connect(settings, clock, calls)
         account = accounts.read_account(settings, client, info)
         LOGGER.info("Account: %s (%d) at %s", account.name, account.id, account.endpoint)
         ledger = open_ledger(settings.ledger_url)

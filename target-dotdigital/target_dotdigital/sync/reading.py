@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from target_dotdigital.addresses import spellings
 from target_dotdigital.dotdigital.contacts import CONTACTS_PER_PAGE
 from target_dotdigital.dotdigital.read_ahead import read_ahead
 from target_dotdigital.ledger.scopes import update_scope
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("target-dotdigital")
 # contacts come and go while the account is read, and some have no e-mail address
 MIN_NOT_SHOWN = 10
-# dotdigital's clock may differ from this machine's
+# a contact may become visible later than it is created; both times are dotdigital's
 MARGIN = datetime.timedelta(hours=1)
 
 
@@ -60,7 +61,7 @@ class AccountReading:
 
     def read(self, reader: ContactReader) -> int:
         """Read all pages of the account into the ledger, each while the one before it is stored, and return the number of contacts."""
-        read_at = reader.client.clock.wall()
+        read_at = reader.client.wall()
         total = sum(map(self._store, read_ahead(reader.pages())))
         book = reader.account.book
         if book is not None and (missing := book.contacts - self._listed) > max(MIN_NOT_SHOWN, book.contacts // 20):
@@ -77,7 +78,7 @@ class AccountReading:
             reader: reads contacts from the account.
             since: seconds since 1970.
         """
-        read_at = reader.client.clock.wall()
+        read_at = reader.client.wall()
         created_since = datetime.datetime.fromtimestamp(since, datetime.UTC) - MARGIN
         total = 0
         for page in read_ahead(reader.pages(created_since)):
@@ -88,6 +89,7 @@ class AccountReading:
 
     def _store(self, page: Sequence[Observed], *, settles_doubt: bool = True) -> int:
         """Compare a page of the account with the ledger, store it, and return its length."""
+        page = self._as_known(page)
         if self._is_excluded is not None:
             page = [replace(one, excluded=self._is_excluded(one.email)) for one in page]
         ledger, drift = self._ledger, self.drift
@@ -100,6 +102,19 @@ class AccountReading:
         ledger.apply_remote(settles_doubt=settles_doubt)
         drift[Drift.ORPHANED] += ledger.adopt_labelled()
         return len(page)
+
+    def _as_known(self, page: Sequence[Observed]) -> Sequence[Observed]:
+        """Return a page with the addresses as the ledger has them, where dotdigital spells their domains otherwise."""
+        others = {one.email: found for one in page if (found := spellings(one.email))}
+        if not others:
+            return page
+        known = self._ledger.known({*others, *(spelling for found in others.values() for spelling in found)})
+        respelled = {
+            email: known_as[0]
+            for email, found in others.items()
+            if email not in known and len(known_as := sorted(found & known)) == 1
+        }
+        return [replace(one, email=respelled[one.email]) if one.email in respelled else one for one in page]
 
 
 def read_account(ledger: ContactLedger, reader: ContactReader, settings: Settings) -> Counter[Drift]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
+from target_dotdigital.reporting.report import Traffic
 from target_dotdigital.reporting.start import describe_start
 from target_dotdigital.sync.locked_account import lock_account
 from target_dotdigital.sync.opening import open_run
@@ -28,7 +30,11 @@ def open_sync(settings: Settings, clock: Clock, report: Report, folder: ReportFo
     Raises:
         TargetError: the run cannot start; anything acquired is released.
     """
-    place = lock_account(settings, clock)
+    calls: Counter[str] = Counter()
+    try:
+        place = lock_account(settings, clock, calls)
+    finally:
+        report.traffic = Traffic(dict(calls), clock.waited)
     describe_start(report, settings, place.account, folder)
     try:
         opened = open_run(place, report.started_at)

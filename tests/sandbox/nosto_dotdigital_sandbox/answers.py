@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import msgspec
 
 from nosto_dotdigital_sandbox.web import Request, Response
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from nosto_dotdigital_sandbox.records import Contact, DataField, Records
 
 
@@ -39,9 +42,10 @@ def error3(status: int, code: str, description: str) -> Response:
     return Response.of({"errorCode": code, "description": description}, status)
 
 
-def link(marker: str) -> dict[str, str]:
-    """Return a link to a page of contacts."""
-    return {"marker": marker, "link": f"/contacts/v3?marker={marker}"}
+def link(marker: str, query: Mapping[str, str]) -> dict[str, str]:
+    """Return a link to a page of contacts; it carries the criteria of the query (contracts/dotdigital.md 13.15)."""
+    criteria = {name: value for name, value in query.items() if name != "marker"}
+    return {"marker": marker, "link": f"/contacts/v3?{urlencode({**criteria, 'marker': marker})}"}
 
 
 def shown_field(field: DataField) -> dict[str, Any]:

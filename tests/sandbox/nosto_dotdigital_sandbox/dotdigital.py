@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import re
 from contextlib import nullcontext
+from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -36,6 +38,7 @@ class Dotdigital:
     Attributes:
         endpoint: URL of the account's own region.
         forbidden: URL of a region that denies the account all access.
+        max_body: maximum number of bytes of an import.
     """
 
     def __init__(self, account: Account, user: str, password: str, limits: Limits) -> None:
@@ -47,6 +50,7 @@ class Dotdigital:
         self.endpoint = ""
         self.forbidden = ""
         self.programs_permitted = True
+        self.max_body = MAX_BODY
 
     @property
     def deviations(self) -> Deviations:
@@ -55,7 +59,12 @@ class Dotdigital:
 
     def handle(self, request: Request) -> Response:
         """Handle a request in the account's own region."""
-        return self._unauthorised(request) or self.answer(request)
+        return self._dated(self._unauthorised(request) or self.answer(request))
+
+    def _dated(self, response: Response) -> Response:
+        """Add the time by dotdigital's clock."""
+        date = format_datetime(datetime.datetime.fromtimestamp(self.account.wall(), datetime.UTC), usegmt=True)
+        return Response(response.status, response.body, {"Date": date, **response.headers}, response.length)
 
     @rule
     def region(self) -> str:
@@ -96,7 +105,9 @@ class Dotdigital:
         if request.headers.get("authorization") == f"Basic {expected}":
             return None
         if request.path.startswith("/contacts/v3"):
-            return Response(401)
+            # contracts/dotdigital.md 13.22
+            body = msgspec.json.encode({"errorCode": "server:unauthorized", "description": "Authorization has been denied."})
+            return Response(401, body, {"Content-Type": "application/json; charset=utf-8"})
         return Response.of({"message": "Authorization has been denied for this request."}, 401)
 
     def _route(self, request: Request) -> Response:
@@ -129,7 +140,7 @@ class Dotdigital:
             "Name": self.account.name,
             "MainEmail": "owner@example.com",
             "APILocale": "en-GB",
-            "ApiEndpoint": f"{self.region()}/",
+            "ApiEndpoint": self.region(),
             "TimeZoneIana": "Europe/London",
             "CurrencyCode": "GBP",
             **self.account.properties,
@@ -190,8 +201,9 @@ class Dotdigital:
     # Version 3
 
     def _import(self, request: Request) -> Response:
-        if len(request.body) > MAX_BODY:
-            return error3(400, "contacts:badRequest", "The request is too large")
+        if len(request.body) > self.max_body:
+            # in front of the API, so that there is no error of its own
+            return Response(413, b"Request Entity Too Large", {"Content-Type": "text/plain"})
         try:
             body = request.json()
         except msgspec.DecodeError:
@@ -205,6 +217,8 @@ class Dotdigital:
             lists = row.get("lists")
             if "matchIdentifier" not in row or (lists is not None and not 1 <= len(lists) <= 100):
                 return error3(400, "contacts:badRequest", "The request does not follow the schema")
+        if refusal := self.refusal_of_call(contacts):
+            return refusal
         import_id = self.account.accept(contacts, body.get("mergeOption", "overwrite"))
         if import_id is None:
             text = (
@@ -214,6 +228,11 @@ class Dotdigital:
             return error3(429, "contacts:tooManyActiveImports", text)
         return Response.of({"importId": import_id}, 202)
 
+    @rule
+    def refusal_of_call(self, _contacts: list[dict[str, Any]]) -> Response | None:
+        """Return the refusal of a whole import for what is in its rows; None if it is accepted."""
+        return None
+
     def _status(self, import_id: str) -> Response:
         if not re.fullmatch(r"[0-9a-fA-F-]{36}", import_id):
             return error3(400, "contacts:invalidId", f"The id value '{import_id}' is invalid for the identifier 'importId'")
@@ -221,7 +240,7 @@ class Dotdigital:
         if job is None:
             text = f"The import request '{import_id}' could not be found!"
             return error3(404, "contacts:importNotFound", text)
-        answer: dict[str, Any] = {"importId": job.id, "status": job.status}
+        answer: dict[str, Any] = {"importId": job.id, "status": job.status, "summary": None}
         if job.status == "Finished":
             codes = [failure["failures"][0]["failureCode"] for failure in job.failures]
             suppressed, doubled = codes.count("globallySuppressed"), codes.count("duplicateIdentifier")
@@ -248,9 +267,9 @@ class Dotdigital:
         page = found[:limit]
         names = [name for name in query.get("data-fields", "").split("|") if name]
         include = [name for name in query.get("include", "").split("|") if name]
-        links = {"self": link(query.get("marker", "")), "first": link("")}
+        links = {"self": link(query.get("marker", ""), query), "first": link("", query)}
         if len(found) > limit:
-            links["next"] = link(base64.urlsafe_b64encode(str(page[-1].id).encode()).decode())
+            links["next"] = link(base64.urlsafe_b64encode(str(page[-1].id).encode()).decode(), query)
         items = [shown_contact(self.account, contact, names, include) for contact in page]
         return Response.of({"_items": items, "_links": links})
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from target_dotdigital.ledger import bulk
 from target_dotdigital.ledger.contacts.pending import may_create, to_send
 from target_dotdigital.ledger.tables import contacts
 from target_dotdigital.stats import Remaining
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from target_dotdigital.records import Uploads
 
@@ -34,18 +35,22 @@ class ContactQueries:
         self.scope = scope
         self._mine = contacts.c.scope == scope
 
-    def next_to_send(self, limit: int, after: str, *, removed: bool, restored: int | None = None) -> Sequence[sa.Row[Any]]:
+    def next_to_send(
+        self, limit: int, after: str, *, removed: bool, rejected: bool, restored: int | None = None
+    ) -> Sequence[sa.Row[Any]]:
         """Return the next contacts to send, ordered by address: address, ID, confirmed and desired labels, whether it may be created.
 
         Args:
             limit: maximum number of contacts.
             after: address that the contacts have to follow.
             removed: whether to return contacts that were removed from the source, or all others.
+            rejected: whether to return contacts whose last delivery was rejected, or all others.
             restored: number of a restoring run, which sends only the contacts that it restores.
         """
         query = (
             sa.select(contacts.c.email, contacts.c.contact_id, contacts.c.confirmed, contacts.c.desired, may_create(self.uploads))
             .where(self._mine, to_send(restored), contacts.c.removed == removed, contacts.c.email > after)
+            .where(contacts.c.rejection.is_not(None) if rejected else contacts.c.rejection.is_(None))
             .order_by(contacts.c.email)
             .limit(limit)
         )
@@ -63,6 +68,11 @@ class ContactQueries:
         """Return the streams in whose contacts this run's input changed something."""
         query = sa.select(contacts.c.stream).where(self._mine, contacts.c.changed_run == self.run, contacts.c.stream.is_not(None))
         return set(self.connection.scalars(query.distinct()))
+
+    def known(self, emails: Collection[str]) -> set[str]:
+        """Return the addresses, of those given, that the ledger has."""
+        query = sa.select(contacts.c.email).where(self._mine, bulk.among(self.connection, contacts.c.email, emails))
+        return set(self.connection.scalars(query))
 
     def has_stream(self, stream: str) -> bool:
         """Return whether a contact of the ledger came from a stream and is still in the source."""
