@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
 from nosto_dotdigital_sandbox import Fault
 from nosto_dotdigital_sandbox.web import Response
+from support.cases import slow_except
 from support.oracle import FIELD, folded
 from support.running import Pipeline, singer
 
@@ -59,6 +62,47 @@ def test_after_some_days_a_lost_import_is_not_waited_for(pipeline: Pipeline, san
         listings = [call.target for call in sandbox.journal.calls("dotdigital", "GET") if call.path == "/contacts/v3"]
         whole.append(any("~created" not in target for target in listings))
     assert whole == [True, True, False, False, False]
+
+
+def _answers(response: Response) -> Fault:
+    return Fault("rewrite", rewrite=lambda _: response)
+
+
+LOST_ATTEMPTS = {
+    "accepted, then the connection ends": Fault("drop_after"),
+    "accepted, then half an answer": Fault("cut"),
+    "accepted, then an answer that is not JSON": Fault("garble"),
+    "accepted, then an answer without an ID": _answers(Response(202, b"{}")),
+    **{f"accepted, then {status}": _answers(Response(status)) for status in (500, 502, 503, 504)},
+}
+
+
+@pytest.mark.parametrize("how", slow_except({"accepted, then 504", "accepted, then the connection ends"}, LOST_ATTEMPTS))
+def test_an_attempt_whose_response_was_lost_is_compared_although_its_retry_succeeded(
+    pipeline: Pipeline, sandbox: Sandbox, how: str
+) -> None:
+    pipeline.target["max_change_percent"] = 100
+    assert day(pipeline, 1, {f"p{number}": ["A"] for number in range(5)}) == 0
+    account = sandbox.account
+    lost = replace(LOST_ATTEMPTS[how], method="PUT", path="contacts/v3/import", after=lambda _: setattr(account, "import_polls", 0))
+    account.import_polls = 10_000
+    sandbox.faults.add(lost)
+    assert day(pipeline, 2, {"p0": ["B"]}) == 0, "the retry succeeds"
+    assert day(pipeline, 3, {"p0": ["C"]}) == 0
+    assert account.by_email["p0@example.com"].data_fields[FIELD] == "C"
+    account.settle()
+    assert account.by_email["p0@example.com"].data_fields[FIELD] == "B", "the first copy has overwritten the newer labels"
+    assert day(pipeline, 4, {"p2": ["C"]}) == 0
+    assert labels(sandbox) == {f"p{number}@example.com": "C" if number in {0, 2} else "A" for number in range(5)}
+
+
+def test_an_attempt_that_was_limited_is_not_lost(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    assert day(pipeline, 1, {"p0": ["A"]}) == 0
+    sandbox.faults.add(Fault(method="PUT", path="contacts/v3/import", response=Response(429, b"{}")))
+    assert day(pipeline, 2, {"p0": ["B"]}) == 0
+    sandbox.journal.clear()
+    assert day(pipeline, 3, {"p0": ["C"]}) == 0
+    assert all("~created" in call.target for call in sandbox.journal.calls("dotdigital", "GET") if call.path == "/contacts/v3")
 
 
 def test_an_import_that_was_refused_is_not_lost(pipeline: Pipeline, sandbox: Sandbox) -> None:

@@ -34,27 +34,30 @@ class Trouble(NamedTuple):
     Args:
         text: the reason, worded as the end of a sentence; it contains no received data.
         reached: whether the server was reached.
+        may_have_acted: whether the server may have acted on the call nevertheless.
     """
 
     text: str
     reached: bool
+    may_have_acted: bool = False
 
 
-_BROKEN_OFF = Trouble("the connection was broken off", reached=True)
+_BROKEN_OFF = Trouble("the connection was broken off", reached=True, may_have_acted=True)
 
 # The first match counts, so specific types come before general ones.
 _TROUBLES: tuple[tuple[tuple[type[BaseException], ...], Trouble], ...] = (
     (
         (msgspec.ValidationError, RecursionError),
-        Trouble("the answer is not as dotdigital documents it", reached=True),
+        Trouble("the answer is not as dotdigital documents it", reached=True, may_have_acted=True),
     ),
-    ((msgspec.DecodeError, UnicodeDecodeError), Trouble("the answer is not JSON", reached=True)),
+    ((msgspec.DecodeError, UnicodeDecodeError), Trouble("the answer is not JSON", reached=True, may_have_acted=True)),
     ((urllib3.exceptions.ProxyError, requests.exceptions.ProxyError), Trouble("the proxy cannot be used", reached=False)),
     ((socket.gaierror, urllib3.exceptions.NameResolutionError), Trouble("the name does not resolve", reached=False)),
     ((ssl.SSLCertVerificationError,), Trouble("the certificate is not trusted", reached=False)),
     (
         (ssl.SSLError, urllib3.exceptions.SSLError, requests.exceptions.SSLError),
-        Trouble("no TLS connection can be made", reached=False),
+        # raised during the handshake, but also if an established connection ends without a farewell
+        Trouble("no TLS connection can be made", reached=False, may_have_acted=True),
     ),
     ((ConnectionRefusedError,), Trouble("the connection was rejected", reached=False)),
     ((urllib3.exceptions.NewConnectionError,), Trouble("no connection can be made", reached=False)),
@@ -64,7 +67,7 @@ _TROUBLES: tuple[tuple[tuple[type[BaseException], ...], Trouble], ...] = (
     ),
     (
         (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError),
-        Trouble("the answer timed out", reached=True),
+        Trouble("the answer timed out", reached=True, may_have_acted=True),
     ),
     (
         (

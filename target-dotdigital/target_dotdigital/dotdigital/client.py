@@ -22,7 +22,7 @@ from target_dotdigital.errors import AccountError, ApiError, TooManyImportsError
 from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from target_dotdigital.clock import Clock
 
@@ -46,6 +46,13 @@ class _Reply:
     headers: Mapping[str, str]
     content: bytes = b""
     trouble: Trouble | None = None
+
+    @property
+    def may_have_acted(self) -> bool:
+        """Whether dotdigital may have acted on a call that failed: it got no usable response, or one of a gateway."""
+        if self.status is None:
+            return self.trouble is not None and self.trouble.may_have_acted
+        return self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 @dataclass(slots=True)
@@ -107,14 +114,20 @@ class Client:
         """
         return self._call(kind, "POST", path, answer, body=msgspec.json.encode(body))
 
-    def start_import(self, body: bytes) -> str:
+    def start_import(self, body: bytes, before_retry: Callable[[], None]) -> str:
         """Submit an import, and return its ID.
+
+        Args:
+            body: the JSON of the import.
+            before_retry: called before each retry whose preceding attempt dotdigital may have accepted: that attempt is an import
+                of its own, which may be applied at any later time.
 
         Raises:
             TooManyImportsError: no import slot is free.
             ApiError: the call failed.
         """
-        return self._call("import", "PUT", "/contacts/v3/import", ImportAccepted, body=body).import_id
+        path = "/contacts/v3/import"
+        return self._call("import", "PUT", path, ImportAccepted, body=body, before_retry=before_retry).import_id
 
     def import_status(self, import_id: str) -> ImportStatus:
         """Poll an import once, without retries: the caller decides when to poll again.
@@ -139,6 +152,7 @@ class Client:
         params: Mapping[str, str | int] | None = None,
         body: bytes | None = None,
         repeat: bool = True,
+        before_retry: Callable[[], None] | None = None,
     ) -> Answer:
         tries = 0
         while True:
@@ -160,6 +174,8 @@ class Client:
             reason = self._reason(reply)
             if seconds is None:
                 raise _error(kind, method, failure, reason, known=known, tries=tries)
+            if before_retry is not None and reply.may_have_acted:
+                before_retry()
             LOGGER.info("dotdigital: %s: %s; trying again in %.0f s", kind, reason, seconds)
             self.clock.wait(seconds)
 

@@ -95,10 +95,25 @@ class ImportLog:
             connection.execute(sa.update(imports).where(imports.c.id == key).values(state=State.REJECTED, settled_run=self.run))
             return ContactOutcomes(connection, self._scope, self._uploads).hold(key)
 
-    def abandoned(self, key: int, state: State) -> None:
-        """Record that an import failed or that its result is unknown; its rows are in doubt, and stay pending."""
+    def note_unanswered(self, key: int, now: float) -> None:
+        """Record that dotdigital may have accepted an attempt at an import whose response was lost; the import is submitted again.
+
+        Args:
+            key: the import's number.
+            now: seconds since 1970.
+        """
+        self._set(key, lost_at=now)
+
+    def abandoned(self, key: int, state: State, now: float) -> None:
+        """Record that an import failed or that its result is unknown; its rows are in doubt, and stay pending.
+
+        Args:
+            key: the import's number.
+            state: its last state.
+            now: seconds since 1970.
+        """
         with self._engine.begin() as connection:
-            self._abandon(connection, key, state)
+            self._abandon(connection, key, state, now)
 
     def doubt_open(self, connection: sa.Connection) -> None:
         """Mark the rows of imports without a result as in doubt, within a transaction of a run that may not wait for them."""
@@ -168,27 +183,25 @@ class ImportLog:
         self.mark_verified(connection)
 
     def mark_verified(self, connection: sa.Connection) -> None:
-        """Record that the imports so far need no verification any more, except those that dotdigital may still apply."""
-        self._verify(connection, imports.c.state != State.LOST)
+        """Record that the imports so far need no verification any more."""
+        unverified = imports.c.scope == self._scope, ~imports.c.verified
+        connection.execute(sa.update(imports).where(*unverified).values(verified=True))
 
     def take_lost(self, connection: sa.Connection, before: float) -> bool:
-        """Return whether dotdigital may have applied an import late whose ID was lost; older ones are forgotten after this.
+        """Return whether dotdigital may apply a lost attempt at an import late, or has done so since the last run.
+
+        An attempt counts whatever its import ended with, because the retry that succeeded is another import to dotdigital. Attempts
+        before `before` are forgotten after this: they are not applied any more.
 
         Args:
             connection: the transaction of a run that reads the whole account if there is one.
-            before: an import that was submitted before this time (seconds since 1970) is not applied any more.
+            before: seconds since 1970.
         """
-        lost = imports.c.state == State.LOST
-        found = sa.select(sa.exists().where(imports.c.scope == self._scope, ~imports.c.verified, lost))
-        is_lost = bool(connection.scalar(found))
+        lost = imports.c.scope == self._scope, imports.c.lost_at.is_not(None)
+        is_lost = bool(connection.scalar(sa.select(sa.exists().where(*lost))))
         if is_lost:
-            self._verify(connection, lost, imports.c.submitted_at < before)
+            connection.execute(sa.update(imports).where(*lost, imports.c.lost_at < before).values(lost_at=None))
         return is_lost
-
-    def _verify(self, connection: sa.Connection, *which: sa.ColumnElement[bool]) -> None:
-        connection.execute(
-            sa.update(imports).where(imports.c.scope == self._scope, ~imports.c.verified, *which).values(verified=True)
-        )
 
     def open_imports(self) -> list[OpenImport]:
         """Return the imports that dotdigital may still be processing, oldest first, and mark those without an ID as lost."""
@@ -201,7 +214,7 @@ class ImportLog:
         with self._engine.begin() as connection:
             # submitted, but the ID was never received: the import may or may not run, and its rows are sent again
             for key in connection.scalars(self._unsettled().where(imports.c.state == State.SUBMITTING)).all():
-                self._abandon(connection, key, State.LOST)
+                self._abandon(connection, key, State.LOST, sa.func.coalesce(imports.c.lost_at, imports.c.submitted_at))
             return [OpenImport(*row) for row in connection.execute(query)]
 
     def rows_of(self, key: int) -> list[Row]:
@@ -216,8 +229,9 @@ class ImportLog:
         """Select the imports of the scope that have no result."""
         return sa.select(imports.c.id).where(imports.c.scope == self._scope, imports.c.settled_run.is_(None))
 
-    def _abandon(self, connection: sa.Connection, key: int, state: State) -> None:
-        connection.execute(sa.update(imports).where(imports.c.id == key).values(state=state, settled_run=self.run))
+    def _abandon(self, connection: sa.Connection, key: int, state: State, at: float | sa.ColumnElement[float]) -> None:
+        lost = {"lost_at": at} if state is State.LOST else {}
+        connection.execute(sa.update(imports).where(imports.c.id == key).values(state=state, settled_run=self.run, **lost))
         ContactOutcomes(connection, self._scope, self._uploads).doubt_import(key)
 
     def _set(self, key: int, **values: Any) -> None:

@@ -130,6 +130,8 @@ imports = sa.Table(
     sa.Column("submitted_at", sa.Float, nullable=False),
     # run that received the outcome, or gave the import up: a later one if the run that sent it did not wait for it; until then NULL
     sa.Column("settled_run", sa.Integer),
+    # last attempt whose response was lost, so that a copy of the import may be applied late (seconds since 1970); NULL: there is none
+    sa.Column("lost_at", sa.Float),
     # whether a run has looked up some of its contacts since, so that its report can be believed
     sa.Column("verified", sa.Boolean, nullable=False, server_default=sa.false()),
 )

@@ -8,6 +8,8 @@ from target_dotdigital.dotdigital.client import Client
 from target_dotdigital.errors import ApiError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from target_dotdigital.clock import Clock
     from target_dotdigital.dotdigital.messages import ImportStatus
 
@@ -30,10 +32,10 @@ class RecordingClient(Client):
         self.polls: dict[str, int] = {}
         self.refusal: ApiError | None = None
 
-    def start_import(self, body: bytes) -> str:
+    def start_import(self, body: bytes, before_retry: Callable[[], None]) -> str:
         """Submit an import like `Client.start_import`."""
         try:
-            import_id = super().start_import(body)
+            import_id = super().start_import(body, before_retry)
         except ApiError as error:
             self.refusal = error
             raise

@@ -128,11 +128,15 @@ class Imports:
     def _submit(self, chunk: Chunk, attempt: int) -> None:
         key = self._log.begin(chunk.rows, self._clock.wall(), attempt)
         try:
-            import_id = self._start(body(chunk))
+            import_id = self._start(key, body(chunk))
         except ApiError as error:
             # without a response, or with one of a gateway, dotdigital may have accepted the import
-            refused = error.status is not None and HTTPStatus.BAD_REQUEST <= error.status < HTTPStatus.INTERNAL_SERVER_ERROR
-            self._log.abandoned(key, State.FAILED if refused else State.LOST)
+            refused = (
+                error.status is not None
+                and HTTPStatus.BAD_REQUEST <= error.status < HTTPStatus.INTERNAL_SERVER_ERROR
+                and error.status != HTTPStatus.REQUEST_TIMEOUT
+            )
+            self._log.abandoned(key, State.FAILED if refused else State.LOST, self._clock.wall())
             self._stop(str(error))
             return
         self._log.accepted(key, import_id)
@@ -140,11 +144,11 @@ class Imports:
         # what is kept of all open imports is bounded
         self._watch(key, import_id, attempt, chunk.rows if len(chunk.rows) * self._most_open <= MAX_ROWS_KEPT else None)
 
-    def _start(self, body: bytes) -> str:
+    def _start(self, key: int, body: bytes) -> str:
         pauses = 0
         while True:
             try:
-                return self._client.start_import(body)
+                return self._client.start_import(body, lambda: self._log.note_unanswered(key, self._clock.wall()))
             except TooManyImportsError:
                 pauses += 1
                 if pauses > MAX_SLOT_PAUSES:
@@ -173,7 +177,7 @@ class Imports:
                 self._account(one, status)
             case "Failed":
                 self._open.remove(one)
-                self._log.abandoned(one.key, State.FAILED)
+                self._log.abandoned(one.key, State.FAILED, self._clock.wall())
                 if self._resuming:
                     # not resubmitted here: the input of this run may have changed the desired labels
                     LOGGER.warning("Import %s of an earlier run failed at dotdigital; its contacts are sent again", one.name)
@@ -196,14 +200,14 @@ class Imports:
                 )
             case "ExceedsAllowedContactLimit":
                 self._open.remove(one)
-                self._log.abandoned(one.key, State.OVER_QUOTA)
+                self._log.abandoned(one.key, State.OVER_QUOTA, self._clock.wall())
                 self._stop(
                     f"Import {one.name} was stopped (ExceedsAllowedContactLimit): the account has reached the number of contacts that "
                     "its contract allows. Raise it, or remove contacts; the next run sends these contacts again.",
                 )
             case _ if status is not None and status.status == GONE:
                 self._open.remove(one)
-                self._log.abandoned(one.key, State.LOST)
+                self._log.abandoned(one.key, State.LOST, self._clock.wall())
                 self._stop(f"dotdigital no longer knows import {one.name}: its contacts are sent again by the next run.")
             case _ if self._clock.monotonic() >= one.deadline:
                 self._open.remove(one)
