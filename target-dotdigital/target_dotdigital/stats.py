@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from target_dotdigital.records import Verdict
 
+#: Contacts that a run believes unchanged and looks up nevertheless.
+CHECKED_CONTACTS = 3
+
 
 @dataclass(slots=True)
 class InputStats:
@@ -50,9 +53,10 @@ class DeliveryStats:
         verdicts: rows by verdict.
         reasons: rejected rows by dotdigital's code.
         new_reasons: rejected rows that were not rejected with the same code before.
-        mistaken: rows matched by ID whose contact has another address in dotdigital; not counted as sent.
+        mistaken: rows matched by ID that updated a contact with another address; what both hold is looked up.
         gone: rows matched by ID whose contact no longer exists, so that the address was looked up; not counted as sent.
         created_again: contacts that were read back in this run, and yet created.
+        not_joined: contacts that were looked up, and are not in the address book after two deliveries.
         problems: one sentence for each problem with an import.
     """
 
@@ -63,6 +67,7 @@ class DeliveryStats:
     mistaken: int = 0
     gone: int = 0
     created_again: int = 0
+    not_joined: int = 0
     problems: list[str] = field(default_factory=list)
 
     @property

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from target_dotdigital.addresses import normalise
-from target_dotdigital.dotdigital.messages import ContactReference, Identified, Links
+from target_dotdigital.dotdigital.messages import NULL, ContactReference, Identified, Links
 from target_dotdigital.dotdigital.one_contact import get_contact
 from target_dotdigital.errors import EndlessListError
 from target_dotdigital.payloads import to_payload
@@ -33,6 +33,13 @@ class _Contact(ContactReference, rename="camel"):
     # raw JSON: a field that this target does not own may hold any type
     data_fields: dict[str, msgspec.Raw] | None = None
     lists: list[Identified] | None = None
+    status: msgspec.Raw = NULL
+
+    @property
+    def is_kept_out(self) -> bool:
+        """Whether the contact is suppressed, or has yet to confirm a double opt-in (contracts/dotdigital.md 7)."""
+        status = bytes(self.status).lower()
+        return b"pending" in status or b"suppressed" in status
 
 
 class _Page(msgspec.Struct):
@@ -113,6 +120,7 @@ class ContactReader:
                     {names[key.upper()]: value for key, value in (contact.data_fields or {}).items() if key.upper() in names}
                 ),
                 book is not None and any(one.id == book.id for one in contact.lists or ()),
+                contact.is_kept_out,
             )
             for contact in contacts
             if contact.identifiers.email

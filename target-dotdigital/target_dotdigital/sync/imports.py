@@ -263,10 +263,10 @@ class Imports:
                 "Import %s: dotdigital no longer knows the IDs of %d contacts; looking up their addresses", one.name, recorded.gone
             )
         if mistaken := sum(outcome.other_email is not None for outcome in outcomes):
-            # not counted as sent: these rows have changed other contacts than they were meant for
+            # these rows have updated other contacts than they were meant for
             self.tally.mistaken += mistaken
-            self.tally.sent -= mistaken
             self.tally.verdicts[Verdict.UNCONFIRMED] -= mistaken
+            self.tally.verdicts[Verdict.UPDATED] += mistaken
             LOGGER.warning("Import %s: dotdigital names other addresses for the IDs of %d contacts", one.name, mistaken)
         if lost := counted[Verdict.UNCONFIRMED] - mistaken:
             self._problem(
