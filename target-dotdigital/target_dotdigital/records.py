@@ -63,11 +63,20 @@ class RowResult(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """A contact as read back from dotdigital; one that has not confirmed its opt-in is in no address book yet."""
+    """A contact as read back from dotdigital.
+
+    Args:
+        email: normalised address.
+        contact_id: its ID; None if dotdigital returned an invalid one.
+        payload: its labels.
+        in_address_book: whether it is in the address book.
+        kept_out: whether its status explains that it is in no address book.
+        excluded: whether exclude_emails matches its address.
+    """
 
     email: str
     contact_id: int | None
     payload: str
     in_address_book: bool
+    kept_out: bool = False
     excluded: bool = False
-    is_pending_opt_in: bool = False

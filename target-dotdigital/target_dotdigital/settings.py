@@ -140,6 +140,13 @@ class Settings:
         return self.upload_emails is not Uploads.NONE
 
     @property
+    def address_book_shown(self) -> str | None:
+        """The address book as shown to people; None if none is used."""
+        if not self.has_address_book:
+            return None
+        return f"id {self.address_book_id}" if self.address_book_id is not None else self.address_book.strip().lower()
+
+    @property
     def poll_interval(self) -> float:
         """Seconds before an import is polled for the first time."""
         return self.poll_interval_ms / 1000

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from target_dotdigital.records import Verdict
 
+#: Contacts that a run believes unchanged and looks up nevertheless.
+CHECKED_CONTACTS = 3
+
 
 @dataclass(slots=True)
 class InputStats:
@@ -52,9 +55,10 @@ class DeliveryStats:
         new_reasons: rejected rows that were not rejected with the same code before.
         remarks: imported rows of which something was not applied, by dotdigital's code.
         respelled: rows whose address dotdigital's report spells otherwise.
-        mistaken: rows matched by ID whose contact has another address in dotdigital; not counted as sent.
+        mistaken: rows matched by ID that updated a contact with another address; what both hold is looked up.
         gone: rows matched by ID whose contact no longer exists, so that the address was looked up; not counted as sent.
         created_again: contacts that were read back in this run, and yet created.
+        not_joined: contacts that were looked up, and are not in the address book after two deliveries.
         problems: one sentence for each problem with an import.
     """
 
@@ -67,6 +71,7 @@ class DeliveryStats:
     mistaken: int = 0
     gone: int = 0
     created_again: int = 0
+    not_joined: int = 0
     problems: list[str] = field(default_factory=list)
 
     @property

@@ -51,9 +51,11 @@ def status_of(contact: ContactRecord, last: DeliveryRecord | None, queue: Queue,
             f"Held since dotdigital's Data Watchdog rejected import {contact.held_import_id or 'without an ID'}: not sent before it is "
             "released. Ask dotdigital's support about the import, then use the command release.",
         )
-    if contact.in_doubt and last is not None and last.state == State.OPEN:
+    if contact.result_unknown and last is not None and last.state == State.OPEN:
         text = f"Sent in import {last.import_id}, whose result is not known yet: a later run waits for it."
-        return ContactStatus("in doubt", text)
+        return ContactStatus("unknown", text)
+    if contact.excluded:
+        return ContactStatus("excluded", "exclude_emails matches the address: the contact is not sent, and keeps what it has.")
     if contact.pending:
         return _pending(contact, queue)
     if contact.rejected == contact.desired:
@@ -63,7 +65,7 @@ def status_of(contact: ContactRecord, last: DeliveryRecord | None, queue: Queue,
 
 def _pending(contact: ContactRecord, queue: Queue) -> ContactStatus:
     why = ""
-    if contact.in_doubt:
+    if contact.result_unknown:
         why = "It was sent, but dotdigital did not confirm it. "
     elif contact.rejection is not None:
         why = f"Its last delivery was rejected ({contact.rejection}); since then its labels changed or its pause ended. "

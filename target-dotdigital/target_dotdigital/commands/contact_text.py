@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from target_dotdigital.commands.reading import book_of, field_of, place_of
+from target_dotdigital.commands.reading import place_of
 from target_dotdigital.commands.tables import iso, labels, labels_text, moment, table
 from target_dotdigital.ledger.imports import State
 from target_dotdigital.texts import without_controls
@@ -96,8 +96,8 @@ def contact_json(facts: ContactFacts) -> dict[str, Any]:
     contact, changed = facts.contact, facts.changed
     return {
         "account_id": facts.scope.account_id,
-        "address_book": book_of(facts.scope),
-        "data_field": field_of(facts.scope),
+        "address_book": facts.scope.address_book,
+        "data_field": facts.scope.data_field,
         "configured": facts.configured,
         "status": facts.status.code,
         "explanation": facts.status.text,
@@ -112,10 +112,10 @@ def contact_json(facts: ContactFacts) -> dict[str, Any]:
         "desired": labels(contact.desired),
         "confirmed": labels(contact.confirmed),
         "pending": contact.pending,
-        "in_doubt": contact.in_doubt,
+        "result_unknown": contact.result_unknown,
         "held_import": contact.held_import_id,
         "contact_id": contact.contact_id,
-        "in_address_book": None if book_of(facts.scope) is None else contact.in_address_book,
+        "in_address_book": None if facts.scope.address_book is None else contact.in_address_book,
         "read_back_run": contact.checked_run,
         "restored_run": contact.restored,
         "rejection": None
@@ -175,10 +175,13 @@ def _source(facts: ContactFacts) -> str:
 def _remote(facts: ContactFacts) -> str:
     contact = facts.contact
     known = f"contact ID {contact.contact_id}" if contact.contact_id is not None else "no contact ID known"
-    if book_of(facts.scope) is None:
+    if facts.scope.address_book is None:
         book = "no address book is used"
     else:
-        book = "in the address book" if contact.in_address_book else "not in the address book"
+        tried = (
+            f", although dotdigital confirmed {contact.membership_tries} deliveries to it" if contact.membership_tries > 1 else ""
+        )
+        book = "in the address book" if contact.in_address_book else f"not in the address book{tried}"
     read = f"; last read back by run {contact.checked_run}" if contact.checked_run is not None else ""
     return f"{known}; {book}{read}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import msgspec
 
 from target_dotdigital.addresses import normalise
 from target_dotdigital.ledger import scopes
+from target_dotdigital.ledger.bookmarks import Bookmarks
 from target_dotdigital.ledger.contacts.outcomes import forget_address
 from target_dotdigital.ledger.database import open_ledger
 from target_dotdigital.ledger.imports import forget_deliveries
@@ -20,11 +22,25 @@ if TYPE_CHECKING:
     from target_dotdigital.settings import Settings
 
 
-def forget(settings: Settings, address: str) -> int:
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What was removed.
+
+    Args:
+        places: number of entries that were removed.
+        in_source: whether the source may still have the address.
+    """
+
+    places: int
+    in_source: bool
+
+
+def forget(settings: Settings, address: str) -> Forgotten:
     """Remove an address from the ledger, the before-images and the file of rejected contacts.
 
-    Returns:
-        The number of entries that were removed.
+    If the source still has the contact, the ledger no longer knows every contact of the source until the next complete input: it no
+    longer identifies orphaned labels, and a run that has to compare every contact stops. If the result of a delivery of the contact is
+    outstanding, nothing but a complete input can tell what it should have, so the next run needs one.
 
     Raises:
         LedgerError: the ledger is unavailable, or a run is using it.
@@ -38,12 +54,16 @@ def forget(settings: Settings, address: str) -> int:
         for account in accounts:
             stack.enter_context(ledger.locked(account))
         with ledger.engine.begin() as connection:
-            places = forget_address(connection, email) + forget_deliveries(connection, email)
-            scopes.doubt_completeness(connection)
+            places, in_source = forget_address(connection, email)
+            places += forget_deliveries(connection, email)
+            for scope, is_outstanding in in_source.items():
+                scopes.update_scope(connection, scope, segments=None, whole=False, forgotten=True)
+                if is_outstanding:
+                    Bookmarks(connection, scope).withdraw()
         ledger.shred()
     folder = Path(settings.report_dir)
     places += _remove_lines(folder / "rejected.singer.jsonl", email, settings.email_property)
-    return places + remove_address(folder / REJECTED_FILE, email)
+    return Forgotten(places + remove_address(folder / REJECTED_FILE, email), bool(in_source))
 
 
 def _remove_lines(path: Path, email: str, name: str) -> int:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from target_dotdigital.dotdigital.contacts import ContactReader
 from target_dotdigital.ledger.contacts import ContactLedger
 from target_dotdigital.ledger.runs import begin_run, end_run
-from target_dotdigital.ledger.scopes import open_scope
 from target_dotdigital.sync.locked_account import lock_account
+from target_dotdigital.sync.opening import keep_excluded_current, keep_membership_current
 from target_dotdigital.sync.reading import AccountReading, Drift
 
 if TYPE_CHECKING:
@@ -31,11 +31,13 @@ def reconcile(settings: Settings, clock: Clock) -> tuple[int, Counter[Drift], in
         TargetError: account or ledger cannot be read.
     """
     with lock_account(settings, clock) as place, place.ledger.engine.begin() as connection:
-        scope = open_scope(connection, place.scope_key, place.account.id)
+        scope = place.open_scope(connection)
         run = begin_run(connection, scope.id, clock.now().isoformat())
         ledger = ContactLedger(connection, scope.id, uploads=settings.upload_emails, run=run)
         # whatever the reason was, somebody may have cured it in dotdigital
         ledger.forget_rejected_labels()
+        keep_excluded_current(ledger, scope, settings)
+        keep_membership_current(ledger, scope, place)
         reading = AccountReading(ledger, settings.is_excluded)
         total = reading.read(ContactReader(place.client, place.account))
         if scope.whole and settings.on_removed == "clear":

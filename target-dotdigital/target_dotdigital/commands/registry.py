@@ -65,11 +65,16 @@ def run_reconcile(settings: Settings, clock: Clock, _value: Any) -> None:
 
 def run_forget(settings: Settings, _clock: Clock, address: Any) -> None:
     """Remove an address from everything that the target stores."""
-    places = forget(settings, str(address))
-    if not places:
+    forgotten = forget(settings, str(address))
+    if not forgotten.places:
         msg = "This target stores nothing about that address, so nothing was removed. Check the spelling."
         raise SettingsError(msg)
-    click.echo(f"Removed from {places} places. Reports hold no addresses; snapshots follow Nosto's own export.")
+    click.echo(f"Removed from {forgotten.places} places. Reports hold no addresses; snapshots follow Nosto's own export.")
+    if forgotten.in_source:
+        click.echo(
+            "The source still had the address when it was last read. If it still has it, the contact keeps its labels as they are until "
+            "the source changes it; run once with --full-refresh before you change label settings, upload_emails or address_book."
+        )
 
 
 def run_release(settings: Settings, clock: Clock, _value: Any) -> None:

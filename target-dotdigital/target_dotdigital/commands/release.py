@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from target_dotdigital.ledger.contacts.outcomes import ContactOutcomes
-from target_dotdigital.ledger.scopes import open_scope
 from target_dotdigital.sync.locked_account import lock_account
 
 if TYPE_CHECKING:
@@ -20,5 +19,5 @@ def release(settings: Settings, clock: Clock) -> int:
         TargetError: account or ledger unavailable.
     """
     with lock_account(settings, clock) as place, place.ledger.engine.begin() as connection:
-        scope = open_scope(connection, place.scope_key, place.account.id)
+        scope = place.open_scope(connection)
         return ContactOutcomes(connection, scope.id, settings.upload_emails).release_held()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from target_dotdigital.addresses import normalise, spelled_alike
-from target_dotdigital.dotdigital.messages import ContactReference, Identified, Links
+from target_dotdigital.dotdigital.messages import NULL, ContactReference, Identified, Links
 from target_dotdigital.dotdigital.one_contact import get_contact
 from target_dotdigital.errors import EndlessListError
 from target_dotdigital.payloads import to_payload
@@ -32,10 +32,16 @@ KIND = "contacts"
 
 
 class _Contact(ContactReference, rename="camel"):
-    status: str = ""
     # raw JSON: a field that this target does not own may hold any type
     data_fields: dict[str, msgspec.Raw] | None = None
     lists: list[Identified] | None = None
+    status: msgspec.Raw = NULL
+
+    @property
+    def is_kept_out(self) -> bool:
+        """Whether the contact is suppressed, or has yet to confirm a double opt-in (contracts/dotdigital.md 7)."""
+        status = bytes(self.status).lower()
+        return b"pending" in status or b"suppressed" in status
 
 
 class _Page(msgspec.Struct):
@@ -121,7 +127,7 @@ class ContactReader:
                     {names[key.upper()]: value for key, value in (contact.data_fields or {}).items() if key.upper() in names}
                 ),
                 book is not None and any(one.id == book.id for one in contact.lists or ()),
-                is_pending_opt_in="".join(filter(str.isalpha, contact.status)).lower() == "pendingoptin",
+                contact.is_kept_out,
             )
             for contact in contacts
             if contact.identifiers.email

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from target_dotdigital.ledger.tables import bookmarks, scopes
+from target_dotdigital.ledger.tables import bookmarks
 
 if TYPE_CHECKING:
     import datetime
@@ -78,12 +78,3 @@ class Bookmarks:
     def withdraw(self) -> None:
         """Withdraw every acknowledgement, because the desired labels no longer match what the tap emitted."""
         self._connection.execute(sa.delete(bookmarks).where(self._mine))
-
-    def withdraw_others(self, account_id: int, data_field: str) -> None:
-        """Withdraw the acknowledgements of other scopes that write to the same data field."""
-        others = sa.select(scopes.c.id).where(
-            scopes.c.account_id == account_id,
-            scopes.c.key.endswith(f"|{data_field.upper()}", autoescape=True),
-            scopes.c.id != self._scope,
-        )
-        self._connection.execute(sa.delete(bookmarks).where(bookmarks.c.scope.in_(others)))

@@ -66,11 +66,13 @@ class ImportLog:
         scope: number of the ledger scope.
         run: number of the run.
         uploads: which contacts are created.
+        clears: whether contacts that are not in the source lose their labels.
     """
 
-    def __init__(self, engine: sa.Engine, scope: int, run: int, uploads: Uploads) -> None:
+    def __init__(self, engine: sa.Engine, scope: int, run: int, uploads: Uploads, *, clears: bool = False) -> None:
         """Create the log of one run."""
         self._uploads = uploads
+        self._clears = clears
         self._engine = engine
         self._scope = scope
         self.run = run
@@ -108,7 +110,7 @@ class ImportLog:
         self._set(key, lost_at=now)
 
     def abandoned(self, key: int, state: State, now: float) -> None:
-        """Record that an import failed or that its result is unknown; its rows are in doubt, and stay pending.
+        """Record that an import failed or that its result is unknown; the result of its rows is unknown, and they stay pending.
 
         Args:
             key: the import's number.
@@ -148,17 +150,17 @@ class ImportLog:
         It is matched by ID, so that it does not create a contact that was deleted meanwhile.
         """
         c = contacts.c
-        confirmed = c.confirmed.is_not(None) & ~c.in_doubt & ~c.pending & c.held.is_(None) & c.rejection.is_(None)
+        confirmed = c.confirmed.is_not(None) & ~c.result_unknown & ~c.pending & c.held.is_(None) & c.rejection.is_(None)
         query = sa.select(c.email, c.contact_id, c.confirmed, c.confirmed)
         query = query.where(c.scope == self._scope, c.contact_id.is_not(None), confirmed).limit(1)
         with self._engine.connect() as connection:
             found = connection.execute(query).first()
         return None if found is None else Row(*found)
 
-    def doubt_open(self, connection: sa.Connection) -> None:
-        """Mark the rows of imports without a result as in doubt, within a transaction of a run that may not wait for them."""
+    def mark_open_unknown(self, connection: sa.Connection) -> None:
+        """Mark the rows of imports without a result, within a transaction of a run that may not wait for them."""
         for key in connection.scalars(self._unsettled()).all():
-            ContactOutcomes(connection, self._scope, self._uploads).doubt_import(key)
+            ContactOutcomes(connection, self._scope, self._uploads).mark_import_unknown(key)
 
     def finished(self, key: int, rows: Sequence[Row], outcomes: Sequence[RowResult], now: float) -> Recorded:
         """Record the outcome of every row of a finished import.
@@ -184,14 +186,15 @@ class ImportLog:
             applied = ContactOutcomes(connection, self._scope, self._uploads)
             again = applied.count_created_again((one.email for one in outcomes if one.verdict is Verdict.CREATED), self.run)
             applied.confirm(accepted)
-            applied.doubt([email for one in outcomes if one.other_email for email in (one.email, one.other_email)])
+            mistaken = [(one.email, one.other_email) for one in outcomes if one.other_email]
+            applied.mark_mistaken([email for email, _ in mistaken], [other for _, other in mistaken], self.run, clears=self._clears)
             news: dict[str, int] = {}
             gone = 0
             if others:
                 bulk.stage(connection, row_results, others)
                 gone = applied.forget_gone(key)
                 news = applied.reject(key, now)
-                applied.doubt_unconfirmed()
+                applied.mark_unconfirmed()
                 # rows of a finished import without an outcome were accepted, so only the others are written
                 unaccepted = bulk.matching(deliveries.c.email, row_results)
                 connection.execute(
@@ -218,13 +221,13 @@ class ImportLog:
         query = (
             sa.select(d.email, d.contact_id, d.before, d.after)
             .join(contacts, (c.scope == self._scope) & (c.email == d.email))
-            .where(d["import"] == last, d.outcome.is_(None), c.confirmed == d.after, ~c.in_doubt)
+            .where(d["import"] == last, d.outcome.is_(None), c.confirmed == d.after, ~c.result_unknown)
         )
         return [Row(*row) for row in connection.execute(query)]
 
-    def doubt_unverified(self, connection: sa.Connection) -> None:
-        """Mark every contact of imports without verification as in doubt, and forget its ID: it is sent again."""
-        ContactOutcomes(connection, self._scope, self._uploads).doubt_unverified()
+    def mark_unverified(self, connection: sa.Connection) -> None:
+        """Mark every contact of imports without verification, and forget its ID: the next plan looks it up."""
+        ContactOutcomes(connection, self._scope, self._uploads).mark_unverified()
         self.mark_verified(connection)
 
     def mark_verified(self, connection: sa.Connection) -> None:
@@ -282,7 +285,7 @@ class ImportLog:
     def _abandon(self, connection: sa.Connection, key: int, state: State, at: float | sa.ColumnElement[float]) -> None:
         lost = {"lost_at": at} if state is State.LOST else {}
         connection.execute(sa.update(imports).where(imports.c.id == key).values(state=state, settled_run=self.run, **lost))
-        ContactOutcomes(connection, self._scope, self._uploads).doubt_import(key)
+        ContactOutcomes(connection, self._scope, self._uploads).mark_import_unknown(key)
 
     def _set(self, key: int, **values: Any) -> None:
         with self._engine.begin() as connection:

@@ -15,9 +15,11 @@ scopes = sa.Table(
     "dotdigital_scopes",
     METADATA,
     sa.Column("id", sa.Integer, primary_key=True),
-    # account, address book and data field that the contacts of this scope are delivered to
-    sa.Column("key", sa.Text, nullable=False, unique=True),
+    # account and data field that hold the labels of this scope; the data field in capitals
     sa.Column("account_id", _NUMBER, nullable=False),
+    sa.Column("data_field", sa.Text, nullable=False),
+    # address book of the last run's settings, as shown to people; NULL without an address book
+    sa.Column("address_book", sa.Text),
     # label settings; if they change, all desired values are recomputed
     sa.Column("labels", sa.Text),
     # JSON object: segment name -> number of contacts; NULL if names changed since the last count
@@ -28,14 +30,20 @@ scopes = sa.Table(
     sa.Column("account_contacts", sa.Integer),
     # every contact that was created in dotdigital before this time has been read back (seconds since 1970)
     sa.Column("read_at", sa.Float),
-    # address book that the last run delivered to; NULL if none did, or without an address book
+    # address book whose members `contacts.in_address_book` tells; NULL if no run has used one, or the last run used none
     sa.Column("address_book_id", _NUMBER),
+    # contacts in the address book beyond the ledger's members of it, at the last complete reading; NULL before the first
+    sa.Column("address_book_offset", sa.Integer),
     # whether a complete input has been received, so that all other labels are orphaned
     sa.Column("whole", sa.Boolean, nullable=False, server_default=sa.false()),
+    # whether an address was forgotten that the source may still have, so that the ledger may lack a contact of it
+    sa.Column("forgotten", sa.Boolean, nullable=False, server_default=sa.false()),
     # last run whose input changed desired labels
     sa.Column("changed_run", sa.Integer, nullable=False, server_default=sa.text("0")),
     # JSON array: streams that have sent STATE before, so that an input without STATE is incomplete
     sa.Column("streams", sa.Text),
+    # address book and upload mode are no part of it: another one asks only for membership again
+    sa.UniqueConstraint("account_id", "data_field"),
 )
 
 contacts = sa.Table(
@@ -48,10 +56,14 @@ contacts = sa.Table(
     sa.Column("desired", sa.Text, nullable=False),
     sa.Column("confirmed", sa.Text),
     sa.Column("in_address_book", sa.Boolean, nullable=False),
+    # consecutive deliveries by address after which the contact was not in the address book
+    sa.Column("membership_tries", sa.Integer, nullable=False, server_default=sa.text("0")),
     sa.Column("contact_id", _NUMBER),
     # sent, result unknown; as long as the import may still end, its state says so, and this column does not
-    sa.Column("in_doubt", sa.Boolean, nullable=False),
+    sa.Column("result_unknown", sa.Boolean, nullable=False),
     sa.Column("removed", sa.Boolean, nullable=False),
+    # whether exclude_emails matches the address, so that the contact is not sent
+    sa.Column("excluded", sa.Boolean, nullable=False, server_default=sa.false()),
     # rejected labels, not sent again until retry_at, or until they change if retry_at is NULL; neither is there without a rejection, so
     # that queries which ask for that, too, are answered by an index
     sa.Column("rejected", sa.Text),
@@ -73,13 +85,13 @@ contacts = sa.Table(
     sa.Column("checked_run", sa.Integer),
     sqlite_with_rowid=False,
 )
-# usable for either condition: few contacts are rejected or held
+# usable for each of the conditions: few contacts are rejected, held or without a result
 sa.Index(
     "dotdigital_contacts_unaccepted",
     contacts.c.scope,
     contacts.c.email,
-    postgresql_where=contacts.c.rejection.is_not(None) | contacts.c.held.is_not(None),
-    sqlite_where=sa.text("rejection IS NOT NULL OR held IS NOT NULL"),
+    postgresql_where=contacts.c.rejection.is_not(None) | contacts.c.held.is_not(None) | contacts.c.result_unknown,
+    sqlite_where=sa.text("rejection IS NOT NULL OR held IS NOT NULL OR result_unknown = 1"),
 )
 sa.Index(
     "dotdigital_contacts_pending",

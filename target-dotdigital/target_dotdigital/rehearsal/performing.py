@@ -98,7 +98,8 @@ def perform(opened: OpenRehearsal, file: JournalFile, planned: int | None, annou
             )
         findings = [_login(opened), _visibility(opened, account)]
         with ledger.engine.begin() as connection:
-            scope = open_scope(connection, _scope_key(opened), account.id).id
+            names = opened.plan.names
+            scope = open_scope(connection, account.id, names.data_field, names.address_book).id
             run = begin_run(connection, scope, opened.clock.now().isoformat())
         stage = _stage(opened, account, ImportLog(ledger.engine, scope, run, Uploads.ALL))
         stage.sender.resume()
@@ -214,9 +215,3 @@ def _cleanup(opened: OpenRehearsal) -> tuple[str, ...]:
         *([f"the contacts that the rehearsal created, if you do not need them: {created}"] if created else []),
         *opened.journal.facts.leftovers,
     )
-
-
-def _scope_key(opened: OpenRehearsal) -> str:
-    """Return the key of the rehearsal's own ledger scope; the rows of the sync have other keys."""
-    names = opened.plan.names
-    return f"{opened.account.id}|rehearsal|{names.address_book.lower()}|{names.data_field.upper()}"

@@ -108,6 +108,7 @@ class Report:
     restored: int | None = None
     intake: InputStats = field(default_factory=InputStats)
     incomplete: bool = False
+    checked: int = 0
     planned: Planned | None = None
     review: ReviewFacts | None = None
     tally: DeliveryStats = field(default_factory=DeliveryStats)
@@ -160,6 +161,7 @@ class Report:
             "removed": intake.removed,
             "excluded": intake.excluded,
             "invalid": dict(intake.invalid),
+            "checked": self.checked,
             "unknown_to_dotdigital": planned.unknown if planned else 0,
             "incomplete": self.incomplete,
             "restored_run": self.restored,

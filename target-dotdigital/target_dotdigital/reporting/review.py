@@ -9,6 +9,7 @@ import msgspec
 
 from target_dotdigital.reporting.checklist import BEFORE_ACTIVATION
 from target_dotdigital.reporting.report import ReviewFacts
+from target_dotdigital.stats import CHECKED_CONTACTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -174,6 +175,8 @@ def _what(report: Report, planned: Planned) -> list[str]:
 
 def _cost(planned: Planned, settings: Settings, account: Account, limits: Mapping[str, int]) -> str:
     cost = f"Cost: {planned.import_calls:,} import calls"
+    if settings.verify_timeout:
+        cost += f"; each later run also looks up {CHECKED_CONTACTS} contacts that it believes unchanged"
     if limit := limits.get("lowCallRate"):
         cost += f"; the account allows {limit:,} such calls a minute"
     if account.calls_left is not None:

@@ -18,9 +18,8 @@ def activation_code(settings: Settings, account: Account) -> str:
     """Compute the activation code from the account and the settings that the operator has to approve."""
     chosen = {
         "account": account.id,
-        "address book": str(settings.address_book_id or settings.address_book.strip().lower())
-        if settings.has_address_book
-        else None,
+        # a number for an ID, a text for a name, which may be a number
+        "address book": (settings.address_book_id or settings.address_book.strip().lower()) if settings.has_address_book else None,
         "data field": settings.data_field.upper(),
         "upload": settings.upload_emails,
         "labels": asdict(settings.labels),

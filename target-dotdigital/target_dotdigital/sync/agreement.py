@@ -93,9 +93,9 @@ def require_agreement(states: States, collector: Collector, ledger: ContactLedge
             f"the last bookmark that it acknowledged, on {latest[:10]}, is another one: the ledger was restored from a backup, or the "
             "STATE is that of another machine or pipeline"
             if latest
-            else "it has not acknowledged any: the ledger is new or lost, a run was restored, or the address book, the data field or "
-            "a setting changed that decides what is used of the input (upload_emails, exclude_emails, on_removed, stream_maps, the "
-            "properties)"
+            else "it has not acknowledged any: the ledger is new or lost, a run was restored, an address was forgotten whose delivery was "
+            "outstanding, or the data field or a setting changed that decides what is used of the input (exclude_emails, on_removed, "
+            "stream_maps, the properties)"
         )
         raise AgreementError(_disagreement("starts from a bookmark that this ledger has never acknowledged", reason))
     may_miss = scope.changed_run > since and not incomplete

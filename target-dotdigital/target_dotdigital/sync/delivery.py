@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import logging
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
+from target_dotdigital.dotdigital.account import find_book
 from target_dotdigital.dotdigital.contacts import ContactReader
 from target_dotdigital.dotdigital.rows import RowEncoder, chunks, prefetch
 from target_dotdigital.errors import DeliveryError
@@ -17,7 +19,7 @@ from target_dotdigital.records import Row, RowResult, Verdict
 from target_dotdigital.stats import DeliveryStats
 from target_dotdigital.sync.imports import Imports, Pace
 from target_dotdigital.sync.reading import look_up
-from target_dotdigital.sync.verification import Samples, count_unheld
+from target_dotdigital.sync.verification import Samples, Verified, verify
 
 if TYPE_CHECKING:
     import datetime
@@ -36,7 +38,7 @@ ROWS = 5_000
 LATEST_SECONDS = 48 * 3600.0
 MISTAKEN = (
     "dotdigital's reports name other addresses for the IDs of some contacts, again after these were looked up: other contacts may "
-    "have been changed. All of them are sent again by the next run. Run the command `rehearse`."
+    "have been changed. All of them are looked up by the next run. Run the command `rehearse`."
 )
 
 
@@ -97,37 +99,45 @@ class Delivery:
                 self.samples.note(rows, results)
 
             imports = self._imports(account, observe)
-            # Removed contacts are sent first, and their imports awaited. They are matched by ID, and the contact with that ID may
-            # have a new address by now. The row of the new address has to be applied last. Rows that were rejected before come after
-            # the others, in imports of their own: dotdigital may refuse an import because of one of them.
-            for removed, rejected in itertools.product((True, False), (False, True)):
-                for may_repeat in (restored is None, False):
+            # what rows by ID have done to other contacts than they were meant for is corrected in a second round
+            for is_last in (False, True) if restored is None else (True,):
+                mistaken, wrong = self.tally.mistaken, self._misses
+                # Removed contacts are sent first, and their imports awaited. They are matched by ID, and the contact with that ID
+                # may have a new address by now. The row of the new address has to be applied last. Rows that were rejected before come
+                # after the others, in imports of their own: dotdigital may refuse an import because of one of them.
+                for removed, rejected in itertools.product((True, False), (False, True)):
+                    sent, missed = self.tally.sent, self._misses
                     rows = self._rows(scope, left, removed=removed, rejected=rejected, restored=restored)
-                    before, mistaken, wrong = self.tally.sent, self.tally.mistaken, self.tally.mistaken + self.tally.gone
                     imports.send(prefetch(chunks(rows, shape, settings.contacts_per_import)))
-                    left = None if left is None else left - (self.tally.sent - before)
-                    if self.tally.mistaken + self.tally.gone == wrong:
-                        break
-                    if not may_repeat:
-                        if self.tally.mistaken > mistaken:
-                            self.tally.problems.append(MISTAKEN)
-                        break
-                    self._look_up(account, scope)
+                    left = None if left is None else left - (self.tally.sent - sent)
+                    if self._misses > missed and not is_last:
+                        self._look_up(account, scope)
+                if self._misses == wrong:
+                    break
+                if is_last and self.tally.mistaken > mistaken:
+                    self.tally.problems.append(MISTAKEN)
+
+    @property
+    def _misses(self) -> int:
+        """Rows by ID that updated another contact, or whose contact does not exist."""
+        return self.tally.mistaken + self.tally.gone
 
     def _look_up(self, account: Account, scope: int) -> None:
         """Look up contacts whose ID turned out to be that of another address, or of none; those that do not exist need nothing."""
         with self._place.ledger.engine.begin() as connection:
-            ledger = ContactLedger(connection, scope, uploads=self._place.settings.upload_emails, run=self._log.run)
-            look_up(ledger, ContactReader(self._place.client, account), ledger.to_look_up(None))
+            ledger = self._contacts(connection, scope)
+            self.tally.not_joined += look_up(ledger, ContactReader(self._place.client, account), ledger.to_look_up(None))
             ledger.settle_unknown()
+
+    def _contacts(self, connection: sa.Connection, scope: int) -> ContactLedger:
+        return ContactLedger(connection, scope, uploads=self._place.settings.upload_emails, run=self._log.run)
 
     def _rows(self, scope: int, left: int | None, *, removed: bool, rejected: bool, restored: int | None) -> Iterator[Row]:
         """Yield the rows to send, ordered by address, reading one page at a time."""
-        settings = self._place.settings
         after = ""
         while left is None or left > 0:
             with self._place.ledger.engine.connect() as connection:
-                ledger = ContactLedger(connection, scope, uploads=settings.upload_emails)
+                ledger = self._contacts(connection, scope)
                 limit = ROWS if left is None else min(ROWS, left)
                 page = ledger.next_to_send(limit, after, removed=removed, rejected=rejected, restored=restored)
             if not page:
@@ -138,17 +148,17 @@ class Delivery:
             left = None if left is None else left - len(page)
 
     def recheck(self, ledger: ContactLedger) -> None:
-        """Look up some contacts of an earlier run that ended before it could, and doubt all of them if dotdigital does not hold them.
+        """Look up some contacts of an earlier run that ended before it could; if they are wrong, all of them have an unknown result.
 
         Args:
-            ledger: the ledger scope, in the transaction of this run, which then sends them again.
+            ledger: the ledger scope, in the transaction of this run, which then looks them up.
         """
         samples, rows = Samples(), self._log.unverified_rows(ledger.connection)
         samples.note(rows, [RowResult(row.email, Verdict.UPDATED) for row in rows])
         reader = ContactReader(self._place.client, self._place.account)
-        if samples.chosen and self._place.settings.verify_timeout and count_unheld(samples.chosen, reader, self._place.clock, 0):
-            LOGGER.warning("dotdigital does not hold what it confirmed to an earlier run: all contacts of that run are sent again")
-            self._log.doubt_unverified(ledger.connection)
+        if samples.chosen and self._place.settings.verify_timeout and verify(samples.chosen, reader, self._place.clock, 0).wrong:
+            LOGGER.warning("dotdigital does not hold what it confirmed to an earlier run: all contacts of that run are looked up")
+            self._log.mark_unverified(ledger.connection)
 
     def may_be_late(self, connection: sa.Connection) -> bool:
         """Return whether an import whose ID was lost may have overwritten what later ones delivered: the account has to be read back.
@@ -158,11 +168,12 @@ class Delivery:
         """
         return self._log.take_lost(connection, self._place.clock.wall() - LATEST_SECONDS)
 
-    def verify(self, account: Account) -> int:
-        """Look up some of the delivered contacts; if dotdigital does not hold them, doubt all.
+    def verify(self, account: Account, scope: int) -> int:
+        """Look up some of the delivered contacts; if dotdigital does not hold them, the result of all is unknown.
 
         Args:
             account: the account, whose address book and data fields exist.
+            scope: number of the ledger scope.
 
         Returns:
             The number of contacts that are not as they were sent.
@@ -170,15 +181,32 @@ class Delivery:
         Raises:
             ApiError: a look-up failed; the next run looks again.
         """
-        samples, timeout, wrong = self.samples.chosen, self._place.settings.verify_timeout, 0
+        samples, timeout = self.samples.chosen, self._place.settings.verify_timeout
+        found = Verified(0, [], [])
         if samples and timeout:
-            wrong = count_unheld(samples, ContactReader(self._place.client, account), self._place.clock, timeout)
+            found = verify(samples, ContactReader(self._place.client, account), self._place.clock, timeout)
+        # dotdigital may keep some contacts out of the address book; if it keeps out all, and their status does not say why, it ignores it
+        unexplained = sum(not one.kept_out for one in found.unlisted)
+        wrong = found.wrong or (unexplained if unexplained and self._is_empty(account) else 0)
         with self._place.ledger.engine.begin() as connection:
             if wrong:
-                self._log.doubt_unverified(connection)
-            else:
-                self._log.mark_verified(connection)
-        return wrong
+                self._log.mark_unverified(connection)
+                return wrong
+            self._log.mark_verified(connection)
+            if found.held:
+                ledger = self._contacts(connection, scope)
+                ledger.stage_remote(found.held)
+                self.tally.not_joined += ledger.compare_remote().not_joined
+                ledger.apply_remote()
+                ledger.recompute_pending([one.email for one in found.held])
+        return 0
+
+    def _is_empty(self, account: Account) -> bool:
+        """Return whether the address book has no contact, although some were delivered to it."""
+        if account.book is None:
+            return False
+        book = find_book(replace(self._place.settings, address_book_id=account.book.id), self._place.client)
+        return book is not None and not book.contacts
 
     def _imports(
         self,

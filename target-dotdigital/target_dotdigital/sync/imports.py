@@ -377,10 +377,10 @@ class Imports:
         if respelled := sum(outcome.is_respelled for outcome in outcomes):
             LOGGER.info("Import %s: dotdigital spells the addresses of %d contacts otherwise", one.name, respelled)
         if mistaken := sum(outcome.other_email is not None for outcome in outcomes):
-            # not counted as sent: these rows have changed other contacts than they were meant for
+            # these rows have updated other contacts than they were meant for
             self.tally.mistaken += mistaken
-            self.tally.sent -= mistaken
             self.tally.verdicts[Verdict.UNCONFIRMED] -= mistaken
+            self.tally.verdicts[Verdict.UPDATED] += mistaken
             LOGGER.warning("Import %s: dotdigital names other addresses for the IDs of %d contacts", one.name, mistaken)
         if lost := counted[Verdict.UNCONFIRMED] - mistaken:
             self._problem(

@@ -132,7 +132,7 @@ class Collector:
             return
         update_scope(self.ledger.connection, self.ledger.scope, whole=True)
         if self._on_removed == "clear":
-            self.intake.removed += self.ledger.remove_unmentioned(self.whole, self.streams - self.whole, self._is_excluded)
+            self.intake.removed += self.ledger.remove_unmentioned(self.whole, self.streams - self.whole)
 
     def flush(self) -> None:
         """Compare the buffered records with the ledger, or stage them for the end of the input."""
@@ -189,13 +189,15 @@ def _text(names: object) -> str:
     return _encode(names).decode()
 
 
-def keep_labels_current(ledger: ContactLedger, scope: Scope, settings: Settings, encoder: LabelEncoder) -> None:
-    """Recompute all desired labels, and what is pending, if the settings that decide over them changed."""
+def keep_labels_current(ledger: ContactLedger, scope: Scope, settings: Settings, encoder: LabelEncoder) -> bool:
+    """Recompute all desired labels, and what is pending, if the settings that decide over them changed; return whether they did."""
     now = msgspec.json.encode({"uploads": settings.upload_emails, **asdict(settings.labels)}, order="sorted").decode()
-    if scope.labels not in {None, now}:
+    changed = scope.labels not in {None, now}
+    if changed:
         LOGGER.info("Ledger: the label settings or upload_emails changed; recomputing the labels of every contact")
         ledger.relabel(encoder.payload_of)
         # also what was rejected: a deleted contact, matched by ID before, may be created now
         ledger.forget_rejected_labels()
         ledger.recompute_pending()
     update_scope(ledger.connection, ledger.scope, labels=now)
+    return changed

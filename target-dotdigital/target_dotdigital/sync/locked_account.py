@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Self
 from target_dotdigital.dotdigital import account as accounts
 from target_dotdigital.ledger.contacts import ContactLedger
 from target_dotdigital.ledger.database import open_ledger
-from target_dotdigital.ledger.scopes import find_scope
+from target_dotdigital.ledger.scopes import find_scope, open_scope
 from target_dotdigital.records import Uploads
 
 if TYPE_CHECKING:
     from collections import Counter
 
+    import sqlalchemy as sa
+
     from target_dotdigital.clock import Clock
     from target_dotdigital.dotdigital.account import Account
     from target_dotdigital.dotdigital.client import Client
     from target_dotdigital.ledger.database import Ledger
+    from target_dotdigital.ledger.scopes import Scope
     from target_dotdigital.settings import Settings
 
 LOGGER = logging.getLogger("target-dotdigital")
@@ -58,10 +61,9 @@ class LockedAccount:
         """Release ledger and lock; a second call does nothing."""
         self.stack.close()
 
-    @property
-    def scope_key(self) -> str:
-        """The key of the ledger scope for this account, address book and data field."""
-        return scope_key(self.settings, self.account)
+    def open_scope(self, connection: sa.Connection) -> Scope:
+        """Return the ledger scope for this account and data field, creating it if it is missing."""
+        return open_scope(connection, self.account.id, self.settings.data_field, self.settings.address_book_shown)
 
 
 def lock_account(settings: Settings, clock: Clock, calls: Counter[str] | None = None) -> LockedAccount:
@@ -82,14 +84,14 @@ def lock_account(settings: Settings, clock: Clock, calls: Counter[str] | None = 
         ledger = open_ledger(settings.ledger_url)
         stack.callback(ledger.close)
         stack.enter_context(ledger.locked(account.id))
-        account = _with_former_fields(account, ledger, scope_key(settings, account))
+        account = _with_former_fields(account, ledger, settings.data_field)
         place = LockedAccount(settings, clock, client, account, ledger, stack.pop_all())
     # the SDK has no hook for a run that breaks off, so the ledger is also released when the object is garbage collected
     weakref.finalize(place, place.stack.close)
     return place
 
 
-def _with_former_fields(account: Account, ledger: Ledger, key: str) -> Account:
+def _with_former_fields(account: Account, ledger: Ledger, data_field: str) -> Account:
     """Return the account with those overflow fields, too, in which the ledger has confirmed labels: they have to be cleared.
 
     A field of such a name that the ledger knows nothing of is not ours.
@@ -97,19 +99,8 @@ def _with_former_fields(account: Account, ledger: Ledger, key: str) -> Account:
     if not account.unused:
         return account
     with ledger.engine.connect() as connection:
-        scope = find_scope(connection, key)
+        scope = find_scope(connection, account.id, data_field)
         if scope is None:
             return account
         former = ContactLedger(connection, scope, uploads=Uploads.ALL).fields_confirmed(tuple(account.unused))
     return replace(account, fields={**account.fields, **{name: account.unused[name] for name in former}})
-
-
-def scope_key(settings: Settings, account: Account) -> str:
-    """Return the key of the ledger scope for an account, address book and data field."""
-    if not settings.has_address_book:
-        book = "-"
-    elif settings.address_book_id is not None:
-        book = str(settings.address_book_id)
-    else:
-        book = settings.address_book.strip().lower()
-    return f"{account.id}|{book}|{settings.data_field.upper()}"

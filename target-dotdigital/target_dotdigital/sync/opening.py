@@ -6,12 +6,15 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from target_dotdigital.errors import TargetError
 from target_dotdigital.ledger.contacts import ContactLedger
 from target_dotdigital.ledger.contacts.outcomes import ContactOutcomes
 from target_dotdigital.ledger.imports import ImportLog
 from target_dotdigital.ledger.runs import begin_run, end_run
-from target_dotdigital.ledger.scopes import open_scope
+from target_dotdigital.ledger.scopes import update_scope
+from target_dotdigital.settings import InputTerms
 from target_dotdigital.sync.activation import is_active
 from target_dotdigital.sync.agreement import keep_terms
 from target_dotdigital.sync.delivery import Delivery
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from target_dotdigital.ledger.scopes import Scope
+    from target_dotdigital.settings import Settings
     from target_dotdigital.sync.locked_account import LockedAccount
 
 
@@ -36,6 +40,8 @@ class OpenRun:
         scope: facts about the ledger scope from before the run.
         number: number of the run.
         active: whether the operator has activated the sync for these settings.
+        moved: whether the address book is another one than that of the last run, so that membership has to be read back.
+        relabelled: whether the label settings or upload_emails are others than those of the last run.
         connection: one transaction for input and plan, so that a run that may not deliver leaves nothing behind.
         ledger: the ledger scope's contacts, within that transaction.
         collector: takes the input.
@@ -46,6 +52,8 @@ class OpenRun:
     scope: Scope
     number: int
     active: bool
+    moved: bool
+    relabelled: bool
     connection: sa.Connection
     ledger: ContactLedger
     collector: Collector
@@ -72,9 +80,9 @@ def open_run(place: LockedAccount, started_at: datetime.datetime) -> OpenRun:
     writes = active and not settings.dry_run
     # the number of a run that may not write is rolled back with everything else
     with engine.begin() if writes else nullcontext(place.stack.enter_context(engine.connect())) as first:
-        scope = open_scope(first, place.scope_key, place.account.id)
+        scope = place.open_scope(first)
         number = begin_run(first, scope.id, started_at.isoformat())
-    log = ImportLog(engine, scope.id, number, settings.upload_emails)
+    log = ImportLog(engine, scope.id, number, settings.upload_emails, clears=settings.on_removed == "clear")
     delivery = Delivery(place, log, started_at=started_at)
     if writes:
         try:
@@ -84,14 +92,42 @@ def open_run(place: LockedAccount, started_at: datetime.datetime) -> OpenRun:
                 end_run(ended, number, "failed", finished_at=place.clock.now().isoformat())
             raise
     else:
-        log.doubt_open(first)
+        log.mark_open_unknown(first)
     connection = place.stack.enter_context(engine.connect()) if writes else first
     ledger = ContactLedger(connection, scope.id, uploads=settings.upload_emails, run=number)
     ContactOutcomes(connection, scope.id, settings.upload_emails).release_due(place.clock.wall())
     labels = Labels(settings.labels)
     encoder = LabelEncoder(labels)
-    keep_labels_current(ledger, scope, settings, encoder)
+    relabelled = keep_labels_current(ledger, scope, settings, encoder)
+    keep_excluded_current(ledger, scope, settings)
     keep_terms(connection, scope, settings)
+    moved = keep_membership_current(ledger, scope, place)
     ledger.open_input()
     collector = Collector(ledger, labels, encoder, settings)
-    return OpenRun(place, scope, number, active, connection, ledger, collector, delivery)
+    return OpenRun(place, scope, number, active, moved, relabelled, connection, ledger, collector, delivery)
+
+
+def keep_excluded_current(ledger: ContactLedger, scope: Scope, settings: Settings) -> None:
+    """Mark the contacts that are excluded, if the patterns changed: waiting contacts are not sent any more, and others are again."""
+    before = () if scope.terms is None else msgspec.json.decode(scope.terms, type=InputTerms).exclude_emails
+    if set(before) != set(settings.exclude_emails):
+        ledger.mark_excluded(settings.is_excluded)
+
+
+def keep_membership_current(ledger: ContactLedger, scope: Scope, place: LockedAccount) -> bool:
+    """Forget who is in the address book if it is another one than that of the last run, and return whether it is.
+
+    In the same transaction as the reading of the members: a run that is killed must not leave the members of one address book as those
+    of another.
+    """
+    book = place.account.book.id if place.account.book else None
+    # an address book that is still to be created has no members, whoever was in the one before
+    if book == scope.address_book_id and (book is not None or not place.settings.has_address_book):
+        return False
+    update_scope(ledger.connection, scope.id, address_book_id=book, address_book_offset=None)
+    if not place.settings.has_address_book:
+        # nobody has to be in one
+        return False
+    ledger.forget_membership()
+    ledger.recompute_pending()
+    return scope.account_contacts is not None

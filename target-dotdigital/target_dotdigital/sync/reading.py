@@ -6,13 +6,14 @@ import datetime
 import enum
 import logging
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from target_dotdigital.addresses import spellings
 from target_dotdigital.dotdigital.contacts import CONTACTS_PER_PAGE
 from target_dotdigital.dotdigital.read_ahead import read_ahead
 from target_dotdigital.ledger.scopes import update_scope
+from target_dotdigital.sync.spot_check import spot_check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ class Drift(enum.StrEnum):
     LISTED = "removed from the address book"
     DELETED = "deleted in dotdigital"
     NOT_SHOWN = "in the address book, but not shown when the account was read back"
+    NOT_JOINED = "not in the address book after two deliveries (suppressed, or double opt-in not confirmed)"
     TWICE = "addresses that dotdigital holds twice, in different capitals"
     ORPHANED = "orphaned labels (contact not in the source)"
 
@@ -57,22 +59,26 @@ class AccountReading:
         self._is_excluded = is_excluded
         self.drift: Counter[Drift] = Counter()
         self._listed = 0
+        self._known = 0
         self._ledger = ledger
 
     def read(self, reader: ContactReader) -> int:
         """Read all pages of the account into the ledger, each while the one before it is stored, and return the number of contacts."""
         read_at = reader.client.wall()
+        self._ledger.begin_reading()
         total = sum(map(self._store, read_ahead(reader.pages())))
         book = reader.account.book
         if book is not None and (missing := book.contacts - self._listed) > max(MIN_NOT_SHOWN, book.contacts // 20):
             self.drift[Drift.NOT_SHOWN] = missing
         self.drift[Drift.DELETED] = self._ledger.forget_unseen()
         self._ledger.recompute_pending()
-        update_scope(self._ledger.connection, self._ledger.scope, account_contacts=total, read_at=read_at)
+        offset = None if book is None else book.contacts - self._ledger.believed().members
+        facts = {"account_contacts": total, "read_at": read_at, "address_book_offset": offset}
+        update_scope(self._ledger.connection, self._ledger.scope, **facts)
         return total
 
     def read_new(self, reader: ContactReader, since: float) -> int:
-        """Read the contacts that were created in dotdigital, by whomever, and return their number.
+        """Read the contacts that were created in dotdigital, and return the number of those that others created.
 
         Args:
             reader: reads contacts from the account.
@@ -82,24 +88,26 @@ class AccountReading:
         created_since = datetime.datetime.fromtimestamp(since, datetime.UTC) - MARGIN
         total = 0
         for page in read_ahead(reader.pages(created_since)):
-            total += self._store(page, settles_doubt=False)
+            total += self._store(page)
             self._ledger.recompute_pending([one.email for one in page])
         update_scope(self._ledger.connection, self._ledger.scope, read_at=read_at)
-        return total
+        return total - self._known
 
-    def _store(self, page: Sequence[Observed], *, settles_doubt: bool = True) -> int:
+    def _store(self, page: Sequence[Observed]) -> int:
         """Compare a page of the account with the ledger, store it, and return its length."""
         page = self._as_known(page)
         if self._is_excluded is not None:
             page = [replace(one, excluded=self._is_excluded(one.email)) for one in page]
         ledger, drift = self._ledger, self.drift
         ledger.stage_remote(page)
-        drift[Drift.TWICE] += len(page) - len({one.email for one in page}) + ledger.count_read_twice()
-        relabelled, taken_off = ledger.count_drift()
-        drift[Drift.LABELS] += relabelled
-        drift[Drift.LISTED] += taken_off
+        found = ledger.compare_remote()
+        drift[Drift.TWICE] += len(page) - len({one.email for one in page}) + found.twice
+        drift[Drift.LABELS] += found.relabelled
+        drift[Drift.LISTED] += found.taken_off
+        drift[Drift.NOT_JOINED] += found.not_joined
+        self._known += found.known
         self._listed += sum(one.in_address_book for one in page)
-        ledger.apply_remote(settles_doubt=settles_doubt)
+        ledger.apply_remote()
         drift[Drift.ORPHANED] += ledger.adopt_labelled()
         return len(page)
 
@@ -131,13 +139,32 @@ def read_account(ledger: ContactLedger, reader: ContactReader, settings: Setting
     return reading.drift
 
 
-def look_up(ledger: ContactLedger, reader: ContactReader, emails: Sequence[str]) -> None:
-    """Look up contacts one by one, and store what dotdigital holds of them."""
+def look_up(ledger: ContactLedger, reader: ContactReader, emails: Sequence[str]) -> int:
+    """Look up contacts one by one, and store what dotdigital holds of them.
+
+    Returns:
+        The number of contacts that are not in the address book, although they were delivered to it twice.
+    """
     found = reader.look_up(emails)
     ledger.stage_remote(found)
+    not_joined = ledger.compare_remote().not_joined
     ledger.apply_remote()
     ledger.forget_unseen(emails)
     ledger.recompute_pending([*emails, *(one.email for one in found)])
+    return not_joined
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBack:
+    """What was read back from dotdigital.
+
+    Args:
+        drift: contacts by kind of difference, as far as they were read.
+        checked: contacts that the spot check looked up.
+    """
+
+    drift: Counter[Drift]
+    checked: int = 0
 
 
 def read_back(
@@ -148,12 +175,13 @@ def read_back(
     everything: bool,
     scope: Scope,
     since: int | None,
-) -> Counter[Drift]:
-    """Read contacts back from dotdigital whose state the ledger does not know.
+) -> ReadBack:
+    """Read contacts back from dotdigital whose state the ledger does not know, and check a few of the others.
 
     If the whole account is read, current labels are not sent again, replaced labels can be restored, and orphaned labels are
     found. Otherwise only the contacts are read that were created since the last time, because shoppers sign up, and come back
-    after they were deleted, without any change in the source; and those that `ContactLedger.to_look_up` names are looked up.
+    after they were deleted, without any change in the source; and those that `ContactLedger.to_look_up` names are looked up. If
+    the spot check then finds a difference, the whole account is read after all.
 
     Args:
         ledger: the ledger scope, with the input in it.
@@ -162,17 +190,18 @@ def read_back(
         everything: whether the whole account is read.
         scope: facts about the ledger scope from before the run.
         since: run that acknowledged the bookmark that the input starts from.
-
-    Returns:
-        Contacts by kind of difference, as far as they were read.
     """
-    asked = [] if everything else ledger.to_look_up(since)
     # look up contacts one by one only if that takes no more calls than reading every page
-    if everything or scope.read_at is None or len(asked) > max(1, (scope.account_contacts or 0) // CONTACTS_PER_PAGE):
-        return read_account(ledger, reader, settings)
+    most = max(1, (scope.account_contacts or 0) // CONTACTS_PER_PAGE)
+    asked = [] if everything else ledger.to_look_up(since, most)
+    if everything or scope.read_at is None or len(asked) > most:
+        return ReadBack(read_account(ledger, reader, settings))
     reading = AccountReading(ledger, settings.is_excluded)
     if new := reading.read_new(reader, scope.read_at):
-        LOGGER.info("dotdigital: %d contacts were created since they were last read back", new)
+        LOGGER.info("dotdigital: %d contacts were created by others since contacts were last read back", new)
     if asked:
-        look_up(ledger, reader, asked)
-    return reading.drift
+        reading.drift[Drift.NOT_JOINED] += look_up(ledger, reader, asked)
+    if not settings.verify_timeout:
+        return ReadBack(reading.drift)
+    checked, differs = spot_check(ledger, reader, scope)
+    return ReadBack(read_account(ledger, reader, settings) if differs else reading.drift, checked)

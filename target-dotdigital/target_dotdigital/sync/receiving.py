@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from target_dotdigital.dotdigital.contacts import ContactReader
+from target_dotdigital.errors import AgreementError
+from target_dotdigital.ledger.scopes import update_scope
 from target_dotdigital.sync.agreement import is_incomplete, require_agreement, require_no_skipped_contacts
 from target_dotdigital.sync.reading import read_back
 
@@ -29,12 +31,14 @@ class Received:
     Args:
         stats: figures of the input.
         incomplete: whether the input broke off.
-        drift: contacts that dotdigital did not hold as the ledger expected, if the whole account was read back.
+        drift: contacts that dotdigital did not hold as the ledger expected, as far as they were read back.
+        checked: contacts that the spot check looked up.
     """
 
     stats: InputStats
     incomplete: bool
     drift: Counter[Drift]
+    checked: int
 
 
 def receive(opened: OpenRun, states: States, skipped: Mapping[str, str]) -> Received:
@@ -56,8 +60,14 @@ def receive(opened: OpenRun, states: States, skipped: Mapping[str, str]) -> Rece
     incomplete = is_incomplete(states, collector, ledger, scope, has_skipped=bool(skipped))
     since = require_agreement(states, collector, ledger, scope, incomplete=incomplete)
     establishes = states.begins_at is None and states.ends_at is not None and stats.read > 0
+    compared = _is_another_place(opened)
+    if scope.forgotten:
+        if since is not None and (compared or opened.relabelled):
+            raise _may_lack_contacts()
+        if not incomplete and (collector.is_whole or establishes):
+            update_scope(ledger.connection, scope.id, forgotten=False)
     # a new ledger, a complete input and a new base are compared with everything that dotdigital holds
-    everything = scope.account_contacts is None or bool(collector.whole) or establishes or _is_another_place(opened)
+    everything = scope.account_contacts is None or bool(collector.whole) or establishes or compared
     if opened.delivery.may_be_late(ledger.connection):
         LOGGER.info(
             "dotdigital may have applied an import late whose response was lost: every contact is compared with what it holds"
@@ -66,7 +76,7 @@ def receive(opened: OpenRun, states: States, skipped: Mapping[str, str]) -> Rece
     if not everything:
         opened.delivery.recheck(ledger)
     ledger.forget_shared_ids()
-    drift = read_back(
+    found = read_back(
         ledger,
         ContactReader(opened.place.client, opened.place.account),
         settings,
@@ -75,18 +85,27 @@ def receive(opened: OpenRun, states: States, skipped: Mapping[str, str]) -> Rece
         since=since,
     )
     collector.remove_unmentioned()
-    return Received(stats, incomplete, drift)
+    return Received(stats, incomplete, found.drift, found.checked)
 
 
 def _is_another_place(opened: OpenRun) -> bool:
     """Return whether address book or data field are not those of the last run, so that they do not hold what it delivered."""
-    account, settings, ledger, known = opened.place.account, opened.place.settings, opened.ledger, opened.scope.address_book_id
+    account, settings = opened.place.account, opened.place.settings
     missing = [name for name in settings.labels.fields if name not in account.fields]
-    lost = settings.data_field in missing or bool(ledger.fields_confirmed(missing))
-    moved = settings.has_address_book and known is not None and (account.book is None or account.book.id != known)
-    if lost or moved:
-        LOGGER.warning(
-            "The %s was deleted or replaced in dotdigital since the last run: every contact is compared with what the account holds.",
-            "data field" if lost else "address book",
+    lost = settings.data_field in missing or bool(opened.ledger.fields_confirmed(missing))
+    if lost and opened.scope.account_contacts is not None:
+        LOGGER.warning("The data field was deleted in dotdigital since the last run: every contact is compared with what it holds.")
+    elif opened.moved:
+        LOGGER.info(
+            "The address book is another one than that of the last run: every contact is compared with what dotdigital holds"
         )
-    return lost or moved
+    return lost or opened.moved
+
+
+def _may_lack_contacts() -> AgreementError:
+    msg = (
+        "An address was forgotten (command forget) while the source still had it, so the ledger may lack a contact of the source. Now the "
+        "label settings, upload_emails, the address book or the data field are others than in the last run, and such a contact would "
+        "not get what the others get, so nothing was written and the bookmark stays. Run once with --full-refresh."
+    )
+    return AgreementError(msg)

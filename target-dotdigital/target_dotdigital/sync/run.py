@@ -160,6 +160,7 @@ class SyncRun:
         self.report.intake = self.collector.intake
         received = receive(self._opened, states, skipped)
         self.report.incomplete = received.incomplete
+        self.report.checked = received.checked
         return received
 
     def _plan(self, restored: int | None = None) -> Planned:
@@ -208,8 +209,6 @@ class SyncRun:
         """
         settings, ledger, connection, place = self._settings, self._ledger, self._opened.connection, self._place
         needed, total = needed_fields(ledger, settings), planned.plan.total
-        if total:
-            Bookmarks(connection, ledger.scope).withdraw_others(place.account.id, settings.data_field)
         # before anything is created: a run that is killed then must not take a new, empty data field for the one that was filled
         connection.commit()
         account = ensure_book_and_fields(settings, place.client, place.account, needed)

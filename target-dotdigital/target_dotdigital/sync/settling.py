@@ -31,7 +31,7 @@ def require_held(opened: OpenRun, account: Account) -> None:
         DeliveryError: a contact is not as it was sent; every contact of the run is sent again by the next one.
     """
     delivery, timeout = opened.delivery, opened.place.settings.verify_timeout
-    if wrong := delivery.verify(account):
+    if wrong := delivery.verify(account, opened.scope.id):
         msg = (
             f"dotdigital confirmed {delivery.tally.sent} contacts, but {wrong} of {len(delivery.samples.chosen)} that were looked up do "
             f"not hold what was sent, not even after {timeout} s (verify_timeout). The bookmark stays, and the next run sends all of them "
@@ -52,6 +52,11 @@ def unsettled(opened: OpenRun, drift: Counter[Drift]) -> list[str]:
         found.append(
             f"The address book has {missing} contacts more than dotdigital showed when the account was read back, so labels of contacts "
             "that are not in the source may have been missed. Ask dotdigital's support, or run once with --full-refresh later."
+        )
+    if not_joined := drift[Drift.NOT_JOINED] + opened.delivery.tally.not_joined:
+        found.append(
+            f"dotdigital confirmed {not_joined} contacts twice, but did not put them into the address book: they are suppressed, or have "
+            "yet to confirm a double opt-in. Their labels are current, and they are not sent again for this."
         )
     if twice := drift[Drift.TWICE]:
         found.append(

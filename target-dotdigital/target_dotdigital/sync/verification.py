@@ -43,7 +43,23 @@ class Sample:
             # matched by ID, so it may have another address by now, or have been deleted
             return row.contact_id is not None
         same = self.contact_id is None or found.contact_id in {None, self.contact_id}
-        return same and found.payload == row.after and (row.contact_id is not None or found.in_address_book)
+        return same and found.payload == row.after
+
+    def is_listed(self, found: Observed | None) -> bool:
+        """Return whether a contact in dotdigital is in the address book, if the row put it there.
+
+        Args:
+            found: the contact of that address; None if there is none.
+        """
+        return self.row.contact_id is not None or (found is not None and found.in_address_book)
+
+    def is_visible(self, found: Observed | None) -> bool:
+        """Return whether nothing more of the row is to be expected: unchanged labels do not show whether it was applied.
+
+        Args:
+            found: the contact of that address; None if there is none.
+        """
+        return self.is_held(found) and (self.row.before != self.row.after or self.is_listed(found))
 
 
 class Samples:
@@ -78,8 +94,23 @@ class Samples:
             self._chosen[kind] = weight, sample
 
 
-def count_unheld(samples: list[Sample], reader: ContactReader, clock: Clock, timeout: float) -> int:
-    """Look up delivered contacts until they are as they were sent, and return the number of those that are not.
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What looking up delivered contacts has shown.
+
+    Args:
+        wrong: number of contacts that do not hold what was sent.
+        held: the contacts that do.
+        unlisted: those of them that are not in the address book, although they were sent to it.
+    """
+
+    wrong: int
+    held: list[Observed]
+    unlisted: list[Observed]
+
+
+def verify(samples: list[Sample], reader: ContactReader, clock: Clock, timeout: float) -> Verified:
+    """Look up delivered contacts until they are as they were sent.
 
     Args:
         samples: the contacts.
@@ -91,15 +122,22 @@ def count_unheld(samples: list[Sample], reader: ContactReader, clock: Clock, tim
         ApiError: a look-up failed.
     """
     deadline, pause = clock.monotonic() + timeout, FIRST_PAUSE_SECONDS
+    found: dict[str, Observed] = {}
+    waiting = samples
     while True:
-        found = {one.email: one for one in reader.look_up([sample.row.email for sample in samples])}
-        samples = [sample for sample in samples if not sample.is_held(found.get(sample.row.email))]
+        found |= {one.email: one for one in reader.look_up([sample.row.email for sample in waiting])}
+        waiting = [sample for sample in waiting if not sample.is_visible(found.get(sample.row.email))]
         left = deadline - clock.monotonic()
-        if not samples or left <= 0:
-            return len(samples)
-        LOGGER.info("dotdigital: %d delivered contacts are not visible yet; looking again", len(samples))
+        if not waiting or left <= 0:
+            break
+        LOGGER.info("dotdigital: %d delivered contacts are not visible yet; looking again", len(waiting))
         clock.wait(min(pause, left))
         pause *= 2
+    held = [sample for sample in samples if sample.is_held(found.get(sample.row.email))]
+    there = [(sample, found[sample.row.email]) for sample in held if sample.row.email in found]
+    return Verified(
+        len(samples) - len(held), [one for _, one in there], [one for sample, one in there if not sample.is_listed(one)]
+    )
 
 
 def _unusual(payload: str) -> int:

@@ -83,9 +83,11 @@ class DesiredContacts(NamedContacts):
         return {
             "scope": self.scope,
             "in_address_book": False,
-            "in_doubt": False,
+            "result_unknown": False,
             "pending": True,
             "rejections": 0,
+            "membership_tries": 0,
+            "excluded": False,
             "changed_run": self.run,
         }
 
@@ -108,7 +110,7 @@ class DesiredContacts(NamedContacts):
             )
         )
 
-    def remove_unmentioned(self, whole: Iterable[str], others: Iterable[str], is_excluded: Callable[[str], bool] | None) -> int:
+    def remove_unmentioned(self, whole: Iterable[str], others: Iterable[str]) -> int:
         """Mark contacts as removed that a complete input does not mention, and return their number.
 
         This includes contacts that no stream of the source ever named (orphaned labels). If every stream of the input is complete,
@@ -117,19 +119,15 @@ class DesiredContacts(NamedContacts):
         Args:
             whole: streams of which the input names every contact.
             others: streams of which the input names only what changed.
-            is_excluded: whether an address is excluded by the settings; None if no pattern is set.
         """
         others = list(others)
         concerned = contacts.c.stream.in_(list(whole)) if others else sa.true()
-        unmentioned = [
+        return self._remove(
             ~self.is_mentioned(),
             contacts.c.stream.is_(None) | concerned,
             # a contact that was removed before has nothing to lose, unless its labels came back since
             ~contacts.c.removed | (contacts.c.desired != EMPTY),
-        ]
-        if is_excluded is not None:
-            self.mark_mentioned(filter(is_excluded, self._emails(*unmentioned)))
-        return self._remove(*unmentioned)
+        )
 
     def clear_orphaned(self) -> int:
         """Make contacts pending whose labels are orphaned, so that they are cleared, and return their number."""
@@ -138,7 +136,7 @@ class DesiredContacts(NamedContacts):
     def _remove(self, *conditions: sa.ColumnElement[bool]) -> int:
         statement = (
             sa.update(contacts)
-            .where(self._mine, *conditions)
+            .where(self._mine, ~contacts.c.excluded, *conditions)
             .values(
                 removed=True,
                 names="[]",
@@ -191,6 +189,25 @@ class DesiredContacts(NamedContacts):
             self.connection.execute(statement)
             after = rows[-1][0]
 
+    def mark_excluded(self, is_excluded: Callable[[str], bool] | None) -> None:
+        """Mark the contacts that are excluded by the settings: they are not sent, and keep what they have.
+
+        Args:
+            is_excluded: whether an address is excluded; None if no pattern is set.
+        """
+        page = sa.select(contacts.c.email, contacts.c.excluded).order_by(contacts.c.email).limit(PAGE)
+        after, changed = "", False
+        while rows := self.connection.execute(page.where(self._mine, contacts.c.email > after)).all():
+            wrong = [email for email, excluded in rows if excluded != (is_excluded is not None and is_excluded(email))]
+            if wrong:
+                which = self._mine, bulk.among(self.connection, contacts.c.email, wrong)
+                self.connection.execute(sa.update(contacts).where(*which).values(excluded=~contacts.c.excluded))
+                self.connection.execute(sa.update(contacts).where(*which).values(pending=is_pending(self.uploads)))
+            changed |= bool(wrong)
+            after = rows[-1][0]
+        if changed:
+            update_scope(self.connection, self.scope, segments=None)
+
     def forget_rejected_labels(self) -> None:
         """Let rejected contacts be sent once more, as after a change of their labels."""
         rejected = sa.update(contacts).where(self._mine, contacts.c.rejection.is_not(None), contacts.c.rejected.is_not(None))
@@ -201,7 +218,7 @@ class DesiredContacts(NamedContacts):
         known: str | None = self.connection.scalar(sa.select(scopes.c.segments).where(scopes.c.id == self.scope))
         if known is None:
             counted: collections.Counter[str] = collections.Counter()
-            query = sa.select(contacts.c.names).where(self._mine, ~contacts.c.removed, contacts.c.names.is_not(None))
+            query = sa.select(contacts.c.names).where(self._mine, self._in_source, contacts.c.names.is_not(None))
             for page in self.connection.execute(query.execution_options(yield_per=PAGE)).scalars().partitions():
                 lists = msgspec.json.decode(f"[{','.join(page)}]", type=list[list[str]])
                 counted.update(itertools.chain.from_iterable(lists))

@@ -27,9 +27,9 @@ def plan_figures(ledger: ContactLedger, restored: int | None = None) -> Plan:
     c = contacts.c
     mine = [c.scope == ledger.scope]
     sent = to_send(restored)
-    labelled = c.confirmed.is_not(None) & (c.confirmed != EMPTY)
+    labelled = c.confirmed.is_not(None) & (c.confirmed != EMPTY) & ~c.excluded
     kind = sa.case(
-        (c.contact_id.is_(None) & may_create(ledger.uploads), "created"),
+        (c.contact_id.is_(None) & c.confirmed.is_(None) & may_create(ledger.uploads), "created"),
         (labelled & (c.desired == EMPTY), "cleared"),
         (c.confirmed.is_distinct_from(c.desired), "updated"),
         (~c.in_address_book & may_create(ledger.uploads), "added_to_address_book"),

@@ -25,9 +25,11 @@ class ContactRecord:
         desired: labels that it should have.
         confirmed: labels that dotdigital acknowledged; None if they are not known.
         in_address_book: whether it is in the address book.
+        membership_tries: consecutive deliveries after which it was not in the address book.
         contact_id: dotdigital's contact ID, if it is known.
-        in_doubt: whether it was sent and the result is not known.
+        result_unknown: whether it was sent and the result is not known.
         removed: whether it is no longer in the source.
+        excluded: whether exclude_emails matches its address.
         pending: whether the next run sends it.
         rejected: labels that were rejected and are not sent again for now.
         rejection: dotdigital's code of the last rejection.
@@ -49,9 +51,11 @@ class ContactRecord:
     desired: str
     confirmed: str | None
     in_address_book: bool
+    membership_tries: int
     contact_id: int | None
-    in_doubt: bool
+    result_unknown: bool
     removed: bool
+    excluded: bool
     pending: bool
     rejected: str | None
     rejection: str | None
@@ -103,7 +107,7 @@ def find_contact(connection: sa.Connection, scopes: list[int], email: str) -> li
         .where(open_import.c.scope == c.scope, open_import.c.settled_run.is_(None))
         .where(deliveries.c["import"] == open_import.c.id, deliveries.c.email == c.email)
     )
-    special: dict[str, sa.ColumnElement[Any]] = {"held_import_id": imports.c.import_id, "in_doubt": c.in_doubt | sent}
+    special: dict[str, sa.ColumnElement[Any]] = {"held_import_id": imports.c.import_id, "result_unknown": c.result_unknown | sent}
     columns = [special[name] if name in special else c[name] for name in ContactRecord.__dataclass_fields__]
     query = sa.select(*columns).outerjoin(imports, imports.c.id == contacts.c.held).where(contacts.c.email == email)
     found = (connection.execute(query.where(contacts.c.scope == scope)).one_or_none() for scope in scopes)
@@ -115,7 +119,7 @@ def rejected_contacts(connection: sa.Connection, scope: int) -> Iterator[Rejecte
     c = contacts.c
     query = (
         sa.select(c.email, c.desired, c.rejection, c.rejected_since, c.rejected_at, c.retry_at, c.pending)
-        .where(c.scope == scope, c.rejection.is_not(None))
+        .where(c.scope == scope, c.rejection.is_not(None), ~c.excluded)
         .order_by(c.email)
     )
     yield from (RejectedContact(*row) for row in connection.execute(query))

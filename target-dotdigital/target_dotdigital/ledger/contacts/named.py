@@ -121,22 +121,28 @@ class NamedContacts(ContactQueries):
         later = (contacts.c.changed_run > run) & (contacts.c.changed_run != self.run)
         return self._count(later, contacts.c.stream.in_(list(streams)), ~self.is_mentioned())
 
-    def to_look_up(self, since: int | None) -> list[str]:
+    def to_look_up(self, since: int | None, most: int | None = None) -> list[str]:
         """Return the addresses of contacts whose state in dotdigital has to be looked up before they are planned.
 
-        These are pending contacts without a known ID that can only be matched by ID, and contacts that the input repeats although
-        nothing has changed since its bookmark. For the latter, source and ledger disagree: one of them was restored from a backup,
-        so only dotdigital shows which labels were delivered last.
+        These are contacts that were sent with an unknown result; pending contacts without a known ID that can only be matched by ID;
+        and contacts that the input repeats although nothing has changed since its bookmark. For the last, source and ledger
+        disagree: one of them was restored from a backup, so only dotdigital shows which labels were delivered last.
 
         Args:
             since: run that acknowledged the bookmark that the input starts from; None for an input without a bookmark.
+            most: a number beyond which it does not matter how many more there are; None if it does.
         """
         c = contacts.c
-        found = self._emails(c.pending, c.contact_id.is_(None), ~may_create(self.uploads))
+        conditions: list[list[sa.ColumnElement[bool]]] = [
+            [c.result_unknown],
+            [c.pending, c.contact_id.is_(None), ~may_create(self.uploads)],
+        ]
         if since is not None:
             repeated = (c.changed_run <= since) & (sa.func.coalesce(c.checked_run, 0) <= since)
             # not is_named(), whose alternatives together would look at every contact
-            found += self._emails(c.email.in_(sa.select(incoming.c.email)), repeated)
+            conditions.append([c.email.in_(sa.select(incoming.c.email)), repeated])
             if self._named_until:
-                found += self._emails(self._is_read_along, repeated)
-        return list(dict.fromkeys(found))
+                conditions.append([self._is_read_along, repeated])
+        limit = None if most is None else most + 1
+        found = itertools.chain.from_iterable(self._emails(*one, limit=limit) for one in conditions)
+        return list(dict.fromkeys(found))[:limit]

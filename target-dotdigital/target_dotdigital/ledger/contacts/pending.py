@@ -10,6 +10,19 @@ from target_dotdigital.ledger.tables import contacts
 from target_dotdigital.payloads import EMPTY
 from target_dotdigital.records import Uploads
 
+# dotdigital lets suppressed contacts, and those that have yet to confirm a double opt-in, into no address book: after so many
+# deliveries, each of which it confirmed, a missing membership is no reason to send a contact again
+MAX_MEMBERSHIP_TRIES = 2
+# the columns of a contact that is not rejected
+NOT_REJECTED: dict[str, Any] = {
+    "rejected": None,
+    "rejection": None,
+    "rejections": 0,
+    "retry_at": None,
+    "rejected_since": None,
+    "rejected_at": None,
+}
+
 
 def may_create(
     uploads: Uploads, desired: sa.ColumnElement[str] = contacts.c.desired, removed: sa.ColumnElement[bool] = contacts.c.removed
@@ -32,28 +45,48 @@ def may_create(
             return sa.false()
 
 
+def is_delivered(
+    uploads: Uploads,
+    desired: sa.ColumnElement[str] = contacts.c.desired,
+    removed: sa.ColumnElement[bool] = contacts.c.removed,
+    *,
+    confirmed: sa.ColumnElement[Any] = contacts.c.confirmed,
+    in_address_book: sa.ColumnElement[bool] = contacts.c.in_address_book,
+    result_unknown: sa.ColumnElement[Any] = contacts.c.result_unknown,
+) -> sa.ColumnElement[bool]:
+    """Return the condition for contacts that dotdigital holds as they should be; for the arguments see `is_pending`."""
+    given_up = contacts.c.membership_tries >= MAX_MEMBERSHIP_TRIES
+    listed = in_address_book | given_up | ~may_create(uploads, desired, removed)
+    return confirmed.is_not_distinct_from(desired) & ~result_unknown & listed
+
+
 def is_pending(
     uploads: Uploads,
     desired: sa.ColumnElement[str] = contacts.c.desired,
     removed: sa.ColumnElement[bool] = contacts.c.removed,
     *,
-    in_doubt: sa.ColumnElement[Any] = contacts.c.in_doubt,
+    confirmed: sa.ColumnElement[Any] = contacts.c.confirmed,
+    in_address_book: sa.ColumnElement[bool] = contacts.c.in_address_book,
+    result_unknown: sa.ColumnElement[Any] = contacts.c.result_unknown,
     rejected: sa.ColumnElement[Any] = contacts.c.rejected,
     held: sa.ColumnElement[Any] = contacts.c.held,
 ) -> sa.ColumnElement[bool]:
-    """Return the condition for contacts to send: desired labels neither confirmed nor rejected as they are, and not held.
+    """Return the condition for contacts to send: neither delivered nor rejected as they are, not held, and not excluded.
 
     Args:
         uploads: which contacts are created.
         desired: desired labels, if a statement is about to change them.
         removed: whether the contact was removed, likewise.
-        in_doubt: whether the contact was sent with an unknown result, likewise.
+        confirmed: confirmed labels, likewise.
+        in_address_book: whether the contact is in the address book, likewise.
+        result_unknown: whether the contact was sent with an unknown result, likewise.
         rejected: rejected labels, likewise.
         held: the import that the Data Watchdog rejected, likewise.
     """
-    listed = contacts.c.in_address_book | ~may_create(uploads, desired, removed)
-    there = contacts.c.confirmed.is_not_distinct_from(desired) & ~in_doubt & listed
-    return ~(there | rejected.is_not_distinct_from(desired)) & held.is_(None)
+    delivered = is_delivered(
+        uploads, desired, removed, confirmed=confirmed, in_address_book=in_address_book, result_unknown=result_unknown
+    )
+    return ~(delivered | rejected.is_not_distinct_from(desired)) & held.is_(None) & ~contacts.c.excluded
 
 
 def to_send(restored: int | None = None) -> sa.ColumnElement[bool]:

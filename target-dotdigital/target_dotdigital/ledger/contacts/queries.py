@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -9,12 +10,30 @@ import sqlalchemy as sa
 from target_dotdigital.ledger import bulk
 from target_dotdigital.ledger.contacts.pending import may_create, to_send
 from target_dotdigital.ledger.tables import contacts
+from target_dotdigital.payloads import EMPTY
 from target_dotdigital.stats import Remaining
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from target_dotdigital.records import Uploads
+
+
+@dataclass(frozen=True, slots=True)
+class Believed:
+    """What a ledger scope believes of the account, in contacts.
+
+    Args:
+        members: contacts in the address book.
+        assumed: those of them that were not in the address book when they were last read back, and were delivered since.
+        labelled: contacts with labels that need no update.
+        unlabelled: contacts without labels that need no update.
+    """
+
+    members: int
+    assumed: int
+    labelled: int
+    unlabelled: int
 
 
 class ContactQueries:
@@ -47,9 +66,12 @@ class ContactQueries:
             rejected: whether to return contacts whose last delivery was rejected, or all others.
             restored: number of a restoring run, which sends only the contacts that it restores.
         """
+        creatable = may_create(self.uploads)
+        # matched by address, a row creates the contact if there is none
+        is_there = contacts.c.contact_id.is_not(None) | contacts.c.confirmed.is_not(None)
         query = (
-            sa.select(contacts.c.email, contacts.c.contact_id, contacts.c.confirmed, contacts.c.desired, may_create(self.uploads))
-            .where(self._mine, to_send(restored), contacts.c.removed == removed, contacts.c.email > after)
+            sa.select(contacts.c.email, contacts.c.contact_id, contacts.c.confirmed, contacts.c.desired, creatable)
+            .where(self._mine, to_send(restored), contacts.c.removed == removed, contacts.c.email > after, creatable | is_there)
             .where(contacts.c.rejection.is_not(None) if rejected else contacts.c.rejection.is_(None))
             .order_by(contacts.c.email)
             .limit(limit)
@@ -81,12 +103,13 @@ class ContactQueries:
 
     def remaining(self) -> Remaining:
         """Count what is pending, held and rejected."""
-        held, rejected = contacts.c.held.is_not(None), contacts.c.rejection.is_not(None)
-        return Remaining(self.count_pending(), self._count(held), self._count(rejected))
+        held, excluded = contacts.c.held.is_not(None), contacts.c.excluded
+        rejected = self._count(contacts.c.rejection.is_not(None), ~excluded)
+        return Remaining(self.count_pending(), self._count(held, ~excluded), rejected)
 
     def count_in_source(self) -> int:
         """Return the number of contacts that the source has; this looks at every contact."""
-        return self._count(~contacts.c.removed)
+        return self._count(self._in_source)
 
     def count_pending(self) -> int:
         """Return the number of contacts to send."""
@@ -96,13 +119,52 @@ class ContactQueries:
         """Yield the contacts whose last delivery was rejected: address, JSON array of names, and dotdigital's code."""
         query = (
             sa.select(contacts.c.email, contacts.c.names, contacts.c.rejection)
-            .where(self._mine, contacts.c.rejection.is_not(None), contacts.c.names.is_not(None))
+            .where(self._mine, contacts.c.rejection.is_not(None), contacts.c.names.is_not(None), ~contacts.c.excluded)
             .order_by(contacts.c.email)
         )
         yield from (tuple(row) for row in self.connection.execute(query))
 
-    def _emails(self, *conditions: sa.ColumnElement[bool]) -> list[str]:
-        return list(self.connection.scalars(sa.select(contacts.c.email).where(self._mine, *conditions)))
+    def believed(self) -> Believed:
+        """Count what this ledger scope believes of the account; this looks at every contact."""
+        c, settled = contacts.c, self._believed_unchanged
+        labelled = c.confirmed != EMPTY
+        assumed = c.in_address_book & (c.membership_tries > 0)
+        conditions = (c.in_address_book, assumed, settled & labelled, settled & ~labelled)
+        sums = (sa.func.coalesce(sa.func.sum(sa.case((one, 1), else_=0)), 0) for one in conditions)
+        return Believed(*self.connection.execute(sa.select(*sums).where(self._mine)).one())
+
+    def believed_at(self, places: Iterable[int], *, labelled: bool) -> list[sa.Row[Any]]:
+        """Return contacts that are believed unchanged, by their places in the order of the addresses: address, labels, membership.
+
+        Args:
+            places: places from 0, among those with or without labels.
+            labelled: whether to return contacts with labels, or those without.
+        """
+        c = contacts.c
+        query = (
+            sa.select(c.email, c.confirmed, c.in_address_book)
+            .where(self._mine, self._believed_unchanged, (c.confirmed != EMPTY) == labelled)
+            .order_by(c.email)
+            .limit(1)
+        )
+        found: list[sa.Row[Any]] = []
+        first, after = 0, ""
+        for place in sorted(places):
+            found += self.connection.execute(query.where(c.email > after).offset(place - first)).all()
+            first, after = place + 1, found[-1].email if found else ""
+        return found
+
+    @property
+    def _believed_unchanged(self) -> sa.ColumnElement[bool]:
+        c = contacts.c
+        return c.confirmed.is_not(None) & ~c.pending & ~c.result_unknown & c.held.is_(None) & ~c.excluded
+
+    @property
+    def _in_source(self) -> sa.ColumnElement[bool]:
+        return ~contacts.c.removed & ~contacts.c.excluded
+
+    def _emails(self, *conditions: sa.ColumnElement[bool], limit: int | None = None) -> list[str]:
+        return list(self.connection.scalars(sa.select(contacts.c.email).where(self._mine, *conditions).limit(limit)))
 
     def _count(self, *conditions: sa.ColumnElement[bool]) -> int:
         query = sa.select(sa.func.count()).select_from(contacts).where(self._mine, *conditions)

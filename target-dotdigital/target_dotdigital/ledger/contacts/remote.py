@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from target_dotdigital.ledger import bulk
-from target_dotdigital.ledger.contacts.pending import is_pending, may_create
+from target_dotdigital.ledger.contacts.pending import MAX_MEMBERSHIP_TRIES, NOT_REJECTED, is_delivered, is_pending, may_create
 from target_dotdigital.ledger.contacts.queries import ContactQueries
 from target_dotdigital.ledger.tables import contacts, observed
 from target_dotdigital.payloads import EMPTY
@@ -20,6 +21,25 @@ if TYPE_CHECKING:
 IDS = 20_000
 
 
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """How contacts of the account compare with those that the ledger has.
+
+    Args:
+        known: contacts that the ledger has with the same ID, such as those that it created itself.
+        twice: contacts that were read before in this reading, under another spelling of the address.
+        relabelled: contacts with other labels than the confirmed ones.
+        taken_off: contacts that were taken off the address book.
+        not_joined: contacts that are not in the address book, although they were delivered to it twice.
+    """
+
+    known: int
+    twice: int
+    relabelled: int
+    taken_off: int
+    not_joined: int
+
+
 class RemoteContacts(ContactQueries):
     """Stores what was read back from dotdigital."""
 
@@ -28,37 +48,39 @@ class RemoteContacts(ContactQueries):
         last = {row.email: (row.email, row.contact_id, row.payload, row.in_address_book, row.excluded) for row in rows}
         bulk.stage(self.connection, observed, list(last.values()))
 
-    def count_drift(self) -> tuple[int, int]:
-        """Count differences between staged contacts and the ledger, before `apply_remote` overwrites them.
-
-        Returns:
-            Contacts with other labels than the confirmed ones, and contacts that were taken off the address book.
-        """
+    def compare_remote(self) -> Differences:
+        """Compare the staged contacts with the ledger, before `apply_remote` overwrites it."""
         c, there = contacts.c, observed.c
-        known = sa.select(sa.func.count()).select_from(contacts).where(self._mine, bulk.matching(c.email, observed))
-        relabelled = known.where(c.confirmed.is_not(None), c.confirmed != there.payload)
-        taken_off = known.where(c.in_address_book, ~there.in_address_book, ~c.removed)
-        return (
-            self.connection.scalar(relabelled) or 0,
-            self.connection.scalar(taken_off) or 0,
+        absent = c.in_address_book & ~there.in_address_book & may_create(self.uploads)
+        conditions = (
+            c.contact_id == there.contact_id,
+            c.checked_run == self.run,
+            c.confirmed.is_not(None) & (c.confirmed != there.payload),
+            absent & (c.membership_tries == 0),
+            absent & (c.membership_tries == MAX_MEMBERSHIP_TRIES - 1),
         )
+        sums = (sa.func.coalesce(sa.func.sum(sa.case((one, 1), else_=0)), 0) for one in conditions)
+        query = sa.select(*sums).select_from(contacts).where(self._mine, bulk.matching(c.email, observed))
+        return Differences(*self.connection.execute(query).one())
 
-    def count_read_twice(self) -> int:
-        """Count staged contacts whose address an earlier page of this run had, too."""
-        query = sa.select(sa.func.count()).select_from(contacts).where(self._mine, bulk.matching(contacts.c.email, observed))
-        return self.connection.scalar(query.where(contacts.c.checked_run == self.run)) or 0
+    def begin_reading(self) -> None:
+        """Begin to read the whole account: a contact that was looked up before in this run is not read twice because of that."""
+        checked = sa.update(contacts).where(self._mine, contacts.c.checked_run == self.run)
+        self.connection.execute(checked.values(checked_run=None))
 
-    def apply_remote(self, *, settles_doubt: bool = True) -> None:
-        """Store the staged state of contacts that the ledger knows; others are left out.
-
-        Args:
-            settles_doubt: whether what dotdigital holds now tells what became of rows whose result is unknown.
-        """
+    def apply_remote(self) -> None:
+        """Store the staged state of contacts that the ledger knows; others are left out."""
+        c, there = contacts.c, observed.c
         values: dict[str, Any] = {
-            "contact_id": observed.c.contact_id,
-            "confirmed": observed.c.payload,
-            "in_address_book": observed.c.in_address_book,
-            "in_doubt": sa.false() if settles_doubt else contacts.c.in_doubt,
+            "contact_id": there.contact_id,
+            "confirmed": there.payload,
+            # no stream has named it, and no run has cleared it: it keeps what it holds
+            "desired": sa.case((c.stream.is_(None) & c.changed_run.is_(None), there.payload), else_=c.desired),
+            "in_address_book": there.in_address_book,
+            "membership_tries": sa.case(
+                (there.in_address_book, 0), (c.in_address_book, c.membership_tries + 1), else_=c.membership_tries
+            ),
+            "result_unknown": sa.false(),
             "checked_run": sa.literal(self.run),
         }
         self.connection.execute(sa.update(contacts).where(self._mine, bulk.matching(contacts.c.email, observed)).values(values))
@@ -76,7 +98,9 @@ class RemoteContacts(ContactQueries):
             "desired": observed.c.payload,
             "removed": sa.true(),
             "in_address_book": observed.c.in_address_book,
-            "in_doubt": sa.false(),
+            "membership_tries": sa.literal(0),
+            "result_unknown": sa.false(),
+            "excluded": sa.false(),
             "rejections": sa.literal(0),
             "pending": sa.false(),
             "checked_run": sa.literal(self.run),
@@ -93,11 +117,24 @@ class RemoteContacts(ContactQueries):
             emails: addresses that were looked up; None if the whole account was read.
         """
         known = contacts.c.contact_id.is_not(None) | contacts.c.confirmed.is_not(None)
-        gone = [self._mine, known, contacts.c.checked_run.is_distinct_from(self.run)]
+        unseen = [self._mine, contacts.c.checked_run.is_distinct_from(self.run)]
         if emails is not None:
-            gone.append(bulk.among(self.connection, contacts.c.email, emails))
-        values = {"contact_id": None, "confirmed": None, "in_address_book": False, "in_doubt": False}
-        return self.connection.execute(sa.update(contacts).where(*gone).values(values)).rowcount
+            unseen.append(bulk.among(self.connection, contacts.c.email, emails))
+        values = {"contact_id": None, "confirmed": None, "in_address_book": False, "membership_tries": 0, "result_unknown": False}
+        gone = self.connection.execute(sa.update(contacts).where(*unseen, known).values(values)).rowcount
+        # sent for the first time, and not there: the result is known by now
+        self.connection.execute(sa.update(contacts).where(*unseen, contacts.c.result_unknown).values(result_unknown=False))
+        return gone
+
+    def forget_membership(self) -> None:
+        """Forget who is in the address book, because it is another one now: the account has to be read back."""
+        listed = contacts.c.in_address_book | (contacts.c.membership_tries > 0)
+        self.connection.execute(sa.update(contacts).where(self._mine, listed).values(in_address_book=False, membership_tries=0))
+
+    def trust_membership(self) -> None:
+        """Trust that all contacts which were delivered by address are in the address book, because its size says so."""
+        assumed = contacts.c.in_address_book & (contacts.c.membership_tries > 0)
+        self.connection.execute(sa.update(contacts).where(self._mine, assumed).values(membership_tries=0))
 
     def recompute_pending(self, emails: Sequence[str] | None = None) -> None:
         """Recompute what is pending, after the remote state changed.
@@ -138,4 +175,17 @@ class RemoteContacts(ContactQueries):
         # a contact that was read back is there even if its ID is unusable
         unknown = contacts.c.contact_id.is_(None) & contacts.c.confirmed.is_(None)
         settled = sa.update(contacts).where(self._mine, contacts.c.pending, unknown, ~may_create(self.uploads))
-        return self.connection.execute(settled.values(pending=False, in_doubt=False)).rowcount
+        count = self.connection.execute(settled.values(pending=False, result_unknown=False)).rowcount
+        self._settle_rejections(unknown & ~may_create(self.uploads))
+        return count
+
+    def _settle_rejections(self, absent: sa.ColumnElement[bool]) -> None:
+        """Mark contacts as not rejected in which nothing is left to deliver: the source took the labels back, or the contact left.
+
+        Args:
+            absent: the condition for contacts that dotdigital does not hold, and that are not created.
+        """
+        c = contacts.c
+        settled = ~c.result_unknown & (absent | is_delivered(self.uploads))
+        rejected = sa.update(contacts).where(self._mine, c.rejection.is_not(None), c.held.is_(None), settled)
+        self.connection.execute(rejected.values(NOT_REJECTED))
