@@ -102,8 +102,12 @@ def _setting(name: str, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kind(facts: dict[str, Any]) -> str:
-    """Return Meltano's kind for a JSON Schema type."""
+    """Return Meltano's kind for a JSON Schema type.
+
+    Booleans, numbers and lists are texts to Meltano, which it hands on as they are. Of kind boolean, it would read `"true"`, ` true` and `y`
+    as false; of kind array, it would read `"VIP"` as the letters V, I and P; of kind integer, it would end with a traceback. Each plugin
+    reads them itself, and refuses by name what it cannot read.
+    """
     if "enum" in facts:
         return "options"
-    kinds = [kind for kind in facts["type"] if kind != "null"] if isinstance(facts["type"], list) else [facts["type"]]
-    return str(kinds[0])
+    return "object" if "object" in facts["type"] else "string"

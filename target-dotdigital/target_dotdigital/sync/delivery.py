@@ -192,6 +192,7 @@ class Delivery:
             most_open=settings.max_active_imports,
             first_interval=settings.poll_interval,
             timeout=settings.import_timeout,
+            require_lock=self._place.ledger.require_lock,
             observe=observe,
         )
 

@@ -64,6 +64,7 @@ class Imports:
         most_open: maximum number of open imports.
         first_interval: seconds before an import is polled for the first time.
         timeout: seconds to wait for an import.
+        require_lock: called before each import is submitted; raises an exception if another run may have started.
         observe: called with the rows of each finished import of this run, and their outcomes.
     """
 
@@ -78,9 +79,11 @@ class Imports:
         most_open: int,
         first_interval: float,
         timeout: float,
+        require_lock: Callable[[], None] = lambda: None,
         observe: Callable[[Sequence[Row], Sequence[RowResult]], None] = lambda _rows, _results: None,
     ) -> None:
         """Start without open imports."""
+        self._require_lock = require_lock
         self._observe = observe
         self._client = client
         self._log = log
@@ -126,6 +129,7 @@ class Imports:
             self._submit_again()
 
     def _submit(self, chunk: Chunk, attempt: int) -> None:
+        self._require_lock()
         key = self._log.begin(chunk.rows, self._clock.wall(), attempt)
         try:
             import_id = self._start(body(chunk))
