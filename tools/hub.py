@@ -104,9 +104,9 @@ def _setting(name: str, facts: dict[str, Any]) -> dict[str, Any]:
 def _kind(facts: dict[str, Any]) -> str:
     """Return Meltano's kind for a JSON Schema type.
 
-    Booleans, numbers and lists are texts to Meltano, which it hands on as they are. Of kind boolean, it would read `"true"`, ` true` and `y`
-    as false; of kind array, it would read `"VIP"` as the letters V, I and P; of kind integer, it would end with a traceback. Each plugin
-    reads them itself, and refuses by name what it cannot read.
+    Meltano hands on a text as it is. Of kind boolean, it would read `"true"`, ` true` and `y` as false; of kind array, `"VIP"` as the
+    letters V, I and P; of kind integer, it would end with a traceback for `"20"`. The plugins read these texts themselves, and refuse by
+    name what they cannot read.
     """
     if "enum" in facts:
         return "options"

@@ -244,8 +244,13 @@ class TapNostoSegments(Tap):
     @classmethod
     @override
     def cb_discover(cls, ctx: click.Context, param: click.Option, value: bool) -> None:
-        with only_warnings(), exit_on_failure(cls.logger, SECRETS):
-            super().cb_discover(ctx, param, value)
+        try:
+            with only_warnings():
+                super().cb_discover(ctx, param, value)
+        except SettingsError:
+            # not around the whole: click ends a callback with an exception, too
+            with exit_on_failure(cls.logger):
+                raise
 
     @classmethod
     @override

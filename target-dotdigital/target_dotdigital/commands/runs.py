@@ -142,8 +142,8 @@ def options() -> list[click.Option]:
             "json",
             is_flag=True,
             help=(
-                "List the last runs from the ledger, without logging in, and those that failed before they reached it. Reviews and dry runs "
-                "are not recorded."
+                "List the last runs from the ledger, without logging in, and those that failed before they reached it. Reviews and dry "
+                "runs are not recorded."
             ),
         ),
         Companion(

@@ -89,14 +89,6 @@ POSTGRES_CAUSES = {
 }
 # how long a SQLite file that another program has locked is waited for; `?timeout=` in ledger_url overrides it
 BUSY_SECONDS = 30.0
-ANOTHER_RUN = (
-    "Another run is working on this account: two at once would overwrite each other. Nothing was done. Wait until it has ended; if none "
-    "is running, look for a process that hangs."
-)
-LOST_LOCK = (
-    "The lock on the ledger is lost ({}), so another run may have started: nothing more was sent, and the bookmark stays. Run again; if "
-    "it happens again, look for {}."
-)
 
 
 class Ledger:
@@ -143,14 +135,16 @@ class Ledger:
         lock = FileLock(path, timeout=0, mode=0o600)
         try:
             lock.acquire()
+            held = path.stat()
         except Timeout:
-            raise AnotherRunError(ANOTHER_RUN) from None
-        held = path.stat()
+            raise _another_run() from None
+        except OSError as error:
+            raise _unusable(path, str(cause_of(error))) from None
 
         def require() -> None:
             # a deleted file is locked for this process alone: the next run would create and lock another one
             if not path.exists() or not os.path.samestat(path.stat(), held):
-                raise LedgerError(LOST_LOCK.format(f"{path.name} was removed", "a program that cleans up the folder of the ledger"))
+                raise _lost_lock(path)
 
         try:
             yield require
@@ -168,7 +162,7 @@ class Ledger:
             # the lock of a session that has it already was left behind by another client of a pooler
             pooled = bool(connection.scalar(held)) or self._is_pooled(connection)
             if not pooled and not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(key))):
-                raise AnotherRunError(ANOTHER_RUN)
+                raise _another_run()
             if pooled or connection.scalar(BACKEND) != backend or not connection.scalar(held):
                 msg = (
                     "The ledger's PostgreSQL is reached through a pooler that shares sessions (PgBouncer in transaction mode), so a run "
@@ -183,10 +177,7 @@ class Ledger:
                 except (LedgerError, sa.exc.SQLAlchemyError):
                     is_held = False
                 if not is_held:
-                    msg = LOST_LOCK.format(
-                        "its connection to PostgreSQL has ended", "a time-out or a failover of the server or a proxy"
-                    )
-                    raise LedgerError(msg)
+                    raise _lost_lock(None)
 
             try:
                 yield require
@@ -311,38 +302,53 @@ def _create_engine(url: sa.URL, path: Path | None) -> sa.Engine:
 
     def name_cause(context: sa.engine.ExceptionContext) -> None:
         # a connection of the pool that has ended is replaced
-        if not context.is_pre_ping and (problem := cause_of(context.original_exception, path)) is not None:
-            raise LedgerError(problem) from None
+        if not context.is_pre_ping and (cause := cause_of(context.original_exception)) is not None:
+            raise _unusable(path, cause) from None
 
     sa.event.listen(engine, "handle_error", name_cause)
     return engine
 
 
-def cause_of(error: BaseException, path: Path | None) -> str | None:
-    """Return the message for an error of the database; None if it is an error of this program's own statements.
+def cause_of(error: BaseException) -> str | None:
+    """Return why the database cannot be used, and what to do; None if a statement of this target is wrong.
 
     Args:
         error: the driver's exception, or one of the file system.
-        path: file of a SQLite database; None for PostgreSQL.
     """
     if isinstance(error, OSError):
-        cause = FILE_CAUSES.get(error.errno or 0, f"it cannot be opened ({type(error).__name__}). Check ledger_url")
-    elif isinstance(error, sqlite3.Error):
+        return FILE_CAUSES.get(error.errno or 0, f"it cannot be opened ({type(error).__name__}). Check ledger_url")
+    if isinstance(error, sqlite3.Error):
         # the lower eight bits are the kind of error
-        found = SQLITE_CAUSES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
-        if found is None:
-            return None
-        cause = found
-    else:
-        state = getattr(error, "sqlstate", None) or ""
-        # without a code, there was no answer of the server
-        codes = (state, state[:2]) if state or type(error).__name__ != "OperationalError" else ("08",)
-        found = next((POSTGRES_CAUSES[code] for code in codes if code in POSTGRES_CAUSES), None)
-        if found is None:
-            return None
-        cause = found
+        return SQLITE_CAUSES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+    state = getattr(error, "sqlstate", None) or ""
+    # without a code, there was no answer of the server
+    codes = (state, state[:2]) if state or type(error).__name__ != "OperationalError" else ("08",)
+    return next((POSTGRES_CAUSES[code] for code in codes if code in POSTGRES_CAUSES), None)
+
+
+def _unusable(path: Path | None, cause: str) -> LedgerError:
     place = "PostgreSQL" if path is None else f"the file {path}"
-    return f"The ledger cannot be used: {place}: {cause}. Nothing more was done, and the bookmark stays."
+    msg = f"The ledger cannot be used: {place}: {cause}. Nothing more was done, and the bookmark stays."
+    return LedgerError(msg)
+
+
+def _another_run() -> AnotherRunError:
+    msg = (
+        "Another run is working on this account: two at once would overwrite each other. Nothing was done. Wait until it has "
+        "ended; if none is running, look for a process that hangs."
+    )
+    return AnotherRunError(msg)
+
+
+def _lost_lock(path: Path | None) -> LedgerError:
+    """Return the error for a lost lock: of a lock file, or of a connection to PostgreSQL."""
+    what = "the connection to PostgreSQL has ended" if path is None else f"{path} was removed"
+    suspect = "time-outs and failovers of the server or a proxy" if path is None else "a program that cleans up that folder"
+    msg = (
+        f"The lock on the ledger is lost ({what}), so another run may have started: nothing more was sent, and the bookmark stays. Run "
+        f"again; if it happens again, look for {suspect}."
+    )
+    return LedgerError(msg)
 
 
 @contextmanager
@@ -390,7 +396,7 @@ def _private_file(url: sa.URL) -> Path:
         if path.stat().st_uid == os.geteuid():
             path.chmod(0o600)
     except OSError as error:
-        raise LedgerError(cause_of(error, path)) from None
+        raise _unusable(path, str(cause_of(error))) from None
     return path
 
 

@@ -68,7 +68,7 @@ class Imports:
         observe: called with the rows of each finished import of this run, and their outcomes.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what an import needs
         self,
         client: Client,
         log: ImportLog,
@@ -118,8 +118,8 @@ class Imports:
                 self._poll_next()
             if self._stopped:
                 break
-            self.tally.sent += len(chunk.rows)
             self._submit(chunk, attempt=1)
+            self.tally.sent += len(chunk.rows)
         self.settle()
 
     def settle(self) -> None:
