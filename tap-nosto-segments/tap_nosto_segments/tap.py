@@ -23,6 +23,7 @@ from tap_nosto_segments.batches import open_batch_folder
 from tap_nosto_segments.checking.check import check as run_check
 from tap_nosto_segments.config import CONFIG
 from tap_nosto_segments.console import only_warnings, write_utf8
+from tap_nosto_segments.environment import read_settings, variables_without_effect
 from tap_nosto_segments.errors import SettingsError
 from tap_nosto_segments.extraction import Extraction, Extractor
 from tap_nosto_segments.failures import exit_on_failure
@@ -77,6 +78,13 @@ class TapNostoSegments(Tap):
         PluginCapabilities.BATCH,
         PluginCapabilities.STRUCTURED_LOGGING,
     ]
+
+    def __init__(self, *, config: Any = None, parse_env_config: bool = False, **options: Any) -> None:
+        """Read the settings, in place of the SDK, which reads a text that it does not understand as false."""
+        schema = self.config_jsonschema
+        self.append_builtin_config(schema)
+        settings = read_settings(config or {}, schema, from_environment=parse_env_config)
+        super().__init__(config=settings, **options)
 
     @staticmethod
     def sleep(seconds: float) -> None:
@@ -193,6 +201,10 @@ class TapNostoSegments(Tap):
                 catalog=None if catalog is None else read_catalog(catalog, REPLICATION_KEYS),
                 parse_env_config=config is not None and config.parse_env,
             )
+            for line in variables_without_effect(
+                tap.config, cls.config_jsonschema, from_environment=config is not None and config.parse_env
+            ):
+                cls.logger.warning("%s", line)
             if is_check:
                 tap.check_source(tries_authorisation=try_auth)
                 return
@@ -232,8 +244,13 @@ class TapNostoSegments(Tap):
     @classmethod
     @override
     def cb_discover(cls, ctx: click.Context, param: click.Option, value: bool) -> None:
-        with only_warnings():
-            super().cb_discover(ctx, param, value)
+        try:
+            with only_warnings():
+                super().cb_discover(ctx, param, value)
+        except SettingsError:
+            # not around the whole: click ends a callback with an exception, too
+            with exit_on_failure(cls.logger):
+                raise
 
     @classmethod
     @override

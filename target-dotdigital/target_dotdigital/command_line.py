@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import signal
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import click
@@ -15,7 +14,18 @@ from typing_extensions import override
 
 from target_dotdigital.clock import Clock
 from target_dotdigital.commands.registry import COMMANDS, options
-from target_dotdigital.failures import drain, explain, report_failure, stdin_of, unreadable_config, use_utf8, without_progress
+from target_dotdigital.environment import read_settings, variables_without_effect
+from target_dotdigital.failures import (
+    SIGNALLED,
+    drain,
+    explain,
+    report_failure,
+    signal_of,
+    stdin_of,
+    unreadable_config,
+    use_utf8,
+    without_progress,
+)
 from target_dotdigital.reporting.notifications import notify
 from target_dotdigital.reporting.report import Report
 
@@ -25,8 +35,6 @@ if TYPE_CHECKING:
     from target_dotdigital.settings import Settings
     from target_dotdigital.sync.run import SyncRun
 
-# exit codes above this one say which signal ended the process
-SIGNALLED = 128
 UNREADABLE = "target_dotdigital.unreadable_config"
 
 
@@ -64,13 +72,23 @@ class CommandLine(Target):
             ctx.meta[UNREADABLE] = unreadable_config(error)
             return _ConfigInput()
 
+    def __init__(self, *, config: Any = None, parse_env_config: bool = False, **options: Any) -> None:
+        """Read the settings, in place of the SDK, which reads a text that it does not understand as false."""
+        schema = self.config_jsonschema
+        self.append_builtin_config(schema)
+        settings = read_settings(config or {}, schema, from_environment=parse_env_config)
+        super().__init__(config=settings, **options)
+
     @classmethod
     def _create(cls, given: _ConfigInput) -> Self:
         context = click.get_current_context(silent=True)
         if context is not None and UNREADABLE in context.meta:
             raise context.meta[UNREADABLE]
         with without_progress(cls.logger, logging.getLogger("singer_sdk")):
-            return cls(config=given.config, parse_env_config=given.parse_env)
+            target = cls(config=given.config, parse_env_config=given.parse_env)
+        for line in variables_without_effect(target.config, cls.config_jsonschema, from_environment=given.parse_env):
+            cls.logger.warning("%s", line)
+        return target
 
     @classmethod
     @override
@@ -114,7 +132,7 @@ class CommandLine(Target):
 
     @classmethod
     def _run_sync(cls, given: _ConfigInput, file_input: IO[str] | None) -> None:
-        """Run the sync; if it fails, read the input to its end, report, and say why in one line."""
+        """Run the sync; however it fails, the same line is the last one on the screen and the first problem of the report."""
         target: CommandLine | None = None
         try:
             target = cls._create(given)
@@ -122,35 +140,29 @@ class CommandLine(Target):
             cls.print_version(print_fn=cls.logger.info)
             _ = target.settings
             target.listen(file_input)
-        except Exception as error:
+        except BaseException as error:
+            ended = signal_of(error)
+            if ended is None and not isinstance(error, Exception):
+                raise
             message = explain(error, target.line if target is not None else 0)
             cls.logger.debug("What happened, in full", exc_info=True)
-            drain(stdin_of(file_input))
+            if ended is None:
+                drain(stdin_of(file_input))
             report = _report(target, error, message, given.config, cls.clock)
             notify(report, given.config if target is None else target.config, message)
             cls.logger.info("%s", report.summary())
-            cls._fail(message)
-        except SystemExit as end:
-            # a signal: the rest of the input is not read, and no STATE is emitted
-            if isinstance(end.code, int) and end.code > SIGNALLED:
-                name = signal.Signals(end.code - SIGNALLED).name
-                message = f"Ended by {name}: the bookmark stays, and nothing is lost. The next run completes it."
-                report = _report(target, end, message, given.config, cls.clock)
-                notify(report, given.config if target is None else target.config, message)
-                cls.logger.error(message)  # noqa: TRY400 - no traceback
-            raise
+            cls._fail(message, 1 if ended is None else SIGNALLED + ended)
 
     @classmethod
-    def _fail(cls, message: str) -> NoReturn:
+    def _fail(cls, message: str, code: int = 1) -> NoReturn:
         cls.logger.error(message)  # one line, without what a traceback quotes
-        raise SystemExit(1) from None
+        raise SystemExit(code) from None
 
 
 def _report(target: CommandLine | None, error: BaseException, message: str, config: dict[str, Any], clock: type[Clock]) -> Report:
     """Write the report of a run that failed, unless the run has done so itself; return it."""
     if target is not None and "sync_run" in vars(target):
-        if target.report.finished_at is None:
-            target.sync_run.fail(message)
+        target.sync_run.fail(error)
         return target.report
     report = Report(started_at=clock().now()) if target is None else target.report
     report_failure(error, message, report, config)

@@ -52,13 +52,23 @@ class AccountError(TargetError):
 
 
 class LedgerError(TargetError):
-    """The ledger cannot be read or written, or belongs to another run."""
+    """The ledger cannot be read or written, or its lock is lost."""
 
     title: ClassVar[str] = "Ledger"
-    cause: ClassVar[str] = "The ledger cannot be opened, read or written, belongs to another version, or another run is using it."
+    cause: ClassVar[str] = "The ledger cannot be opened, read or written, belongs to another version, or its lock is lost."
     remedy: ClassVar[str] = (
-        "Check the address, permissions and free space, or wait for the other run. A ledger of another version is moved away; "
-        "then run with `--full-refresh`."
+        "Do what the line says: it names the file or the server, and what is wrong with it. A ledger of another version is moved "
+        "away; then run with `--full-refresh`."
+    )
+
+
+class AnotherRunError(LedgerError):
+    """Another run is working on the account. Wait until it has ended."""
+
+    title: ClassVar[str] = "Another run"
+    cause: ClassVar[str] = "Another run holds the lock on this account's ledger."
+    remedy: ClassVar[str] = (
+        "Wait until the other run has ended. `report.json` stays the other run's; the report of the run that stopped is in `runs/`."
     )
 
 

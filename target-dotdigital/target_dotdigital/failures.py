@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import logging
-import os
+import signal
 import sys
 import traceback
 from pathlib import PurePath
 from typing import IO, TYPE_CHECKING, Any
 
-import sqlalchemy as sa
 from singer_sdk.exceptions import (
     ConfigValidationError,
     InvalidJSONSchema,
@@ -23,20 +23,37 @@ from singer_sdk.exceptions import (
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
 from target_dotdigital.config import CONFIG
-from target_dotdigital.errors import NoInputError, SettingsError, TargetError
-from target_dotdigital.ledger.database import ledger_error
+from target_dotdigital.environment import read_setting
+from target_dotdigital.errors import SettingsError, TargetError
 from target_dotdigital.reporting.folder import open_folder
-from target_dotdigital.reporting.report import Report, RunStatus
+from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
+
+    from target_dotdigital.reporting.report import Report
 
 NOT_SINGER = (
     *(InvalidInputLine, RecordsWithoutSchemaException, MissingKeyPropertiesError),
     *(InvalidRecord, InvalidJSONSchema),
 )
 CHUNK = 1 << 20
+# exit codes above this one say which signal ended the process
+SIGNALLED = 128
+AGAIN = "Cure that, and run again: what dotdigital has confirmed is not sent again."
+SYSTEM_CAUSES = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota of the disk is used up",
+    errno.EFBIG: "a file would become larger than is allowed (ulimit -f)",
+    errno.EROFS: "the file system is read-only",
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "permission is missing"),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR), "a file or folder is missing"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "too many files are open (ulimit -n)"),
+    errno.ENOMEM: "memory ran out",
+    errno.EIO: "a disk cannot be read or written",
+    errno.EPIPE: "the program that reads STATE has ended",
+}
 # secret setting -> what it should be
 SECRETS = {
     name: "list of texts" if "items" in facts else "text"
@@ -45,7 +62,7 @@ SECRETS = {
 }
 
 
-def explain(error: Exception, line: int) -> str:
+def explain(error: BaseException, line: int) -> str:
     """Return the line that says what happened, what it means and what to do.
 
     Args:
@@ -54,6 +71,8 @@ def explain(error: Exception, line: int) -> str:
     """
     if isinstance(error, TargetError):
         return str(error)
+    if (cause := _cause_outside(error)) is not None:
+        return cause
     if isinstance(error, ConfigValidationError):
         return f"The settings cannot be used, so nothing was done: {'; '.join(map(_without_secrets, error.errors))}. Correct them."
     if isinstance(error, NOT_SINGER):
@@ -68,10 +87,29 @@ def explain(error: Exception, line: int) -> str:
             f"The setting stream_maps cannot be applied (line {line} of the input): {what}. Nothing was written, and the bookmark stays. "
             "Correct the expression."
         )
-    if isinstance(error, sa.exc.SQLAlchemyError):
-        return str(ledger_error(error))
     places = " > ".join(f"{path.name}:{number}" for path, number in frames)
     return f"Unexpected {type(error).__name__} at {places}: a defect. No STATE was emitted; please report it with this line."
+
+
+def _cause_outside(error: BaseException) -> str | None:
+    """Return the line about a run that the operating system has stopped; None if it ended otherwise."""
+    if (ended := signal_of(error)) is not None:
+        return f"Ended by {ended.name}: the bookmark stays, and nothing is lost. The next run completes it."
+    if isinstance(error, MemoryError):
+        return f"Memory ran out: the run stopped, and the bookmark stays. {AGAIN}"
+    if isinstance(error, OSError) and error.errno in SYSTEM_CAUSES:
+        place = f" ({shown(str(error.filename))})" if error.filename else ""
+        return f"The operating system stopped the run: {SYSTEM_CAUSES[error.errno]}{place}. The bookmark stays. {AGAIN}"
+    return None
+
+
+def signal_of(error: BaseException) -> signal.Signals | None:
+    """Return the signal that ended a run; None if it ended otherwise."""
+    if isinstance(error, KeyboardInterrupt):
+        return signal.SIGINT
+    if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > SIGNALLED:
+        return signal.Signals(error.code - SIGNALLED)
+    return None
 
 
 def use_utf8(*, terminal: bool) -> None:
@@ -139,24 +177,11 @@ def report_failure(error: BaseException, message: str, report: Report, config: M
         report: the report so far.
         config: the settings, unchecked.
     """
-    path = config.get("report_dir") or os.environ.get("TARGET_DOTDIGITAL_REPORT_DIR")
-    if not isinstance(path, str):
-        path = CONFIG.to_dict()["properties"]["report_dir"]["default"]
-    if isinstance(error, NoInputError):
-        report.outcome = RunStatus.NO_INPUT
-    report.problems.insert(0, message)
+    schema = CONFIG.to_dict()
+    path, keep = (read_setting(config, schema, name) for name in ("report_dir", "report_keep"))
     report.finished_at = report.finished_at or report.started_at
-    try:
-        open_folder(path).publish(report, _report_keep(config))
-    except SettingsError:
-        return
-
-
-def _report_keep(config: Mapping[str, Any]) -> int:
-    """Return the number of runs to keep, from settings that may be wrong."""
-    keep = str(config.get("report_keep") or os.environ.get("TARGET_DOTDIGITAL_REPORT_KEEP"))
-    default: int = CONFIG.to_dict()["properties"]["report_keep"]["default"]
-    return int(keep) if keep.isdecimal() and int(keep) else default
+    with contextlib.suppress(SettingsError):
+        open_folder(path).publish_failure(report, error, message, max(1, keep))
 
 
 def _without_secrets(text: str) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import signal
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
 from singer_sdk.mapper import SameRecordTransform
 from typing_extensions import override
 
 from target_dotdigital.batches import batch_files
-from target_dotdigital.command_line import SIGNALLED, CommandLine
+from target_dotdigital.command_line import CommandLine
 from target_dotdigital.config import CONFIG
 from target_dotdigital.errors import NoInputError, ReportError, StreamError
+from target_dotdigital.failures import SIGNALLED, explain
 from target_dotdigital.reader import FastPath, Reader, SkipPath
 from target_dotdigital.reporting.folder import open_folder
 from target_dotdigital.reporting.notifications import notify
@@ -70,7 +71,8 @@ class TargetDotdigital(CommandLine):
     @cached_property
     def sync_run(self) -> SyncRun:
         """The run, opened by the first stream."""
-        sync = open_sync(self.settings, self.clock(), self.report, open_folder(self.settings.report_dir))
+        folder = open_folder(self.settings.report_dir)
+        sync = open_sync(self.settings, self.clock(), self.report, folder, lambda error: explain(error, self.line))
         self._reader.empty_record = self._take_empty
         self._reader.versioned_record = self._expect_version
         return sync
@@ -188,7 +190,12 @@ class TargetDotdigital(CommandLine):
         if self._acknowledged:
             super()._write_state_message(state)
 
+    #: Whether a signal has ended the run.
+    _terminated = False
+
     @override
-    def _handle_termination(self, signum: int, frame: FrameType | None) -> NoReturn:
+    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
         # the rest of the input is not read, and no STATE is emitted: the next run continues from the ledger
-        raise SystemExit(SIGNALLED + signal.Signals(signum))
+        if not self._terminated:  # a second signal must not interrupt the report
+            self._terminated = True
+            raise SystemExit(SIGNALLED + signal.Signals(signum))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin
 
 import requests
@@ -183,6 +183,12 @@ class NostoClient:
 
 class _Session(requests.Session):
     """A session that never looks at redirects, because requests would parse their target before it is checked."""
+
+    @override
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        settings = super().merge_environment_settings(url, proxies, stream, verify, cert)
+        # plain http is allowed on loopback alone: a proxy would carry the token elsewhere, unencrypted
+        return {**settings, "proxies": {}} if url.lower().startswith("http:") else settings
 
     @override
     def get_redirect_target(self, resp: requests.Response) -> None:

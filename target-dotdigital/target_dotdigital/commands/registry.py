@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,23 +16,19 @@ from target_dotdigital.commands.rehearse import run_rehearsal
 from target_dotdigital.commands.rejected import options as rejected_options
 from target_dotdigital.commands.rejected import run_rejected
 from target_dotdigital.commands.release import release
+from target_dotdigital.commands.restore import open_command, run_restore
 from target_dotdigital.commands.restore import options as restore_options
-from target_dotdigital.commands.restore import run_restore
 from target_dotdigital.commands.runs import options as runs_options
 from target_dotdigital.commands.runs import run_runs
 from target_dotdigital.dotdigital import account as accounts
 from target_dotdigital.errors import SettingsError
-from target_dotdigital.reporting.folder import open_folder
-from target_dotdigital.reporting.report import Report
 from target_dotdigital.sync.reading import Drift
-from target_dotdigital.sync.starting import open_sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from target_dotdigital.clock import Clock
     from target_dotdigital.settings import Settings
-    from target_dotdigital.sync.run import SyncRun
 
 
 def check(settings: Settings, clock: Clock, _value: Any) -> None:
@@ -49,8 +46,8 @@ def check(settings: Settings, clock: Clock, _value: Any) -> None:
 
 
 def show_review(settings: Settings, clock: Clock, _value: Any) -> None:
-    """Print the review of the contacts that are pending in the ledger."""
-    click.echo(_open(settings, clock).review())
+    """Print the review of the contacts that are pending in the ledger; like a dry run, it leaves nothing in it."""
+    click.echo(open_command(replace(settings, dry_run=True), clock).review())
 
 
 def run_reconcile(settings: Settings, clock: Clock, _value: Any) -> None:
@@ -81,10 +78,6 @@ def run_release(settings: Settings, clock: Clock, _value: Any) -> None:
     """Release the contacts held after dotdigital's Data Watchdog rejected their import."""
     count = release(settings, clock)
     click.echo(f"{count:,} contacts are no longer held: the next run sends those whose labels are not confirmed yet.")
-
-
-def _open(settings: Settings, clock: Clock) -> SyncRun:
-    return open_sync(settings, clock, Report(started_at=clock.now()), open_folder(settings.report_dir))
 
 
 COMMANDS: dict[str, Callable[[Settings, Clock, Any], None]] = {

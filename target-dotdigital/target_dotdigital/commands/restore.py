@@ -9,14 +9,16 @@ import click
 from target_dotdigital.commands.companions import Companion
 from target_dotdigital.commands.reading import open_view
 from target_dotdigital.commands.runs import DEFAULT_LIMIT, runs_table
+from target_dotdigital.failures import explain
 from target_dotdigital.ledger.runs import latest_run, recent_runs
 from target_dotdigital.reporting.folder import open_folder
-from target_dotdigital.reporting.report import Report
+from target_dotdigital.reporting.report import Report, RunStatus
 from target_dotdigital.sync.starting import open_sync
 
 if TYPE_CHECKING:
     from target_dotdigital.clock import Clock
     from target_dotdigital.settings import Settings
+    from target_dotdigital.sync.run import SyncRun
 
 
 def run_restore(settings: Settings, clock: Clock, run: Any) -> None:
@@ -28,13 +30,26 @@ def run_restore(settings: Settings, clock: Clock, run: Any) -> None:
     if run is None:
         _list(settings, clock)
         return
-    sync = open_sync(settings, clock, Report(started_at=clock.now()), open_folder(settings.report_dir))
+    sync = open_command(settings, clock)
     sync.restore(int(run))
     click.echo(sync.report.summary())
-    click.echo(
-        "Fix the cause, then run once with --full-refresh. Until then ordinary runs stop: the tap assumes that the restored contacts "
-        "are current."
-    )
+    if sync.report.outcome is RunStatus.DRY_RUN:
+        click.echo("Nothing was restored (dry_run). The report shows what would be.")
+    else:
+        click.echo(
+            "Fix the cause, then run once with --full-refresh. Until then ordinary runs stop: the tap assumes that the restored contacts "
+            "are current."
+        )
+
+
+def open_command(settings: Settings, clock: Clock) -> SyncRun:
+    """Open a run for a command.
+
+    Raises:
+        TargetError: the run cannot start.
+    """
+    folder = open_folder(settings.report_dir)
+    return open_sync(settings, clock, Report(started_at=clock.now()), folder, lambda error: explain(error, 0))
 
 
 def _list(settings: Settings, clock: Clock) -> None:

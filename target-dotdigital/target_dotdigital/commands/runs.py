@@ -1,9 +1,10 @@
-"""Lists the runs that the ledger remembers."""
+"""Lists the runs of the ledger, and those that failed before the ledger could record them."""
 
 from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,13 +13,13 @@ import msgspec
 from target_dotdigital.commands.companions import Companion, command_option
 from target_dotdigital.commands.reading import open_view, place_of
 from target_dotdigital.commands.tables import UNKNOWN, counted, duration, moment, number, table
-from target_dotdigital.ledger.runs import RunFigures, count_runs, latest_run, recent_runs
+from target_dotdigital.ledger.runs import RunFigures, RunRecord, count_runs, latest_run, recent_runs
+from target_dotdigital.reporting.history import past_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from target_dotdigital.clock import Clock
-    from target_dotdigital.ledger.runs import RunRecord
     from target_dotdigital.settings import Settings
 
 DEFAULT_LIMIT = 20
@@ -26,6 +27,8 @@ COUNTS = ("read", "sent", "created", "updated", "cleared", "rejected", "unconfir
 HEADER = ("Run", "Started (UTC)", "Duration", "Outcome", *(name.capitalize() for name in COUNTS), "Source at")
 NUMBERS = (0, *range(4, 4 + len(COUNTS)))
 UNFINISHED, BROKEN_OFF = "unfinished", "broken off"
+# of a run that the ledger does not contain
+NO_NUMBER = 0
 NO_RUNS = "No run has been allowed to write to this account, address book and data field yet."
 
 
@@ -54,16 +57,34 @@ def run_runs(settings: Settings, clock: Clock, request: Any) -> None:
         found = recent_runs(view.connection, scope, asked.limit)
         latest = latest_run(view.connection, scope)
         numbers = count_runs(view.connection)
+        failed = _unrecorded(settings, view.scope.account_id if view.scope else None, found)
+    found = sorted([*found, *failed], key=lambda run: datetime.datetime.fromisoformat(run.started_at), reverse=True)[: asked.limit]
     if asked.json:
         facts = [_facts(run, latest) for run in found]
         click.echo(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())
         return
     click.echo("\n".join(runs_table(found, latest)) if found else NO_RUNS)
-    if numbers.get(scope, 0) > len(found):
-        click.echo(f"Older and not shown: {counted(numbers[scope] - len(found), 'run')}. --limit shows more.")
+    if (hidden := numbers.get(scope, 0) - sum(run.run != NO_NUMBER for run in found)) > 0:
+        click.echo(f"Older and not shown: {counted(hidden, 'run')}. --limit shows more.")
     for other in view.others:
         if numbers.get(other.id):
             click.echo(f"Also in this ledger: {counted(numbers[other.id], 'run')} for {place_of(other)}.")
+
+
+def _unrecorded(settings: Settings, account: int | None, recorded: Sequence[RunRecord]) -> Iterator[RunRecord]:
+    """Yield the failed runs that only the report folder knows, such as those without input.
+
+    Args:
+        settings: the settings.
+        account: ID of the account; None if no run has reached the ledger.
+        recorded: runs of the ledger.
+    """
+    known = {datetime.datetime.fromisoformat(run.started_at) for run in recorded}
+    for run in past_runs(Path(settings.report_dir)):
+        elsewhere = run.account.id not in {None, account} or run.data_field.upper() not in {"", settings.data_field.upper()}
+        if run.is_trouble and run.started_at not in known and not elsewhere:
+            finished = run.finished_at.isoformat() if run.finished_at else None
+            yield RunRecord(NO_NUMBER, run.started_at.isoformat(), finished, run.outcome, None)
 
 
 def runs_table(found: Sequence[RunRecord], latest: int | None) -> Iterator[str]:
@@ -78,7 +99,8 @@ def runs_table(found: Sequence[RunRecord], latest: int | None) -> Iterator[str]:
         figures = run.figures
         counts = [number(getattr(figures, name, None)) for name in COUNTS]
         source = ", ".join(map(str, figures.bookmarks.values())) if figures and figures.bookmarks else UNKNOWN
-        rows.append([str(run.run), moment(run.started_at), duration(_seconds(run)), outcome_of(run, latest), *counts, source])
+        name = UNKNOWN if run.run == NO_NUMBER else str(run.run)
+        rows.append([name, moment(run.started_at), duration(_seconds(run)), outcome_of(run, latest), *counts, source])
     yield from table(HEADER, rows, NUMBERS)
 
 
@@ -92,7 +114,7 @@ def outcome_of(run: RunRecord, latest: int | None) -> str:
 def _facts(run: RunRecord, latest: int | None) -> dict[str, Any]:
     figures = run.figures
     return {
-        "run": run.run,
+        "run": None if run.run == NO_NUMBER else run.run,
         "started_at": run.started_at,
         "finished_at": run.finished_at,
         "duration_seconds": _seconds(run),
@@ -119,7 +141,10 @@ def options() -> list[click.Option]:
             "limit",
             "json",
             is_flag=True,
-            help="List the last runs from the ledger, without logging in. Runs that were not allowed to write are not recorded.",
+            help=(
+                "List the last runs from the ledger, without logging in, and those that failed before they reached it. Reviews and dry "
+                "runs are not recorded."
+            ),
         ),
         Companion(
             ["--limit"], ("runs",), type=click.IntRange(min=1), help=f"With --runs: number of runs to list ({DEFAULT_LIMIT})."

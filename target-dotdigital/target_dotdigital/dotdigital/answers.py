@@ -15,7 +15,7 @@ from target_dotdigital.settings import is_loopback
 from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 # an answer about an import may have a line for each of its rows
 MAX_ERROR_BYTES = 1 << 22
@@ -39,14 +39,27 @@ class Trouble(NamedTuple):
         text: the reason, worded as the end of a sentence; it contains no received data.
         reached: whether the server was reached.
         may_have_acted: whether the server may have acted on the call nevertheless.
+        passes: whether another attempt may succeed.
+        check: what the operator should look at, if the server was not reached.
     """
 
     text: str
     reached: bool
     may_have_acted: bool = False
+    passes: bool = True
+    check: str = "api_url and the network"
 
 
 _BROKEN_OFF = Trouble("the connection was broken off", reached=True, may_have_acted=True)
+
+PROXIES = "HTTPS_PROXY, ALL_PROXY and NO_PROXY"
+_WRONG_PROXY = Trouble("the address of the proxy is not valid", reached=False, passes=False, check=PROXIES)
+_NO_CERTIFICATES = Trouble(
+    "the file of trusted certificates, or of the client's own, is missing or not valid",
+    reached=False,
+    passes=False,
+    check="REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE",
+)
 
 # The first match counts, so specific types come before general ones.
 _TROUBLES: tuple[tuple[tuple[type[BaseException], ...], Trouble], ...] = (
@@ -55,7 +68,10 @@ _TROUBLES: tuple[tuple[tuple[type[BaseException], ...], Trouble], ...] = (
         Trouble("the answer is not as dotdigital documents it", reached=True, may_have_acted=True),
     ),
     ((msgspec.DecodeError, UnicodeDecodeError), Trouble("the answer is not JSON", reached=True, may_have_acted=True)),
-    ((urllib3.exceptions.ProxyError, requests.exceptions.ProxyError), Trouble("the proxy cannot be used", reached=False)),
+    (
+        (urllib3.exceptions.ProxyError, requests.exceptions.ProxyError),
+        Trouble("the proxy cannot be used", reached=False, check=PROXIES),
+    ),
     ((socket.gaierror, urllib3.exceptions.NameResolutionError), Trouble("the name does not resolve", reached=False)),
     ((ssl.SSLCertVerificationError,), Trouble("the certificate is not trusted", reached=False)),
     (
@@ -76,11 +92,9 @@ _TROUBLES: tuple[tuple[tuple[type[BaseException], ...], Trouble], ...] = (
     (
         (
             requests.exceptions.InvalidURL,
-            requests.exceptions.InvalidSchema,
-            requests.exceptions.MissingSchema,
             urllib3.exceptions.LocationParseError,
         ),
-        Trouble("that is not an address", reached=False),
+        Trouble("that is not an address", reached=False, passes=False, check="api_url"),
     ),
 )
 
@@ -166,10 +180,34 @@ def without_user(url: str) -> str:
 def trouble_of(error: BaseException) -> Trouble:
     """Determine why a call failed from the types of its exceptions only, because their texts may quote addresses."""
     found = list(_chain(error))
+    if _is_about_certificates(error, found):
+        return _NO_CERTIFICATES
+    if _is_about_proxy(error):
+        return _WRONG_PROXY
     for types, trouble in _TROUBLES:
         if any(isinstance(one, types) for one in found):
             return trouble
     return _BROKEN_OFF
+
+
+def _is_about_certificates(error: BaseException, found: Sequence[BaseException]) -> bool:
+    """Return whether a file of certificates cannot be used: requests looks for it, and urllib3 reads it, at each connection."""
+    unreadable = any(
+        isinstance(one, (FileNotFoundError, PermissionError, IsADirectoryError))
+        or (isinstance(one, ssl.SSLError) and one.reason in {"NO_CERTIFICATE_OR_CRL_FOUND", "NO_START_LINE"})
+        for one in found
+    )
+    encrypted = any(isinstance(one, urllib3.exceptions.SSLError) for one in found)
+    return (encrypted and unreadable) or (type(error) is OSError and str(error).startswith("Could not find"))
+
+
+def _is_about_proxy(error: BaseException) -> bool:
+    """Return whether requests could make nothing of the proxy's address; of api_url's own, it raises InvalidURL with a text."""
+    if isinstance(error, (requests.exceptions.InvalidProxyURL, requests.exceptions.InvalidSchema)):
+        return True
+    return isinstance(error, requests.exceptions.InvalidURL) and any(
+        isinstance(one, urllib3.exceptions.HTTPError) for one in error.args
+    )
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -8,12 +8,13 @@ import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
 import requests
 import urllib3.exceptions
+from typing_extensions import override
 
 from target_dotdigital.dotdigital import retries as retry
 from target_dotdigital.dotdigital.answers import UNREADABLE, ErrorBody, Trouble, read_error, trouble_of, without_user
@@ -66,6 +67,16 @@ class _Window:
     ends_at: float
 
 
+class _Session(requests.Session):
+    """A session that sends plain http to this machine itself."""
+
+    @override
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        settings = super().merge_environment_settings(url, proxies, stream, verify, cert)
+        # plain http is allowed on loopback alone: a proxy would carry the password elsewhere, unencrypted
+        return {**settings, "proxies": {}} if url.lower().startswith("http:") else settings
+
+
 class Client:
     """Calls the API of one account.
 
@@ -97,7 +108,7 @@ class Client:
         self.calls = collections.Counter() if calls is None else calls
         self.clock = clock
         self._timeout = (min(CONNECT_TIMEOUT, timeout), timeout)
-        self._session = requests.Session()
+        self._session = _Session()
         # as bytes, because requests encodes strings as Latin-1 and fails for other characters
         # trimmed, because credentials are pasted (contracts/dotdigital.md 13.21)
         self._session.auth = requests.auth.HTTPBasicAuth(user.strip().encode(), password.strip().encode())
@@ -201,7 +212,8 @@ class Client:
             error = read_error(reply.content)
             failure = retry.Failure(reply.status, error.code, reply.headers, is_import=method == "PUT")
             limited = reply.status == HTTPStatus.TOO_MANY_REQUESTS
-            seconds = retry.pause(failure, tries, self.clock) if repeat or limited else None
+            passes = reply.trouble is None or reply.trouble.passes
+            seconds = retry.pause(failure, tries, self.clock) if passes and (repeat or limited) else None
             reason = self._reason(reply)
             if seconds is None:
                 raise _error(kind, method, failure, reason, error, tries=tries, is_v3=path.startswith("/contacts/v3"))
@@ -232,7 +244,7 @@ class Client:
             return f"status {reply.status}"
         if reply.trouble.reached:
             return reply.trouble.text
-        return f"cannot reach {without_user(self.base_url)}: {reply.trouble.text}. Check api_url and the network"
+        return f"cannot reach {without_user(self.base_url)}: {reply.trouble.text}. Check {reply.trouble.check}"
 
     def _await_window(self, kind: str) -> None:
         """Wait for the rate limit to reset if the last response said that it is used up."""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from contextlib import contextmanager
+import re
+import sqlite3
+from contextlib import contextmanager, suppress
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
 
-from target_dotdigital.errors import LedgerError
+from target_dotdigital.errors import AnotherRunError, LedgerError
 from target_dotdigital.ledger.tables import METADATA
 from target_dotdigital.private import make_private_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 # What SQLite's planner cannot know of the contacts: nearly all are of one scope, and few are in the partial indexes. Without this it reads
@@ -26,6 +30,65 @@ STATISTICS = (
     ("dotdigital_contacts_pending", "10000 10000 1"),
     ("dotdigital_contacts_unaccepted", "10000 10000 1"),
 )
+
+
+SQLITE_URL = re.compile(
+    r"(?P<driver>sqlite(?:\+pysqlite)?):///(?P<path>.+?)(?:\?(?P<query>[a-z_]+=[^/?&]*(?:&[a-z_]+=[^/?&]*)*))?", re.DOTALL
+)
+BACKEND = sa.select(sa.func.pg_backend_pid())
+HOLDS_LOCK = """
+    SELECT EXISTS (
+        SELECT FROM pg_locks
+        WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted AND objsubid = 1
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND classid::bigint = :high AND objid::bigint = :low
+    )
+"""
+# since PostgreSQL 14, a server may end sessions that are idle
+NEVER_IDLE = """
+    SELECT set_config('idle_session_timeout', '0', false) WHERE current_setting('server_version_num')::integer >= 140000
+"""
+FULL = "the disk is full, or its quota is used up. Free some space"
+RIGHTS = "permission is missing. Check its owner and rights"
+READ_ONLY = "it is read-only. Check its owner and rights, and the file system"
+FILE_CAUSES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), FULL),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), RIGHTS),
+    errno.EROFS: READ_ONLY,
+}
+DAMAGED = "it is damaged, or not a SQLite database. Restore a backup, or move it away: a run with --full-refresh creates a new one"
+LOCKED = "another program holds it locked. Close that program, or wait until it has ended, and run again"
+# https://www.sqlite.org/rescode.html: all others mean that a statement of this target is wrong
+SQLITE_CAUSES = {
+    **dict.fromkeys((sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH), RIGHTS),
+    **dict.fromkeys((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL), LOCKED),
+    sqlite3.SQLITE_NOMEM: "memory ran out. Run again with more of it",
+    sqlite3.SQLITE_READONLY: READ_ONLY,
+    sqlite3.SQLITE_IOERR: "it cannot be read or written. Check the disk, its free space and limits on the size of files (ulimit -f)",
+    **dict.fromkeys((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB), DAMAGED),
+    sqlite3.SQLITE_FULL: FULL,
+    sqlite3.SQLITE_CANTOPEN: "it, or a file beside it, cannot be opened. Check ledger_url, and the rights of the folder",
+}
+# https://www.postgresql.org/docs/current/errcodes-appendix.html: a code, or the class that begins it
+POSTGRES_CAUSES = {
+    "08": "the server cannot be reached, rejected the login, or ended the connection. Check ledger_url, the server and the network",
+    "28": "the server rejected the user or its password. Check ledger_url",
+    "3D": "the server has no such database. Create it, or check ledger_url",
+    "3F": "the database has no such schema. Create it, or check ledger_url",
+    "25006": "the server is read-only, such as a replica. Let ledger_url name the primary server",
+    "25P03": "the server ended a transaction that was idle (idle_in_transaction_session_timeout). Raise that limit",
+    "40": "another program changed the same rows. Run again",
+    "42501": "the user lacks a right. Grant it on the tables of the ledger and, for the first run, CREATE on the schema",
+    "53": "the server lacks memory or connections. Run again later",
+    "53100": "the server's disk is full. Free some space",
+    "55": LOCKED,
+    "57": "the server is stopping or starting, or ended the session or the statement. Run again; check its time-outs if it recurs",
+    "58": "the server reports an error of its own system. Ask its administrator",
+    "XX001": "its data is damaged. Ask its administrator",
+    "XX002": "an index is damaged. Ask its administrator",
+}
+# how long a SQLite file that another program has locked is waited for; `?timeout=` in ledger_url overrides it
+BUSY_SECONDS = 30.0
 
 
 class Ledger:
@@ -40,34 +103,98 @@ class Ledger:
         """Store the database."""
         self.engine = engine
         self._path = path
+        self._locks: list[Callable[[], None]] = []
 
     @contextmanager
     def locked(self, account_id: int) -> Iterator[None]:
         """Lock the ledger for one account; the lock is released even if the process dies.
 
         Raises:
-            LedgerError: another run holds the lock.
+            AnotherRunError: another run holds the lock.
+            LedgerError: the database cannot hold a lock.
         """
-        msg = (
-            "Another run is working on this account: two at once would overwrite each other. Nothing was done. Wait until it has "
-            "ended; if none is running, look for a process that hangs."
-        )
-        if self._path is not None:
-            lock = FileLock(f"{self._path}.{account_id}.lock", timeout=0, mode=0o600)
-            try:
-                lock.acquire()
-            except Timeout:
-                raise LedgerError(msg) from None
+        with self._file_lock(account_id) if self._path is not None else self._advisory_lock(account_id) as require:
+            self._locks.append(require)
             try:
                 yield
             finally:
-                lock.release()
-            return
-        with self.engine.connect() as connection:
-            if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(0x646F7464, account_id))):
+                self._locks.remove(require)
+
+    def require_lock(self) -> None:
+        """Check that every lock that was acquired is still held. Costs one query, or one look at the file.
+
+        Raises:
+            LedgerError: a lock is lost.
+        """
+        for require in self._locks:
+            require()
+
+    @contextmanager
+    def _file_lock(self, account_id: int) -> Iterator[Callable[[], None]]:
+        path = Path(f"{self._path}.{account_id}.lock")
+        lock = FileLock(path, timeout=0, mode=0o600)
+        try:
+            lock.acquire()
+            held = path.stat()
+        except Timeout:
+            raise _another_run() from None
+        except OSError as error:
+            raise _unusable(path, str(cause_of(error))) from None
+
+        def require() -> None:
+            # a deleted file is locked for this process alone: the next run would create and lock another one
+            if not path.exists() or not os.path.samestat(path.stat(), held):
+                raise _lost_lock(path)
+
+        try:
+            yield require
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _advisory_lock(self, account_id: int) -> Iterator[Callable[[], None]]:
+        key = int.from_bytes(blake2b(f"target-dotdigital {account_id}".encode(), digest_size=8).digest(), signed=True)
+        # without transactions: a lock is held for hours, and a server may end a transaction that is idle
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(sa.text(NEVER_IDLE))
+            held = sa.text(HOLDS_LOCK).bindparams(high=key >> 32 & 0xFFFFFFFF, low=key & 0xFFFFFFFF)
+            backend = connection.scalar(BACKEND)
+            # the lock of a session that has it already was left behind by another client of a pooler
+            pooled = bool(connection.scalar(held)) or self._is_pooled(connection)
+            if not pooled and not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(key))):
+                raise _another_run()
+            if pooled or connection.scalar(BACKEND) != backend or not connection.scalar(held):
+                msg = (
+                    "The ledger's PostgreSQL is reached through a pooler that shares sessions (PgBouncer in transaction mode), so a run "
+                    "cannot be locked against others, and nothing was done. Let ledger_url name the server itself, or a pool in session "
+                    "mode."
+                )
                 raise LedgerError(msg)
-            connection.commit()
-            yield
+
+            def require() -> None:
+                try:
+                    is_held = connection.scalar(held)
+                except (LedgerError, sa.exc.SQLAlchemyError):
+                    is_held = False
+                if not is_held:
+                    raise _lost_lock(None)
+
+            try:
+                yield require
+            finally:
+                with suppress(LedgerError, sa.exc.SQLAlchemyError):
+                    connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))
+
+    def _is_pooled(self, connection: sa.Connection) -> bool:
+        """Return whether two transactions of a connection reach two sessions of the server."""
+        session = connection.scalar(BACKEND)
+        driver: Any = connection.connection.driver_connection
+        if driver.info.backend_pid == session:
+            return False
+        # a pooler: occupy the session that it would use again
+        with self.engine.connect() as other:
+            other.scalar(BACKEND)
+            return bool(connection.scalar(BACKEND) != session)
 
     def shred(self) -> None:
         """Overwrite deleted data, which would otherwise remain in the free pages of a SQLite file."""
@@ -90,12 +217,9 @@ def open_ledger(url: str) -> Ledger:
     Raises:
         LedgerError: the database cannot be opened, or has the layout of another version.
     """
-    try:
-        parsed = sa.make_url(url)
-        path = _private_file(parsed) if parsed.get_backend_name() == "sqlite" else None
-        engine = sa.create_engine(parsed, hide_parameters=True)
-    except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
-        raise ledger_error(error) from None
+    parsed = _parse(url)
+    path = _private_file(parsed) if parsed.get_backend_name() == "sqlite" else None
+    engine = _create_engine(parsed, path)
     if path is not None:
         sa.event.listen(engine, "connect", _configure_sqlite)
     with _disposed_on_failure(engine):
@@ -115,14 +239,11 @@ def open_for_reading(url: str) -> Ledger:
     Raises:
         LedgerError: there is no ledger yet, it cannot be opened, or it has the layout of another version.
     """
-    try:
-        parsed = sa.make_url(url)
-        path = Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
-        # SQLite would create the file
-        _require_ledger(there=path is None or path.is_file())
-        engine = sa.create_engine(parsed, hide_parameters=True)
-    except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
-        raise ledger_error(error) from None
+    parsed = _parse(url)
+    path = Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
+    # SQLite would create the file
+    _require_ledger(there=path is None or path.is_file())
+    engine = _create_engine(parsed, path)
     if path is not None:
         sa.event.listen(engine, "connect", _forbid_writes)
     else:
@@ -133,12 +254,99 @@ def open_for_reading(url: str) -> Ledger:
     return Ledger(engine, path)
 
 
-def ledger_error(error: Exception) -> LedgerError:
-    """Return the error for an unavailable ledger."""
+def _parse(url: str) -> sa.URL:
+    """Return a ledger URL in its parts.
+
+    Raises:
+        LedgerError: it names no database that this target can use.
+    """
+    # SQLAlchemy would cut a path at its first question mark
+    if found := SQLITE_URL.fullmatch(url):
+        query = dict(one.split("=", 1) for one in (found["query"] or "").split("&") if one)
+        return sa.URL.create(found["driver"], database=found["path"], query=query)
+    try:
+        parsed = sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        parsed = None
+    if parsed is not None and parsed.get_backend_name() == "sqlite":
+        return parsed
+    if not url.startswith("postgresql"):
+        what = (
+            "is neither a SQLite file (sqlite:///path) nor a PostgreSQL database (postgresql+psycopg://user:password@host/database)"
+        )
+    elif parsed is None or "@" in (parsed.host or ""):
+        what = "cannot be read. In user and password, write @ as %40, : as %3A, / as %2F and % as %25; a port is a number"
+    else:
+        return parsed
+    msg = f"The ledger cannot be used: ledger_url {what}. Nothing was done."
+    raise LedgerError(msg)
+
+
+def _create_engine(url: sa.URL, path: Path | None) -> sa.Engine:
+    """Return an engine whose errors name their cause.
+
+    Raises:
+        LedgerError: the driver is missing.
+    """
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if path is not None:
+        options = {} if "timeout" in url.query else {"connect_args": {"timeout": BUSY_SECONDS}}
+    try:
+        engine = sa.create_engine(url, hide_parameters=True, **options)
+    except (ImportError, sa.exc.ArgumentError):
+        msg = (
+            "The ledger cannot be used: the database driver that ledger_url names is not installed. Nothing was done. Write "
+            "postgresql+psycopg://, and install target-dotdigital[postgres]."
+        )
+        raise LedgerError(msg) from None
+
+    def name_cause(context: sa.engine.ExceptionContext) -> None:
+        # a connection of the pool that has ended is replaced
+        if not context.is_pre_ping and (cause := cause_of(context.original_exception)) is not None:
+            raise _unusable(path, cause) from None
+
+    sa.event.listen(engine, "handle_error", name_cause)
+    return engine
+
+
+def cause_of(error: BaseException) -> str | None:
+    """Return why the database cannot be used, and what to do; None if a statement of this target is wrong.
+
+    Args:
+        error: the driver's exception, or one of the file system.
+    """
+    if isinstance(error, OSError):
+        return FILE_CAUSES.get(error.errno or 0, f"it cannot be opened ({type(error).__name__}). Check ledger_url")
+    if isinstance(error, sqlite3.Error):
+        # the lower eight bits are the kind of error
+        return SQLITE_CAUSES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+    state = getattr(error, "sqlstate", None) or ""
+    # without a code, there was no answer of the server
+    codes = (state, state[:2]) if state or type(error).__name__ != "OperationalError" else ("08",)
+    return next((POSTGRES_CAUSES[code] for code in codes if code in POSTGRES_CAUSES), None)
+
+
+def _unusable(path: Path | None, cause: str) -> LedgerError:
+    place = "PostgreSQL" if path is None else f"the file {path}"
+    msg = f"The ledger cannot be used: {place}: {cause}. Nothing more was done, and the bookmark stays."
+    return LedgerError(msg)
+
+
+def _another_run() -> AnotherRunError:
     msg = (
-        f"The ledger cannot be used ({type(error).__name__}): without it the target cannot tell what dotdigital has confirmed, so "
-        "nothing more was done. Check ledger_url, the folder's rights and the free space; a damaged ledger can be moved "
-        "away: a run with --full-refresh creates a new one."
+        "Another run is working on this account: two at once would overwrite each other. Nothing was done. Wait until it has "
+        "ended; if none is running, look for a process that hangs."
+    )
+    return AnotherRunError(msg)
+
+
+def _lost_lock(path: Path | None) -> LedgerError:
+    """Return the error for a lost lock: of a lock file, or of a connection to PostgreSQL."""
+    what = "the connection to PostgreSQL has ended" if path is None else f"{path} was removed"
+    suspect = "time-outs and failovers of the server or a proxy" if path is None else "a program that cleans up that folder"
+    msg = (
+        f"The lock on the ledger is lost ({what}), so another run may have started: nothing more was sent, and the bookmark stays. Run "
+        f"again; if it happens again, look for {suspect}."
     )
     return LedgerError(msg)
 
@@ -147,10 +355,7 @@ def ledger_error(error: Exception) -> LedgerError:
 def _disposed_on_failure(engine: sa.Engine) -> Iterator[None]:
     try:
         yield
-    except sa.exc.SQLAlchemyError as error:
-        engine.dispose()
-        raise ledger_error(error) from None
-    except LedgerError:
+    except (sa.exc.SQLAlchemyError, LedgerError):
         engine.dispose()
         raise
 
@@ -185,9 +390,13 @@ def _private_file(url: sa.URL) -> Path:
         msg = "ledger_url names no file: the ledger has to outlast the run. Name one, such as sqlite:///ledger.db."
         raise LedgerError(msg)
     path = Path(url.database)
-    make_private_folder(path.parent)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    path.chmod(0o600)
+    try:
+        make_private_folder(path.parent)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        if path.stat().st_uid == os.geteuid():
+            path.chmod(0o600)
+    except OSError as error:
+        raise _unusable(path, str(cause_of(error))) from None
     return path
 
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
-from target_dotdigital.errors import SettingsError
+from target_dotdigital.errors import AnotherRunError, SettingsError
 from target_dotdigital.private import make_private_folder
-from target_dotdigital.reporting.history import DEFAULT_KEEP, history_name, past_run, prune, read_history
+from target_dotdigital.reporting.history import DEFAULT_KEEP, PART, history_name, past_run, prune, read_history
 from target_dotdigital.reporting.metrics import emit
 from target_dotdigital.reporting.page import page
 from target_dotdigital.reporting.rejected_csv import write_rejected_csv
+from target_dotdigital.reporting.report import outcome_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from target_dotdigital.ledger.contacts.lookup import RejectedContact
     from target_dotdigital.reporting.report import Report
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("target-dotdigital")
 # about the size of a report: an empty probe file would fit on a full disk
 PROBE = " " * 65_536
+REPORT_FILE = "report.json"
 REJECTED_FILE = "rejected.csv"
+REVIEW_FILE = "review.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,39 +41,64 @@ class ReportFolder:
 
     path: Path
 
-    def publish(self, report: Report, keep: int = DEFAULT_KEEP) -> None:
+    def publish(self, report: Report, keep: int = DEFAULT_KEEP, *, latest: bool = True) -> None:
         """Write the report and emit its metrics; if the folder is not writable, record that in `report.unwritten`.
 
         Args:
             report: the report.
             keep: number of runs to keep in the history.
+            latest: whether report.json and report.html are written too, and not the history alone.
         """
+        report.unwritten = None
         try:
-            self.write(report, keep)
+            self.write(report, keep, latest=latest)
         except OSError as error:
             report.unwritten = (
                 f"The report could not be written ({type(error).__name__}: {error.strerror}): the disk of report_dir is perhaps full, and "
                 f"report.json is still that of an earlier run. {report.summary()} Free some space, and run again."
             )
-            LOGGER.error("%s", report.unwritten)  # noqa: TRY400 - one line
         emit(report)
 
-    def write(self, report: Report, keep: int = DEFAULT_KEEP) -> None:
+    def publish_failure(self, report: Report, error: BaseException, message: str, keep: int = DEFAULT_KEEP) -> None:
+        """Publish the report of a run that failed, even if it has published another one before: the cause is its first problem.
+
+        Args:
+            report: the report so far.
+            error: the exception that ended the run.
+            message: the message for the operator.
+            keep: number of runs to keep in the history.
+        """
+        report.outcome = outcome_of(error)
+        report.problems = [message, *(problem for problem in report.problems if problem != message)]
+        # report.json belongs to the run that holds the lock
+        latest = not isinstance(error, AnotherRunError) or not (self.path / REPORT_FILE).exists()
+        self.publish(report, keep, latest=latest)
+        if report.unwritten is not None:
+            LOGGER.warning("%s", report.unwritten)
+        elif not latest:
+            LOGGER.warning(
+                "%s stays that of the other run; the report of this one is %s", REPORT_FILE, self.path / str(report.file)
+            )
+
+    def write(self, report: Report, keep: int = DEFAULT_KEEP, *, latest: bool = True) -> None:
         """Write report.json, report.html and the file of this run in the history.
 
         Args:
             report: the report.
             keep: number of runs to keep in the history.
+            latest: whether to write report.json and report.html.
 
         Raises:
             OSError: the disk is full, or the folder was removed.
         """
         facts = report.to_dict()
         text = msgspec.json.format(msgspec.json.encode(facts), indent=2).decode() + "\n"
-        history = read_history(self.path, past_run(facts))
-        self.write_text("report.json", text)
-        self.write_text("report.html", page(facts, history, has_rejected_file=(self.path / REJECTED_FILE).exists()))
-        self.write_text(history_name(self.path, report.started_at), text)
+        report.file = report.file or history_name(self.path, report.started_at)
+        if latest:
+            history = read_history(self.path, past_run(facts), report.file)
+            self.write_text(REPORT_FILE, text)
+            self.write_text("report.html", page(facts, history, has_rejected_file=(self.path / REJECTED_FILE).exists()))
+        self.write_text(report.file, text)
         prune(self.path, keep)
 
     def write_rejected(self, rows: Iterable[tuple[str, str, str]], settings: Settings) -> None:
@@ -90,13 +119,12 @@ class ReportFolder:
             },
         }
         lines = [{"type": "SCHEMA", "stream": stream, "schema": schema, "key_properties": [email]}]
-        with self._open(".rejected.singer.jsonl.part") as file:
+        with self._replacing("rejected.singer.jsonl") as file:
             for count, (address, names, reason) in enumerate(rows):
                 if not count:
                     file.write(msgspec.json.encode(lines[0]) + b"\n")
                 record = {"reason": reason, email: address, segments: msgspec.Raw(names.encode())}
                 file.write(msgspec.json.encode({"type": "RECORD", "stream": stream, "record": record}) + b"\n")
-        (self.path / ".rejected.singer.jsonl.part").replace(self.path / "rejected.singer.jsonl")
 
     def write_rejected_table(self, found: Iterable[RejectedContact], now: float) -> None:
         """Write the rejected contacts as CSV.
@@ -108,10 +136,8 @@ class ReportFolder:
         Raises:
             OSError: the disk is full, or the folder was removed.
         """
-        part = f".{REJECTED_FILE}.part"
-        with self._open(part) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
+        with self._replacing(REJECTED_FILE) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
             write_rejected_csv(text, found, now)
-        (self.path / part).replace(self.path / REJECTED_FILE)
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file atomically.
@@ -123,14 +149,27 @@ class ReportFolder:
         Raises:
             OSError: the disk is full, or the folder was removed.
         """
-        path = self.path / name
-        part = path.with_name(f".{path.name}.part")
-        with self._open(str(part.relative_to(self.path))) as file:
+        with self._replacing(name) as file:
             file.write(text.encode())
-        part.replace(path)
 
-    def _open(self, name: str) -> Any:
-        return open(self.path / name, "wb", opener=lambda path, flags: os.open(path, flags, 0o600))
+    def remove_review(self) -> None:
+        """Remove a review that is no longer true."""
+        with contextlib.suppress(OSError):
+            (self.path / REVIEW_FILE).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _replacing(self, name: str) -> Iterator[IO[bytes]]:
+        """Open a file that replaces another one when it is complete. Its name is of this process alone."""
+        path = self.path / name
+        part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+        try:
+            with open(part, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+                yield file
+            part.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
 
 
 def open_folder(path: str) -> ReportFolder:
@@ -142,8 +181,10 @@ def open_folder(path: str) -> ReportFolder:
     folder = ReportFolder(Path(path))
     try:
         make_private_folder(folder.path)
-        folder.write_text(".probe", PROBE)
-        (folder.path / ".probe").unlink()
+        # a name of this process alone: another run may be starting
+        probe = f".probe.{os.getpid()}"
+        folder.write_text(probe, PROBE)
+        (folder.path / probe).unlink()
     except OSError as error:
         msg = (
             f"The report folder (report_dir) is not writable ({type(error).__name__}), so the run could not be reported. Nothing was "

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime  # noqa: TC003 - msgspec reads the annotations
+import itertools
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
 
 FOLDER = "runs"
 DEFAULT_KEEP = 100
+PART = ".part"
+# no file takes longer to write
+PART_SECONDS = 3600.0
 MAX_SHOWN = 30
 # runs whose counts of segments are those of the account afterwards
 SETTLED = frozenset({RunStatus.DELIVERED, RunStatus.PARTLY, RunStatus.NOTHING})
@@ -91,26 +97,34 @@ def past_run(facts: dict[str, Any]) -> PastRun:
     return msgspec.convert(facts, PastRun)
 
 
-def read_history(folder: Path, current: PastRun) -> list[PastRun]:
-    """Return the last runs for the same account and data field, oldest first, with the current one as the last.
+def past_runs(folder: Path, own: str | None = None) -> Iterator[PastRun]:
+    """Yield the runs of the history, newest first.
 
     Files that cannot be read are left out: a page without an old run is better than none.
 
     Args:
         folder: the report folder.
-        current: the current run.
+        own: file of the current run, which is left out.
     """
-    runs = [current]
     for path in _newest_first(folder / FOLDER):
-        if len(runs) == MAX_SHOWN:
-            break
+        if own is not None and path == folder / own:
+            continue
         try:
-            run = msgspec.json.decode(path.read_bytes(), type=PastRun)
+            yield msgspec.json.decode(path.read_bytes(), type=PastRun)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             continue
-        if run.shares_place(current):
-            runs.append(run)
-    return runs[::-1]
+
+
+def read_history(folder: Path, current: PastRun, own: str | None = None) -> list[PastRun]:
+    """Return the last runs for the same account and data field, oldest first, with the current one as the last.
+
+    Args:
+        folder: the report folder.
+        current: the current run.
+        own: file of the current run, if it was written before.
+    """
+    before = (run for run in past_runs(folder, own) if run.shares_place(current))
+    return [current, *itertools.islice(before, MAX_SHOWN - 1)][::-1]
 
 
 def history_name(folder: Path, started_at: datetime.datetime) -> str:
@@ -143,6 +157,11 @@ def prune(folder: Path, keep: int) -> None:
     for place, path in enumerate(_newest_first(folder / FOLDER)):
         if place >= keep:
             path.unlink(missing_ok=True)
+    # what a process that was killed has left behind may hold addresses
+    for part in (*folder.glob(f".*{PART}"), *(folder / FOLDER).glob(f".*{PART}")):
+        with contextlib.suppress(FileNotFoundError):
+            if part.is_file() and time.time() - part.stat().st_mtime > PART_SECONDS:
+                part.unlink()
 
 
 def _newest_first(folder: Path) -> Iterator[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from hashlib import sha256
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from target_dotdigital.config import CONFIG
+from target_dotdigital.environment import read_setting
 from target_dotdigital.errors import SettingsError
 from target_dotdigital.reporting.folder import ReportFolder
 from target_dotdigital.reporting.receivers import Message, Receiver, load_receiver, send
@@ -101,15 +101,7 @@ def _shown(text: str) -> str:
 
 
 def _setting(config: Mapping[str, Any], name: str) -> Any:
-    """Return a setting of a configuration that may be wrong: from the configuration, the environment or the default."""
-    value = config.get(name)
-    # the SDK adds defaults to a configuration before it looks at the environment
-    if not value and (text := os.environ.get(f"TARGET_DOTDIGITAL_{name.upper()}")) is not None:
-        try:
-            return msgspec.json.decode(text)
-        except msgspec.DecodeError:
-            return text
-    return CONFIG.to_dict()["properties"][name].get("default") if value is None else value
+    return read_setting(config, CONFIG.to_dict(), name)
 
 
 def _usable(urls: list[Any]) -> list[Receiver]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from target_dotdigital.errors import BrakeError, IncompleteInputError, NoInputError, NotActivatedError
 from target_dotdigital.records import Verdict
 from target_dotdigital.stats import DeliveryStats, InputStats, Planned, Remaining
 
@@ -41,6 +42,19 @@ class RunStatus(enum.StrEnum):
 
 # outcomes of runs that were allowed to write
 ENDED = frozenset({RunStatus.DELIVERED, RunStatus.PARTLY, RunStatus.NOTHING, RunStatus.INCOMPLETE, RunStatus.FAILED})
+
+# outcomes of runs that ended with an exception; all others failed
+ENDINGS: dict[type[BaseException], RunStatus] = {
+    BrakeError: RunStatus.BRAKED,
+    IncompleteInputError: RunStatus.INCOMPLETE,
+    NoInputError: RunStatus.NO_INPUT,
+    NotActivatedError: RunStatus.NOT_ACTIVATED,
+}
+
+
+def outcome_of(error: BaseException) -> RunStatus:
+    """Return how a run ended that an exception has ended."""
+    return ENDINGS.get(type(error), RunStatus.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +131,8 @@ class Report:
     traffic: Traffic = field(default_factory=Traffic)
     rehearsal: RehearsalSummary | None = None
     unwritten: str | None = None
+    # its file in the history, relative to the report folder; None before it is written
+    file: str | None = None
     problems: list[str] = field(default_factory=list)
 
     def summary(self) -> str:

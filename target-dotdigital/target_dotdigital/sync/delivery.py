@@ -221,6 +221,7 @@ class Delivery:
             self._place.clock,
             self.tally,
             pace=Pace(settings.max_active_imports, settings.poll_interval, settings.import_timeout),
+            require_lock=self._place.ledger.require_lock,
             observe=observe,
         )
 

@@ -31,7 +31,8 @@ def require_brakes(plan: Plan, settings: Settings, today: datetime.date) -> None
     if stops := brakes(plan, settings, today):
         msg = (
             f"The brakes stopped the run before anything was written: {'; '.join(stops)}. The bookmark stays. Look at the "
-            f"report; if this is meant, set brake_override_date to {today.isoformat()} for today's run."
+            f"report; if this is meant, set brake_override_date to {today.isoformat()} for today's run "
+            f"(TARGET_DOTDIGITAL_BRAKE_OVERRIDE_DATE={today.isoformat()})."
         )
         raise BrakeError(msg)
 

@@ -84,11 +84,12 @@ class Imports:
         clock: injectable clock.
         tally: counts outcomes.
         pace: how many imports are open at once, and how they are awaited.
+        require_lock: called before each import is submitted; raises an exception if another run may have started.
         observe: called with the rows of each finished import of this run, and their outcomes.
         narrows: whether a refused import is narrowed down to the rows that it is refused for; otherwise it stops the run.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what an import needs
         self,
         client: Client,
         log: ImportLog,
@@ -97,10 +98,12 @@ class Imports:
         tally: DeliveryStats,
         *,
         pace: Pace,
+        require_lock: Callable[[], None] = lambda: None,
         observe: Callable[[Sequence[Row], Sequence[RowResult]], None] = lambda _rows, _results: None,
         narrows: bool = True,
     ) -> None:
         """Start without open imports."""
+        self._require_lock = require_lock
         self._observe = observe
         self._narrows = narrows
         self._client = client
@@ -145,6 +148,7 @@ class Imports:
                 self._poll_next()
             if self._stopped:
                 break
+            self._require_lock()
             self.tally.sent += len(chunk.rows)
             self._submit(Part(chunk))
             self._narrow()
@@ -229,6 +233,7 @@ class Imports:
 
     def _try(self, chunk: Chunk, attempt: int) -> ApiError | None:
         """Submit rows as one import, and return the error if it was refused for what is in it; other errors stop the run."""
+        self._require_lock()
         key = self._log.begin(chunk.rows, self._clock.wall(), attempt)
         try:
             import_id = self._start(key, body(chunk))

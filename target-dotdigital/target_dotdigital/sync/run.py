@@ -7,19 +7,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
-
 from target_dotdigital.dotdigital import account as accounts
 from target_dotdigital.dotdigital.contacts import ContactReader
 from target_dotdigital.dotdigital.creating import ensure_book_and_fields
-from target_dotdigital.errors import BrakeError, SettingsError, TargetError
+from target_dotdigital.errors import ReportError, SettingsError
 from target_dotdigital.ledger.bookmarks import Bookmarks
 from target_dotdigital.ledger.contacts import ContactLedger
 from target_dotdigital.ledger.contacts.lookup import rejected_contacts
 from target_dotdigital.ledger.deliveries import before_images
 from target_dotdigital.ledger.scopes import update_scope
+from target_dotdigital.reporting.folder import REVIEW_FILE
 from target_dotdigital.reporting.last_rehearsal import rehearsal_line
-from target_dotdigital.reporting.report import Report, RunStatus, Traffic
+from target_dotdigital.reporting.report import Report, RunStatus, Traffic, outcome_of
 from target_dotdigital.reporting.review import review, review_facts
 from target_dotdigital.sync.activation import activation_code
 from target_dotdigital.sync.agreement import States, acknowledge
@@ -40,7 +39,9 @@ from target_dotdigital.sync.settling import require_held, status_of, unsettled
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    import sqlalchemy as sa
 
     from target_dotdigital.dotdigital.account import Account
     from target_dotdigital.reporting.folder import ReportFolder
@@ -59,10 +60,13 @@ class SyncRun:
         opened: account, ledger, collector and delivery.
         report: the report, to which each step adds its part.
         folder: where the report is written.
+        explain: returns the line for the operator about an exception.
     """
 
-    def __init__(self, opened: OpenRun, report: Report, folder: ReportFolder) -> None:
+    def __init__(self, opened: OpenRun, report: Report, folder: ReportFolder, explain: Callable[[BaseException], str]) -> None:
         """Store the parts."""
+        self._explain = explain
+        self._failure: BaseException | None = None
         self.report = report
         self._opened = opened
         self._place = opened.place
@@ -93,11 +97,29 @@ class SyncRun:
         with self._reported():
             return self._sync(states, skipped)
 
-    def fail(self, message: str) -> None:
-        """Report that the run ended before its input did."""
-        self.report.problems.insert(0, message)
-        self._publish()
-        self._place.close()
+    def fail(self, error: BaseException) -> None:
+        """Report that the run has failed, even if it was reported otherwise before, and release ledger and lock.
+
+        Args:
+            error: the exception that ended the run; it is reported once.
+        """
+        if error is self._failure:
+            return
+        self._failure = error
+        message = self._explain(error)
+        self.report.outcome = outcome_of(error)
+        try:
+            # a run that has delivered everything stays so in the ledger if only its report cannot be written
+            if not isinstance(error, ReportError):
+                self._record()
+        except Exception as other:  # noqa: BLE001 - nothing may hide the cause
+            self.report.problems.append(f"The end of the run could not be recorded in the ledger ({type(other).__name__}).")
+        try:
+            self._folder.publish_failure(self.report, error, message, self._settings.report_keep)
+        except Exception as other:  # noqa: BLE001 - nothing may hide the cause
+            LOGGER.warning("The report could not be written (%s)", type(other).__name__)
+        finally:
+            self._place.close()
 
     def restore(self, run: int) -> None:
         """Deliver the labels that a run replaced, to contacts that still have what replaced them.
@@ -122,7 +144,7 @@ class SyncRun:
             LOGGER.info("Restore: %d of the %d contacts of run %d are still as it left them", changed, len(images), run)
             planned = self._plan(opened.number)
             if self._authorise(planned):
-                self._settle(self._deliver(planned, opened.number), drift)
+                self.report.outcome = self._settle(self._deliver(planned, opened.number), drift)
 
     def review(self) -> str:
         """Return the review of what is pending in the ledger; writes nothing.
@@ -132,7 +154,7 @@ class SyncRun:
         """
         try:
             if self._opened.scope.account_contacts is None:
-                raise nothing_to_review(self._folder.path / "review.txt")
+                raise nothing_to_review(self._folder.path / REVIEW_FILE)
             self._receive(States(), {})
             return self._review(self._plan())
         finally:
@@ -144,10 +166,11 @@ class SyncRun:
         if not self._authorise(planned):
             self._require_complete(received, "Nothing was written (dry_run)")
             return False
-        self._settle(self._deliver(planned), received.drift)
+        outcome = self._settle(self._deliver(planned), received.drift)
         self._require_complete(received, "What it said was delivered")
         with self._place.ledger.engine.begin() as connection:
             acknowledge(states, self.collector, self._reopened(connection), self._opened.scope, self._place.clock.now())
+        self.report.outcome = outcome
         return True
 
     def _receive(self, states: States, skipped: Mapping[str, str]) -> Received:
@@ -181,23 +204,19 @@ class SyncRun:
             NotActivatedError: the operator has not activated the sync.
             BrakeError: the plan exceeds a brake.
         """
-        report, settings, today = self.report, self._settings, self._place.clock.today()
+        settings = self._settings
+        self._folder.remove_review()
         if not self._opened.active:
-            report.outcome = RunStatus.NOT_ACTIVATED
-            path = self._folder.path / "review.txt"
+            path = self._folder.path / REVIEW_FILE
             text = self._review(planned)
             self._folder.write_text(path.name, text)
             for line in text.splitlines():
                 LOGGER.info("%s", line)
             raise not_activated(settings, activation_code(settings, self._place.account), path)
         if settings.dry_run:
-            report.outcome = RunStatus.DRY_RUN
+            self.report.outcome = RunStatus.DRY_RUN
             return False
-        try:
-            require_brakes(planned.plan, settings, today)
-        except BrakeError:
-            report.outcome = RunStatus.BRAKED
-            raise
+        require_brakes(planned.plan, settings, self._place.clock.today())
         return True
 
     def _deliver(self, planned: Planned, restored: int | None = None) -> Account:
@@ -218,8 +237,8 @@ class SyncRun:
         self._opened.delivery.deliver(account, ledger.scope, total, restored)
         return account
 
-    def _settle(self, account: Account, drift: Counter[Drift]) -> None:
-        """Check that everything sent has arrived, and count what remains.
+    def _settle(self, account: Account, drift: Counter[Drift]) -> RunStatus:
+        """Check that everything sent has arrived, count what remains, and return how the run ends if nothing else fails.
 
         Args:
             account: the account, whose address book and data fields exist.
@@ -236,11 +255,10 @@ class SyncRun:
             check_results(opened.delivery.tally, report.intake.invalid, self._settings, ledger.count_in_source)
         require_held(opened, account)
         report.problems += (found := unsettled(opened, drift))
-        report.outcome = status_of(opened, remaining, settled=not found)
+        return status_of(opened, remaining, settled=not found)
 
     def _require_complete(self, received: Received, done: str) -> None:
         if received.incomplete:
-            self.report.outcome = RunStatus.INCOMPLETE
             raise incomplete_input(done)
 
     def _review(self, planned: Planned) -> str:
@@ -258,31 +276,34 @@ class SyncRun:
 
     @contextmanager
     def _reported(self) -> Iterator[None]:
-        """Publish the report however the run ends, and release ledger and lock."""
+        """Record and publish the end of the run, whatever it is, and release ledger and lock."""
         try:
             yield
-        except TargetError as error:
-            self.report.problems.insert(0, str(error))
+            self._record()
+            self._folder.publish(self.report, self._settings.report_keep)
+        except BaseException as error:
+            self.fail(error)
             raise
-        finally:
-            try:
-                self._publish()
-            finally:
-                self._place.close()
+        self._place.close()
 
-    def _publish(self) -> None:
+    def _record(self) -> None:
+        """Complete the report, and record the end of a run that was allowed to write in the ledger and in the rejected files.
+
+        Raises:
+            LedgerError: the ledger is unavailable.
+        """
         # what is not committed by now must not be: a run that was not allowed to deliver leaves no trace
-        self._opened.connection.rollback()
         report, place = self.report, self._place
         report.tally = self._opened.delivery.tally
         report.traffic = Traffic(dict(sorted(place.client.calls.items())), place.clock.waited)
         report.finished_at = place.clock.now()
-        if self._opened.writes:
-            try:
-                record_end(self._opened, report, self._states)
-                with place.ledger.engine.connect() as connection:
-                    self._folder.write_rejected(self._reopened(connection).rejected(), self._settings)
-                    self._folder.write_rejected_table(rejected_contacts(connection, self._ledger.scope), place.clock.wall())
-            except (sa.exc.SQLAlchemyError, OSError) as error:
-                report.problems.append(f"The file of rejected contacts could not be written ({type(error).__name__}).")
-        self._folder.publish(report, self._settings.report_keep)
+        self._opened.connection.rollback()
+        if not self._opened.writes:
+            return
+        record_end(self._opened, report, self._states)
+        try:
+            with place.ledger.engine.connect() as connection:
+                self._folder.write_rejected(self._reopened(connection).rejected(), self._settings)
+                self._folder.write_rejected_table(rejected_contacts(connection, self._ledger.scope), place.clock.wall())
+        except OSError as error:
+            report.problems.append(f"The file of rejected contacts could not be written ({type(error).__name__}).")

@@ -12,13 +12,17 @@ from target_dotdigital.sync.opening import open_run
 from target_dotdigital.sync.run import SyncRun
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from target_dotdigital.clock import Clock
     from target_dotdigital.reporting.folder import ReportFolder
     from target_dotdigital.reporting.report import Report
     from target_dotdigital.settings import Settings
 
 
-def open_sync(settings: Settings, clock: Clock, report: Report, folder: ReportFolder) -> SyncRun:
+def open_sync(
+    settings: Settings, clock: Clock, report: Report, folder: ReportFolder, explain: Callable[[BaseException], str]
+) -> SyncRun:
     """Log in, read the account, open the ledger, and wait for unfinished imports of earlier runs.
 
     Args:
@@ -26,6 +30,7 @@ def open_sync(settings: Settings, clock: Clock, report: Report, folder: ReportFo
         clock: injectable clock.
         report: the report; it gets the destination and the number of the run.
         folder: where the report is written.
+        explain: returns the line for the operator about an exception.
 
     Raises:
         TargetError: the run cannot start; anything acquired is released.
@@ -42,4 +47,4 @@ def open_sync(settings: Settings, clock: Clock, report: Report, folder: ReportFo
         place.close()
         raise
     report.run = opened.number
-    return SyncRun(opened, report, folder)
+    return SyncRun(opened, report, folder, explain)
