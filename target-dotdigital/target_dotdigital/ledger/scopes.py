@@ -11,6 +11,18 @@ import sqlalchemy as sa
 from target_dotdigital.ledger.tables import scopes
 
 
+class Feed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A stream that feeds the data field.
+
+    Args:
+        version: last version of which an input contained every contact, with its ACTIVATE_VERSION; None if there was none.
+        marks: whether its schema has had `_sdc_deleted_at`, which marks removed contacts.
+    """
+
+    version: int | None = None
+    marks: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """A ledger scope as a run or command finds it.
@@ -26,6 +38,8 @@ class Scope:
         whole: whether a complete input has been received, so that all other labels are orphaned.
         changed_run: last run whose input changed desired labels; 0 before the first.
         streams: streams that have sent STATE before, so that an input of theirs without STATE is incomplete.
+        feeds: streams that the data field has been fed by.
+        truncated: bookmark (digest) from which the last input started, if that input was truncated; empty if it started from nothing.
     """
 
     id: int
@@ -37,6 +51,8 @@ class Scope:
     whole: bool
     changed_run: int
     streams: frozenset[str]
+    feeds: dict[str, Feed]
+    truncated: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +72,8 @@ def open_scope(connection: sa.Connection, key: str, account_id: int) -> Scope:
         connection.execute(sa.insert(scopes).values(key=key, account_id=account_id))
         found = connection.execute(query).one()
     streams = frozenset(msgspec.json.decode(found.streams or "[]", type=list[str]))
-    return Scope(**{**found._asdict(), "streams": streams})
+    feeds = msgspec.json.decode(found.feeds or "{}", type=dict[str, Feed])
+    return Scope(**{**found._asdict(), "streams": streams, "feeds": feeds})
 
 
 def find_scope(connection: sa.Connection, key: str) -> int | None:

@@ -111,19 +111,17 @@ class DesiredContacts(NamedContacts):
     def remove_unmentioned(self, whole: Iterable[str], others: Iterable[str], is_excluded: Callable[[str], bool] | None) -> int:
         """Mark contacts as removed that a complete input does not mention, and return their number.
 
-        This includes contacts that no stream of the source ever named (orphaned labels). If every stream of the input is complete,
-        it also includes contacts of streams that the input no longer has: a data field belongs to one pipeline.
+        If every stream of the input is complete, this includes contacts of streams that the input no longer has, and contacts that no
+        stream of the source ever named (orphaned labels): a data field belongs to one pipeline.
 
         Args:
             whole: streams of which the input names every contact.
             others: streams of which the input names only what changed.
             is_excluded: whether an address is excluded by the settings; None if no pattern is set.
         """
-        others = list(others)
-        concerned = contacts.c.stream.in_(list(whole)) if others else sa.true()
         unmentioned = [
             ~self.is_mentioned(),
-            contacts.c.stream.is_(None) | concerned,
+            contacts.c.stream.in_(list(whole)) if list(others) else sa.true(),
             # a contact that was removed before has nothing to lose, unless its labels came back since
             ~contacts.c.removed | (contacts.c.desired != EMPTY),
         ]
