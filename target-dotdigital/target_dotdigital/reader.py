@@ -34,6 +34,11 @@ class FastPath:
         email: property with the address.
         segments: property with the segment names.
         take: called with stream, address, the JSON of the names, and whether the contact was removed.
+
+    Attributes:
+        taken: number of records.
+        version: version of the records; a record of another one does not take this path.
+        last: the last line that was processed; None if the stream's last record did not take this path.
     """
 
     def __init__(self, stream: str, email: str, segments: str, take: Callable[[str, str, str, bool], None]) -> None:
@@ -54,7 +59,8 @@ class FastPath:
         self._stream = stream
         self._take = take
         self.taken = 0
-        self.versioned = False
+        self.version: int | None = None
+        self.last: bytes | str | None = None
 
     def try_line(self, line: bytes | str) -> bool:
         """Process a line if it is a plain record of the stream, and return whether it was."""
@@ -62,10 +68,9 @@ class FastPath:
             message = self._decode(line)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return False
-        if message.stream != self._stream or not self._hand_over(message.record):
+        if message.stream != self._stream or message.version != self.version or not self._hand_over(message.record):
             return False
-        if message.version is not None:
-            self.versioned = True
+        self.last = line
         return True
 
     def try_record(self, line: bytes) -> bool:
@@ -83,7 +88,7 @@ class FastPath:
             segments = str(record.segments, "utf-8")
         except UnicodeError:
             return False
-        if (deleted and not _is_time(record.deleted)) or not (segments or deleted):
+        if (deleted and not is_time(record.deleted)) or not (segments or deleted):
             return False
         self._take(self._stream, record.email, segments, deleted)
         self.taken += 1
@@ -101,8 +106,6 @@ class SkipPath:
     Args:
         stream: name of the stream.
     """
-
-    versioned = False
 
     def __init__(self, stream: str) -> None:
         """Store the name."""
@@ -136,10 +139,10 @@ class Reader(GenericSingerReader[str]):
     """Reads messages from standard input.
 
     Attributes:
-        lanes: stream -> fast path for its records; the target opens and closes them.
+        lanes: stream -> fast path for its records; the target opens them.
         line: number of the last line that did not take a fast path; 0 before the first.
         empty_record: called with the stream of a record that is null.
-        versioned_record: called with the stream of a record that has a version.
+        versioned_record: called with stream and version of a record that has a version, before the record is processed.
     """
 
     default_input = sys.stdin
@@ -150,8 +153,20 @@ class Reader(GenericSingerReader[str]):
         self.lanes: dict[str, FastPath | SkipPath] = {}
         self.line = 0
         self.empty_record: Callable[[str], None] = lambda _stream: None
-        self.versioned_record: Callable[[str], None] = lambda _stream: None
+        self.versioned_record: Callable[[str, int], None] = lambda _stream, _version: None
         self._streams: set[str] = set()
+        self._last: dict[str, Any] = {}
+
+    def close_lane(self, stream: str) -> FastPath | SkipPath | None:
+        """Remove the fast path of a stream, and return it; None if the stream has none."""
+        lane = self.lanes.pop(stream, None)
+        if isinstance(lane, FastPath) and lane.last is not None:
+            self._last[stream] = msgspec.json.decode(lane.last)["record"]
+        return lane
+
+    def last_record(self, stream: str) -> Any:
+        """Return the last record of a stream whose fast path is closed, as it came; None if there is none."""
+        return self._last.get(stream)
 
     @override
     def process_lines(self, file_input: IO[str] | None, callbacks: dict[str, Callable[[dict[str, Any]], None]]) -> Counter[str]:
@@ -229,9 +244,13 @@ class Reader(GenericSingerReader[str]):
         return True
 
     def _check_record(self, stream: str, message: dict[str, Any]) -> bool:
-        record = message.get("record", ())
-        if message.get("version") is not None:
-            self.versioned_record(stream)
+        record, version = message.get("record", ()), message.get("version")
+        self._last[stream] = record
+        if isinstance(lane := self.lanes.get(stream), FastPath):
+            lane.last = None
+        if version is not None:
+            _require(type(version) is int, "a RECORD whose version is no number")
+            self.versioned_record(stream, version)
         if record is None:
             self.empty_record(stream)
             return False
@@ -239,7 +258,7 @@ class Reader(GenericSingerReader[str]):
         deleted = cast("dict[str, Any]", record).get("_sdc_deleted_at")
         # any other value is ambiguous: it is treated neither as removed nor as present
         _require(
-            deleted is None or (isinstance(deleted, str) and _is_time(deleted)),
+            deleted is None or (isinstance(deleted, str) and is_time(deleted)),
             "a RECORD whose _sdc_deleted_at is neither a time nor null",
         )
         return True
@@ -261,7 +280,7 @@ class Reader(GenericSingerReader[str]):
         raise InvalidInputLine(msg)
 
 
-def _is_time(text: str) -> bool:
+def is_time(text: str) -> bool:
     """Return whether a text begins with a date; its range is not checked."""
     return _DATE.match(text) is not None
 

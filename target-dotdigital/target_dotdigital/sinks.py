@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from singer_sdk import BatchSink
@@ -9,9 +10,10 @@ from singer_sdk.helpers.conform import DatetimeErrorTreatmentEnum
 from typing_extensions import override
 
 from target_dotdigital.errors import StreamError
+from target_dotdigital.reader import is_time
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from singer_sdk import Target
 
@@ -39,6 +41,10 @@ class ContactTarget(Protocol):
         """Streams without contacts, and what they lack."""
         ...
 
+    def is_mapped_to_null(self, stream_name: str) -> bool:
+        """Return whether stream_maps drop the whole stream."""
+        ...
+
 
 class ContactSink(BatchSink):
     """Receives the contacts of one stream. A stream without addresses or segment names is skipped."""
@@ -52,7 +58,10 @@ class ContactSink(BatchSink):
         self._target = cast("ContactTarget", target)
         settings, skipped = self._target.settings, self._target.skipped
         self._email, self._segments = settings.email_property, settings.segments_property
-        lack = _lack(stream_name, schema, {"email_property": self._email, "segments_property": self._segments})
+        if self._target.is_mapped_to_null(stream_name):
+            lack: str | None = f"The stream {stream_name!r} is dropped by stream_maps"
+        else:
+            lack = _lack(stream_name, schema, {"email_property": self._email, "segments_property": self._segments})
         super().__init__(target, stream_name, schema, key_properties)
         self.has_contacts = lack is None
         if lack is not None:
@@ -98,7 +107,7 @@ class ContactSink(BatchSink):
             self.stream_name,
             record.get(self._email),
             record.get(self._segments),
-            deleted=record.get("_sdc_deleted_at") is not None,
+            deleted=is_removed(record),
         )
 
     @override
@@ -108,7 +117,23 @@ class ContactSink(BatchSink):
     @override
     def activate_version(self, new_version: int) -> None:
         if self.has_contacts:
-            self._target.sync_run.collector.activate(self.stream_name)
+            self._target.sync_run.collector.activate(self.stream_name, new_version)
+
+
+def is_removed(record: Mapping[str, Any]) -> bool:
+    """Return whether a record marks its contact as removed.
+
+    Raises:
+        StreamError: the mark is neither a time nor null, so that it is not known what it means.
+    """
+    mark = record.get("_sdc_deleted_at")
+    if mark is None or isinstance(mark, datetime.datetime) or (isinstance(mark, str) and is_time(mark)):
+        return mark is not None
+    msg = (
+        "stream_maps give '_sdc_deleted_at' a value that is neither a time nor null, so it is not known whether a contact was removed. "
+        "Nothing was written, and the bookmark stays. Correct the expression."
+    )
+    raise StreamError(msg)
 
 
 def _lack(stream: str, schema: dict[str, Any], needed: dict[str, str]) -> str | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import signal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
-from singer_sdk.mapper import SameRecordTransform
+from singer_sdk.mapper import PluginMapper, RemoveRecordTransform, SameRecordTransform
 from typing_extensions import override
 
 from target_dotdigital.batches import batch_files
@@ -22,6 +23,7 @@ from target_dotdigital.reporting.receivers import load_receivers
 from target_dotdigital.reporting.report import Report
 from target_dotdigital.settings import Settings
 from target_dotdigital.sinks import ContactSink
+from target_dotdigital.stream_maps import AddressMaps, Fate, has_expressions
 from target_dotdigital.sync.agreement import States
 from target_dotdigital.sync.starting import open_sync
 
@@ -74,7 +76,7 @@ class TargetDotdigital(CommandLine):
         folder = open_folder(self.settings.report_dir)
         sync = open_sync(self.settings, self.clock(), self.report, folder, lambda error: explain(error, self.line))
         self._reader.empty_record = self._take_empty
-        self._reader.versioned_record = self._expect_version
+        self._reader.versioned_record = self._begin_version
         return sync
 
     @cached_property
@@ -91,14 +93,32 @@ class TargetDotdigital(CommandLine):
     def _reader(self) -> Reader:
         return cast("Reader", self.message_reader)
 
-    def _take_empty(self, stream: str) -> None:
-        if stream not in self.skipped:
-            self.sync_run.collector.add(stream, None, None, deleted=False)
+    @override
+    def setup_mapper(self) -> None:
+        # a copy, because the SDK takes `__else__` out of the settings
+        self.mapper = PluginMapper(plugin_config=copy.deepcopy(dict(self.config)), logger=self.logger)
 
-    def _expect_version(self, stream: str) -> None:
-        for one in self.mapper.stream_maps.get(stream, []):
-            if one.stream_alias not in self.skipped:
-                self.sync_run.collector.expect_version(one.stream_alias)
+    def is_mapped_to_null(self, stream_name: str) -> bool:
+        """Return whether stream_maps drop the whole stream."""
+        return any(isinstance(one, RemoveRecordTransform) for one in self.mapper.stream_maps.get(stream_name, []))
+
+    @cached_property
+    def _address_maps(self) -> AddressMaps:
+        return AddressMaps(self.config, self.settings.email_property)
+
+    def _contact_streams(self, stream: str) -> list[str]:
+        """Return the names of a stream's contacts after stream_maps; none if it has no contacts."""
+        return [name for one in self.mapper.stream_maps.get(stream, []) if (name := one.stream_alias) not in self.skipped]
+
+    def _take_empty(self, stream: str) -> None:
+        for name in self._contact_streams(stream):
+            self.sync_run.collector.add(name, None, None, deleted=False)
+
+    def _begin_version(self, stream: str, version: int) -> None:
+        for name in self._contact_streams(stream):
+            self.sync_run.collector.begin_version(name, version)
+        if isinstance(lane := self._reader.lanes.get(stream), FastPath):
+            lane.version = version
 
     @classmethod
     @override
@@ -130,12 +150,8 @@ class TargetDotdigital(CommandLine):
             lanes[stream_name] = FastPath(stream_name, settings.email_property, settings.segments_property, take)
 
     def _close_lane(self, stream_name: str) -> None:
-        lane = self._reader.lanes.pop(stream_name, None)
-        if lane is None:
-            return
-        self._sinks_active[stream_name].record_counter_metric.increment(lane.taken)
-        if lane.versioned:
-            self.sync_run.collector.expect_version(stream_name)
+        if (lane := self._reader.close_lane(stream_name)) is not None:
+            self._sinks_active[stream_name].record_counter_metric.increment(lane.taken)
 
     @override
     def process_endofpipe(self) -> None:
@@ -154,7 +170,8 @@ class TargetDotdigital(CommandLine):
                 "segments_property, or rename them with stream_maps."
             )
             raise StreamError(msg)
-        self._acknowledged = self.sync_run.finish(States(self._begin, self._latest_state), self.skipped)
+        states = States(self._begin, self._latest_state, {name: self._reader.last_record(name) for name in self.mapper.stream_maps})
+        self._acknowledged = self.sync_run.finish(states, self.skipped)
         super().process_endofpipe()
         if self.report.unwritten is not None:
             # what was delivered is acknowledged by now
@@ -177,10 +194,41 @@ class TargetDotdigital(CommandLine):
             self.sync_run.collector.state()
 
     @override
+    def _process_schema_message(self, message_dict: dict[str, Any]) -> None:
+        super()._process_schema_message(message_dict)
+        stream, schema = message_dict["stream"], message_dict["schema"]
+        if self.config.get("stream_maps"):
+            self._address_maps.register(stream, schema)
+        for name in self._contact_streams(stream):
+            collector = self.sync_run.collector
+            collector.sources[name] = stream
+            # before any stream map
+            if "_sdc_deleted_at" in schema["properties"]:
+                collector.marked.add(name)
+
+    @override
+    def _process_record_message(self, message_dict: dict[str, Any]) -> None:
+        stream, record = message_dict["stream"], message_dict["record"]
+        maps = self.mapper.stream_maps.get(stream, [])
+        if not has_expressions(maps):
+            super()._process_record_message(message_dict)
+            return
+        email = self.settings.email_property
+        for name, fate, mapped in self._address_maps.apply(maps, stream, record):
+            sink = self.get_sink(name)
+            sink.record_counter_metric.increment()
+            if fate is Fate.PASSED:
+                sink.process_record(dict(mapped), {})
+            elif name not in self.skipped and fate is Fate.REMOVED:
+                self.sync_run.collector.add(name, mapped.get(email), None, deleted=True)
+            elif name not in self.skipped:
+                self.sync_run.collector.drop(name, mapped.get(email))
+
+    @override
     def _process_batch_message(self, message_dict: dict[str, Any]) -> None:
         stream = message_dict["stream"]
         if message_dict.get("version") is not None:
-            self._expect_version(stream)
+            self._begin_version(stream, message_dict["version"])
         for file in batch_files(message_dict, self.config.get("batch_config")):
             self._reader.read_batch(stream, file, self._process_record_message)
 

@@ -298,7 +298,7 @@ def code_of(pipeline: Pipeline) -> str:
 
     settings = Settings.of(pipeline.target)
     client, info = accounts.connect(settings, pipeline.time.clock())
-    return activation_code(settings, accounts.read_account(settings, client, info))
+    return activation_code(settings, accounts.read_account(settings, client, info), ["people"])
 
 
 def test_names_that_are_dropped_by_new_settings_are_reported(pipeline: Pipeline, sandbox: Sandbox) -> None:

@@ -14,6 +14,18 @@ import sqlalchemy as sa
 from target_dotdigital.ledger.tables import scopes
 
 
+class Feed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A stream that feeds the data field.
+
+    Args:
+        version: last version of which an input contained every contact, with its ACTIVATE_VERSION; None if there was none.
+        marks: whether its schema has had `_sdc_deleted_at`, which marks removed contacts.
+    """
+
+    version: int | None = None
+    marks: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """A ledger scope as a run or command finds it.
@@ -31,6 +43,8 @@ class Scope:
         forgotten: whether an address was forgotten that the source may still have.
         changed_run: last run whose input changed desired labels; 0 before the first.
         streams: streams that have sent STATE before, so that an input of theirs without STATE is incomplete.
+        feeds: streams that the data field has been fed by.
+        truncated: bookmark (digest) from which the last input started, if that input was truncated; empty if it started from nothing.
     """
 
     id: int
@@ -44,6 +58,8 @@ class Scope:
     forgotten: bool
     changed_run: int
     streams: frozenset[str]
+    feeds: dict[str, Feed]
+    truncated: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +96,8 @@ def open_scope(connection: sa.Connection, account_id: int, data_field: str, addr
         update_scope(connection, scope, address_book=address_book)
     found = connection.execute(sa.select(*(scopes.c[one.name] for one in fields(Scope))).where(scopes.c.id == scope)).one()
     streams = frozenset(msgspec.json.decode(found.streams or "[]", type=list[str]))
-    return Scope(**{**found._asdict(), "streams": streams})
+    feeds = msgspec.json.decode(found.feeds or "{}", type=dict[str, Feed])
+    return Scope(**{**found._asdict(), "streams": streams, "feeds": feeds})
 
 
 def find_scope(connection: sa.Connection, account_id: int, data_field: str) -> int | None:

@@ -42,6 +42,10 @@ scopes = sa.Table(
     sa.Column("changed_run", sa.Integer, nullable=False, server_default=sa.text("0")),
     # JSON array: streams that have sent STATE before, so that an input without STATE is incomplete
     sa.Column("streams", sa.Text),
+    # JSON object: stream that feeds the data field -> `scopes.Feed`; NULL before the first delivery
+    sa.Column("feeds", sa.Text),
+    # digest of the bookmark from which the last input started, if that input was truncated; empty for one that started from nothing
+    sa.Column("truncated", sa.Text),
     # address book and upload mode are no part of it: another one asks only for membership again
     sa.UniqueConstraint("account_id", "data_field"),
 )

@@ -10,9 +10,10 @@ import msgspec
 from target_dotdigital.reporting.checklist import BEFORE_ACTIVATION
 from target_dotdigital.reporting.report import ReviewFacts
 from target_dotdigital.stats import CHECKED_CONTACTS
+from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from target_dotdigital.dotdigital.account import Account
     from target_dotdigital.reporting.report import Report
@@ -61,7 +62,17 @@ def review_facts(
     )
 
 
-def review(report: Report, planned: Planned, facts: ReviewFacts, settings: Settings, account: Account, *, active: bool) -> str:
+def review(
+    report: Report,
+    planned: Planned,
+    facts: ReviewFacts,
+    settings: Settings,
+    account: Account,
+    *,
+    active: bool,
+    streams: Iterable[str],
+    feeds: str = "",
+) -> str:
     """Return the text of the review.
 
     Args:
@@ -70,7 +81,9 @@ def review(report: Report, planned: Planned, facts: ReviewFacts, settings: Setti
         facts: what only the review shows.
         settings: the settings.
         account: the account to deliver to.
-        active: whether the sync is already activated for these settings.
+        active: whether the sync is already activated for these settings and streams.
+        streams: streams that feed the data field.
+        feeds: how they differ from those that fed it before, as sentences; empty if they do not.
     """
     title = "pending for the next run; this command writes nothing" if active else "nothing has been written to dotdigital"
     return "\n".join(
@@ -78,8 +91,10 @@ def review(report: Report, planned: Planned, facts: ReviewFacts, settings: Setti
             RULE,
             f"REVIEW - {title}",
             RULE,
-            *_caution_first(report),
+            *_caution_first(report, feeds),
             *_where(account, facts),
+            f"Streams:      {', '.join(map(shown, sorted(streams))) or 'none'}",
+            "",
             *_what(report, planned),
             facts.cost,
             "",
@@ -97,7 +112,7 @@ def review(report: Report, planned: Planned, facts: ReviewFacts, settings: Setti
             facts.rehearsal,
             "",
             f"A data field belongs to one pipeline: nothing else may write to {settings.data_field}.",
-            "The activation code covers account, address book, data field and label settings. It does not cover the choice of",
+            "The activation code covers account, address book, data field, label settings and streams. It does not cover the choice of",
             "segments: another choice changes labels without a new review, within the brakes (max_clear_percent, max_change_percent).",
             "",
             "The sync is already active for these settings." if active else f"activation_code: {facts.activation_code}",
@@ -106,10 +121,11 @@ def review(report: Report, planned: Planned, facts: ReviewFacts, settings: Setti
     )
 
 
-def _caution_first(report: Report) -> list[str]:
-    if not report.incomplete:
-        return []
-    return ["CAUTION: the input broke off, so the numbers below are too small. Run again before you activate.", ""]
+def _caution_first(report: Report, feeds: str) -> list[str]:
+    lines = textwrap.wrap(f"CAUTION: {feeds}", WIDTH) if feeds else []
+    if report.incomplete:
+        lines.append("CAUTION: the input broke off, so the numbers below are too small. Run again before you activate.")
+    return [*lines, ""] if lines else []
 
 
 def _segments(planned: Planned) -> list[str]:
@@ -141,7 +157,6 @@ def _where(account: Account, facts: ReviewFacts) -> list[str]:
         f"Region:       {account.endpoint}",
         f"Address book: {facts.address_book}",
         f"Data field:   {facts.data_field}",
-        "",
     ]
 
 

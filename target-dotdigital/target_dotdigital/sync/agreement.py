@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from target_dotdigital.errors import AgreementError, StreamError
-from target_dotdigital.ledger.bookmarks import Bookmarks, digest_of
-from target_dotdigital.ledger.scopes import update_scope
+from target_dotdigital.ledger.bookmarks import Bookmarks, digest_of, normal_form
+from target_dotdigital.ledger.scopes import Feed, update_scope
 from target_dotdigital.settings import InputTerms
+from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
-    import datetime
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import sqlalchemy as sa
 
     from target_dotdigital.ledger.contacts import ContactLedger
     from target_dotdigital.ledger.scopes import Scope
     from target_dotdigital.settings import Settings
+    from target_dotdigital.stats import InputStats
     from target_dotdigital.sync.intake import Collector
 
 
 LOGGER = logging.getLogger("target-dotdigital")
+# key of a bookmark, or of one of its partitions, for a stream that an SDK tap has not finished
+PROGRESS = b'"progress_markers":'
+_encode = msgspec.json.encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +40,12 @@ class States:
     Args:
         begin: the STATE with which the input begins; None if it begins with another message.
         end: the last STATE; None if there is none.
+        last_records: stream as the input calls it -> its last record.
     """
 
     begin: Any = None
     end: Any = None
+    last_records: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def begins_at(self) -> str | None:
@@ -50,23 +57,94 @@ class States:
         """The digest of the bookmark that the input leads to."""
         return digest_of(self.end)
 
+    def is_in_progress(self, stream: str) -> bool:
+        """Return whether the last STATE was sent while an SDK tap was still reading a stream whose records have no order."""
+        parts = _parts(self.end)
+        return self.end != self.begin and stream in parts and PROGRESS in _encode(parts[stream])
 
-def is_incomplete(states: States, collector: Collector, ledger: ContactLedger, scope: Scope, *, has_skipped: bool) -> bool:
-    """Return whether the tap broke off, as far as its messages can show.
+    def has_bookmark(self, stream: str, *, at_end: bool = False) -> bool:
+        """Return whether the first or the last STATE has a bookmark for a stream."""
+        return normal_form(_bookmark_of(self.end if at_end else self.begin, stream)) is not None
+
+    def is_beyond(self, stream: str) -> bool:
+        """Return whether the last record of a stream is newer than its bookmark in the last STATE, so that a STATE should have followed."""
+        bookmark, record = _bookmark_of(self.end, stream), self.last_records.get(stream)
+        if not isinstance(bookmark, dict) or not isinstance(record, dict):
+            return False
+        key = bookmark.get("replication_key")
+        value, last = (_comparable(one) for one in (bookmark.get("replication_key_value"), record.get(key)))
+        if value is None or last is None or isinstance(value, datetime.datetime) is not isinstance(last, datetime.datetime):
+            return False
+        return bool(last > value)
+
+
+def _parts(state: Any) -> dict[str, Any]:
+    """Return the parts of a STATE by stream, as SDK taps write them."""
+    bookmarks = state.get("bookmarks") if isinstance(state, dict) else None
+    return bookmarks if isinstance(bookmarks, dict) else {}
+
+
+def _bookmark_of(state: Any, stream: str) -> Any:
+    """Return the part of a STATE that concerns a stream: the whole, if it has no part for the stream."""
+    return _parts(state).get(stream, state)
+
+
+def _comparable(value: Any) -> Any:
+    """Return a replication value that has an order: a number or a time; None for any other."""
+    if isinstance(value, str):
+        try:
+            time = datetime.datetime.fromisoformat(value)
+        except ValueError:
+            return None
+        return time if time.tzinfo else time.replace(tzinfo=datetime.UTC)
+    return value if type(value) in {int, float} else None
+
+
+def truncation(states: States, collector: Collector, ledger: ContactLedger, scope: Scope, *, has_skipped: bool) -> str | None:
+    """Return how the messages show that the input was truncated, as a clause; None if they do not show it.
 
     A source that never sends STATE, or one whose STATE holds no bookmark, cannot say where it ends. An SDK tap does not repeat
-    a STATE that has not changed, so records behind the last one count only if they changed something.
+    a STATE that has not changed, and sends the record at the bookmark once more. So a record after the last STATE is a sign only if it
+    is newer than the bookmark, if it changed something, or if the last input from the same bookmark was truncated, too.
+
+    Args:
+        states: what the STATE messages of the input say.
+        collector: the input.
+        ledger: the ledger scope.
+        scope: the facts about it from before the run.
+        has_skipped: whether the input has streams without contacts.
     """
-    after = collector.after_state
     if states.begin is not None and not collector.streams and not has_skipped:
         # SDK taps send their starting STATE first, and then a SCHEMA in any case
-        return True
-    if states.end is None:
-        return bool(after & scope.streams) or collector.unactivated
-    return bool(after) and states.ends_at is not None and bool(after & ledger.changed_streams())
+        return "it ended after the STATE that it starts from"
+    for stream in sorted(collector.streams):
+        name, source = shown(stream), collector.sources.get(stream, stream)
+        feed, version = scope.feeds.get(stream, Feed()), collector.version_of(stream)
+        announced = version is not None or (feed.version is not None and not states.has_bookmark(source))
+        # a tap that reads a log goes on with the version that it activated once
+        if announced and stream not in collector.activated and version != feed.version:
+            return (
+                f"the stream {name!r} ended without the ACTIVATE_VERSION of its records. Either the tap broke off, or a mapper or another "
+                "program between tap and target drops this message, so that contacts which the source no longer has cannot be recognised"
+            )
+        if states.is_in_progress(source):
+            return f"its last STATE says that the stream {name!r} is still in progress, so the tap broke off"
+    after = sorted(collector.after_state)
+    changed = ledger.changed_streams() if after and states.end is not None else set[str]()
+    for stream in after:
+        source = collector.sources.get(stream, stream)
+        if states.end is None:
+            ended = stream not in scope.streams
+        else:
+            ended = not states.has_bookmark(source, at_end=True) or not (
+                stream in changed or states.is_beyond(source) or states.begins_at is None or scope.truncated == states.begins_at
+            )
+        if not ended:
+            return f"it ended without a STATE behind the last record of the stream {shown(stream)!r}, so the tap broke off"
+    return None
 
 
-def require_agreement(states: States, collector: Collector, ledger: ContactLedger, scope: Scope, *, incomplete: bool) -> int | None:
+def require_agreement(states: States, collector: Collector, ledger: ContactLedger, scope: Scope, *, truncated: bool) -> int | None:
     """Require that the ledger knows what the input builds on.
 
     Args:
@@ -74,7 +152,7 @@ def require_agreement(states: States, collector: Collector, ledger: ContactLedge
         collector: the input.
         ledger: the ledger scope.
         scope: the facts about it from before the run.
-        incomplete: whether the input broke off, so that it cannot mention everything.
+        truncated: whether the input was truncated, so that it cannot mention everything.
 
     Returns:
         The run that acknowledged the bookmark that the input starts from; None for an input that builds on nothing.
@@ -98,7 +176,7 @@ def require_agreement(states: States, collector: Collector, ledger: ContactLedge
             "stream_maps, the properties)"
         )
         raise AgreementError(_disagreement("starts from a bookmark that this ledger has never acknowledged", reason))
-    may_miss = scope.changed_run > since and not incomplete
+    may_miss = scope.changed_run > since and not truncated
     if may_miss and (missed := ledger.missed_since(since, collector.streams)):
         reason = "the tap's snapshots or its STATE were restored from a backup"
         raise AgreementError(_disagreement(f"does not mention {missed} contacts that changed since its bookmark", reason))
@@ -123,6 +201,63 @@ def require_no_skipped_contacts(ledger: ContactLedger, skipped: Mapping[str, str
                 "contacts that no other stream has."
             )
             raise StreamError(msg)
+
+
+def require_readable(stats: InputStats) -> None:
+    """Require that most records of the input can be used: otherwise it is the input that is wrong, and not some of its records.
+
+    Raises:
+        StreamError: more than half of the records are left out as invalid.
+    """
+    invalid = stats.invalid.total()
+    if invalid * 2 > stats.read:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in stats.invalid.most_common())
+        msg = (
+            f"{invalid:,} of the {stats.read:,} records of the input are left out as invalid ({reasons}): with most of it missing, the "
+            "input is not delivered. Nothing was written, and the bookmark stays. Check email_property and segments_property, and what "
+            "stream_maps, a mapper or the tap does to the two properties."
+        )
+        raise StreamError(msg)
+
+
+def require_marks(collector: Collector, scope: Scope) -> None:
+    """Require that the input can mark removed contacts where earlier ones could.
+
+    Raises:
+        StreamError: the schema of a stream has lost `_sdc_deleted_at`, and the input does not contain all contacts of the stream.
+    """
+    lost = {stream for stream in collector.streams - collector.marked if stream in scope.feeds and scope.feeds[stream].marks}
+    for stream in sorted(lost - collector.whole.keys()):
+        msg = (
+            f"The stream {shown(stream)!r} has no property '_sdc_deleted_at' any more: its schema had it before, and without it a contact "
+            "that was removed looks like one in no segment, or is not mentioned at all. Nothing was written, and the bookmark stays. "
+            "Select the property in the tap, and check the mappers between tap and target. For another source, give the stream another "
+            "name (__alias__ in stream_maps)."
+        )
+        raise StreamError(msg)
+
+
+def missing_feeds(collector: Collector, ledger: ContactLedger, scope: Scope) -> set[str]:
+    """Return the streams that fed the data field before, of which the ledger has contacts, and that the input does not announce."""
+    return {stream for stream in scope.feeds.keys() - collector.streams if ledger.has_stream(stream)}
+
+
+def keep_feeds(collector: Collector, connection: sa.Connection, scope: Scope, streams: Iterable[str], *, truncated: bool) -> None:
+    """Store which streams feed the data field.
+
+    Args:
+        collector: the input.
+        connection: the transaction of the run.
+        scope: the facts about the ledger scope from before the run.
+        streams: streams that the operator has approved.
+        truncated: whether the input was truncated, so that no version counts as complete.
+    """
+    feeds = {}
+    for stream in sorted(streams):
+        feed = scope.feeds.get(stream, Feed())
+        version = feed.version if truncated else collector.whole.get(stream, feed.version)
+        feeds[stream] = Feed(version=version, marks=feed.marks or stream in collector.marked)
+    update_scope(connection, scope.id, feeds=_encode(feeds).decode())
 
 
 def keep_terms(connection: sa.Connection, scope: Scope, settings: Settings) -> None:

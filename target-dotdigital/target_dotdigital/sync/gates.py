@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from target_dotdigital.errors import AccountError, BrakeError, DeliveryError, IncompleteInputError, NotActivatedError, SettingsError
 from target_dotdigital.sync.plan import brakes
+from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
     import datetime
     from collections import Counter
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from target_dotdigital.dotdigital.account import Account
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 # fewer rejections than this are no sign of something wrong
 MIN_REJECTED = 10
 SHOWN_CODES = 5
+SHOWN_STREAMS = 5
 
 
 def require_brakes(plan: Plan, settings: Settings, today: datetime.date) -> None:
@@ -81,26 +83,69 @@ def check_results(tally: DeliveryStats, invalid: Counter[str], settings: Setting
         raise DeliveryError(msg)
 
 
-def not_activated(settings: Settings, code: str, path: Path) -> NotActivatedError:
+def not_activated(settings: Settings, code: str, path: Path, feeds: str) -> NotActivatedError:
     """Return the error for a run that the operator has not activated.
 
     Args:
         settings: the settings.
         code: the activation code of the review.
         path: where the review was written.
+        feeds: how the streams of the input differ from those that the data field was fed by, as sentences; empty if they do not.
     """
+    given = (settings.activation_code or "").strip()
     wrong = (
-        f"The activation_code in the settings ({settings.activation_code.strip()}) is not the code of this review: it has a "
-        "typo, or the account, address book, data field or label settings changed since. "
-        if settings.activation_code
+        f"The activation_code in the settings ({given}) is not the code of this review: it has a typo, or the account, address book, data "
+        "field, label settings or streams changed since. "
+        if given and not feeds
         else ""
     )
     msg = (
-        f"Not activated: nothing was written. {wrong}Read the review above ({path}). To switch the daily "
+        f"Not activated: nothing was written. {feeds}{wrong}Read the review above ({path}). To switch the daily "
         f"sync on for exactly this, set the setting activation_code to {code} "
         f"(TARGET_DOTDIGITAL_ACTIVATION_CODE={code})"
     )
     return NotActivatedError(msg)
+
+
+def cannot_restore(run: int, fields: Iterable[str]) -> SettingsError:
+    """Return the error for a run whose labels the settings cannot express any more.
+
+    Args:
+        run: number of the run.
+        fields: data fields with labels that it replaced, and that the settings do not write.
+    """
+    msg = (
+        f"Run {run} replaced labels in {', '.join(sorted(fields))}, which the settings do not write today, so nothing was put back. Set "
+        "data_field and overflow as they were then, and try again."
+    )
+    return SettingsError(msg)
+
+
+def feeds_of(streams: Iterable[str], before: Iterable[str], missing: Iterable[str]) -> str:
+    """Return how the streams of an input differ from those that the data field was fed by, as sentences; empty if they do not.
+
+    Args:
+        streams: streams with contacts that the input announces.
+        before: streams that fed the data field before; none before the first delivery.
+        missing: streams of which the ledger has contacts and that a full input does not announce.
+    """
+    before, told = sorted(before), []
+    if before and (new := sorted(set(streams).difference(before))):
+        told.append(
+            f"The data field was never fed by {_listed(new)} before, only by {_listed(before)}: a new source would overwrite labels. If it "
+            "is not meant for this data field, give it one of its own (data_field)."
+        )
+    if gone := sorted(missing):
+        told.append(
+            f"The input contains every contact of {_listed(streams)}, but it has no stream {_listed(gone)} any more, whose contacts would "
+            "lose their labels. If the tap broke off, run again."
+        )
+    return "".join(f"{one} " for one in told)
+
+
+def _listed(streams: Iterable[str]) -> str:
+    names = [repr(shown(stream)) for stream in sorted(streams)]
+    return ", ".join(names[:SHOWN_STREAMS]) + (f" and {len(names) - SHOWN_STREAMS} more" if len(names) > SHOWN_STREAMS else "")
 
 
 def nothing_to_review(path: Path) -> SettingsError:
@@ -116,14 +161,15 @@ def nothing_to_review(path: Path) -> SettingsError:
     return SettingsError(msg)
 
 
-def incomplete_input(done: str) -> IncompleteInputError:
-    """Return the error for an input that broke off.
+def incomplete_input(reason: str, done: str) -> IncompleteInputError:
+    """Return the error for an input that was truncated.
 
     Args:
+        reason: how the messages show it, as a clause.
         done: what was done with it, as a clause.
     """
     msg = (
-        f"The input is incomplete: it ended without a STATE behind its last record, so the tap broke off. {done}; the bookmark "
-        "stays, and the next run gets the rest. The tap's own message says why."
+        f"The input is incomplete: {reason}. {done}; contacts that it does not mention keep their labels, the bookmark stays, and the next "
+        "run gets the rest. The tap's own message may say more."
     )
     return IncompleteInputError(msg)

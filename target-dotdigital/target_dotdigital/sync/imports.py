@@ -89,7 +89,7 @@ class Imports:
         narrows: whether a refused import is narrowed down to the rows that it is refused for; otherwise it stops the run.
     """
 
-    def __init__(  # noqa: PLR0913 - what an import needs
+    def __init__(
         self,
         client: Client,
         log: ImportLog,

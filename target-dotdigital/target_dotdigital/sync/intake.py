@@ -5,15 +5,19 @@ from __future__ import annotations
 import collections
 import logging
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from target_dotdigital.addresses import is_address, normalise
+from target_dotdigital.errors import StreamError
 from target_dotdigital.ledger.scopes import update_scope
 from target_dotdigital.stats import InputStats
+from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from target_dotdigital.ledger.contacts import ContactLedger, Incoming, Known
     from target_dotdigital.ledger.scopes import Scope
     from target_dotdigital.settings import Settings
@@ -23,8 +27,24 @@ LOGGER = logging.getLogger("target-dotdigital")
 BATCH = 5_000
 INVALID_ADDRESS = "no e-mail address"
 INVALID_SEGMENTS = "no list of segments"
+# in place of the JSON of the names
+DROPPED = "dropped"
 _encode = msgspec.json.encode
 _decode = msgspec.json.Decoder(list[str] | str).decode
+
+
+class Activation(NamedTuple):
+    """An ACTIVATE_VERSION.
+
+    Args:
+        version: version of the stream that it activates.
+        follows: whether records of this version came before it, so that it says that the stream is complete.
+        states: number of STATE messages before it.
+    """
+
+    version: int
+    follows: bool
+    states: int
 
 
 class Collector:
@@ -32,15 +52,23 @@ class Collector:
 
     Args:
         ledger: the ledger scope.
-        labels: turns names into values.
+        labels: reads names.
         encoder: turns names into payloads.
         settings: the settings.
+
+    Attributes:
+        intake: figures of the input.
+        streams: streams with contacts that the input announces.
+        sources: stream -> its name in the input and its STATE, if stream_maps renames it.
+        marked: streams whose schema has `_sdc_deleted_at`.
     """
 
     def __init__(self, ledger: ContactLedger, labels: Labels, encoder: LabelEncoder, settings: Settings) -> None:
         """Start the input of a run."""
         self.intake = InputStats()
         self.streams: set[str] = set()
+        self.sources: dict[str, str] = {}
+        self.marked: set[str] = set()
         self.ledger = ledger
         self._labels = labels
         self._encoder = encoder
@@ -48,9 +76,11 @@ class Collector:
         self._is_excluded = settings.is_excluded
         # address; stream, JSON of the names, whether the contact was removed
         self._buffer: list[tuple[str, tuple[str, str, bool]]] = []
-        self._versions: set[str] = set()
-        self._early: dict[str, bool] = {}
-        self._versioned: set[str] = set()
+        self._activations: dict[str, Activation] = {}
+        # versions of the records of each stream, the current one last
+        self._versions: collections.defaultdict[str, list[int]] = collections.defaultdict(list)
+        self._states = 0
+        self._drops = False
         self._seen: collections.Counter[str] = collections.Counter()
         self._seen_at_state: collections.Counter[str] = collections.Counter()
 
@@ -60,40 +90,60 @@ class Collector:
         Args:
             stream: name of the stream.
             email: the record's address property.
-            segments: the record's segments property: an array of strings, or a delimited string.
+            segments: the record's segments property: an array of strings, or a text.
             deleted: whether the record marks the contact as removed.
         """
         texts = isinstance(segments, str) or (isinstance(segments, list) and all(isinstance(name, str) for name in segments))
-        self.take(stream, email if isinstance(email, str) else "", _text(segments) if texts else "null", deleted)
+        self.take(stream, _address(email), _text(segments) if texts else "null", deleted)
+
+    def drop(self, stream: str, email: object) -> None:
+        """Add one record that a filter drops: if the ledger got the contact from this stream, it is removed; otherwise it is left alone."""
+        self._drops = True
+        self.take(stream, _address(email), DROPPED, False)  # noqa: FBT003 - as in the buffer
 
     def take(self, stream: str, email: str, segments: str, deleted: bool) -> None:  # noqa: FBT001 - the quick way
         """Add one record; `segments` is JSON of any type, which does not matter if the contact was removed."""
         self._seen[stream] += 1
-        if self._early:
-            self._early[stream] = False
         self._buffer.append((email, (stream, "" if deleted else segments, deleted)))
         if len(self._buffer) >= BATCH:
             self.flush()
 
-    def expect_version(self, stream: str) -> None:
-        """Record that a stream is versioned, so that it is complete only after its ACTIVATE_VERSION."""
-        self._versioned.add(stream)
+    def begin_version(self, stream: str, version: int) -> None:
+        """Record the version of the records that follow.
 
-    def activate(self, stream: str) -> None:
-        """Process an ACTIVATE_VERSION: contacts of the stream that this run does not name were removed.
+        A new version names every contact of the stream again: whoever it does not name was removed.
+
+        Raises:
+            StreamError: the records go back to a version that another one has replaced.
+        """
+        versions = self._versions[stream]
+        if versions and versions[-1] == version:
+            return
+        if version in versions:
+            msg = (
+                f"The records of the stream {shown(stream)!r} go back to a version that another one has replaced, so it is not known which "
+                "contacts the stream has. Nothing was written, and the bookmark stays. Check the tap, or the program that joins its output."
+            )
+            raise StreamError(msg)
+        if versions:
+            self.flush()
+            self.ledger.desire_staged(self._encoder.payload_of)
+            self.ledger.supersede(stream)
+        versions.append(version)
+
+    def activate(self, stream: str, version: int) -> None:
+        """Process an ACTIVATE_VERSION: contacts of the stream that the records of this version do not name were removed.
 
         After the records, the message means that the stream is complete. Before the records, the stream is complete only if the
         input does not break off, that is, if a STATE follows the last record.
         """
         self.streams.add(stream)
-        if self._seen[stream]:
-            self._versions.add(stream)
-        else:
-            self._early[stream] = False
+        follows = self._seen[stream] > 0 and self._is_current(stream, version)
+        self._activations[stream] = Activation(version, follows, self._states)
 
     def state(self) -> None:
         """Process a STATE: everything before it is complete."""
-        self._early = dict.fromkeys(self._early, True)
+        self._states += 1
         self._seen_at_state = self._seen.copy()
 
     def finish(self) -> InputStats:
@@ -107,32 +157,43 @@ class Collector:
         return self.intake
 
     @property
-    def whole(self) -> set[str]:
-        """Streams whose contacts are all part of the input."""
-        return self._versions | {stream for stream, whole in self._early.items() if whole}
+    def whole(self) -> dict[str, int]:
+        """Streams whose contacts are all part of the input, and the version of each."""
+        return {stream: found.version for stream, found in self._activations.items() if self._is_whole(stream, found)}
 
     @property
     def is_whole(self) -> bool:
         """Whether the input contains every contact of each of its streams."""
-        return bool(self.streams) and self.streams <= self.whole
+        return bool(self.streams) and self.streams <= self.whole.keys()
 
     @property
-    def unactivated(self) -> bool:
-        """Whether records belong to a version that was never activated, which means that the input broke off."""
-        return bool(self._versioned - self._versions - self._early.keys())
+    def activated(self) -> set[str]:
+        """Streams for whose last version an ACTIVATE_VERSION came, before or after their records."""
+        return {stream for stream, found in self._activations.items() if self._is_current(stream, found.version)}
+
+    def version_of(self, stream: str) -> int | None:
+        """Return the version of the last records of a stream; None if they have none."""
+        versions = self._versions.get(stream)
+        return versions[-1] if versions else None
 
     @property
     def after_state(self) -> set[str]:
         """Streams whose last record came after the last STATE."""
         return {stream for stream, count in self._seen.items() if count > self._seen_at_state[stream]}
 
+    def _is_current(self, stream: str, version: int) -> bool:
+        return self.version_of(stream) in {None, version}
+
+    def _is_whole(self, stream: str, found: Activation) -> bool:
+        ended = self._states > found.states and stream not in self.after_state
+        return self._is_current(stream, found.version) and (found.follows or ended)
+
     def remove_unmentioned(self) -> None:
         """Mark contacts as removed that the complete streams do not name; requires that the account was read back before."""
-        if not self.whole:
-            return
-        update_scope(self.ledger.connection, self.ledger.scope, whole=True)
-        if self._on_removed == "clear":
-            self.intake.removed += self.ledger.remove_unmentioned(self.whole, self.streams - self.whole)
+        if self.is_whole:
+            update_scope(self.ledger.connection, self.ledger.scope, whole=True)
+        if self.whole and self._on_removed == "clear":
+            self.intake.removed += self.ledger.remove_unmentioned(self.whole, self.streams - self.whole.keys())
 
     def flush(self) -> None:
         """Compare the buffered records with the ledger, or stage them for the end of the input."""
@@ -144,45 +205,69 @@ class Collector:
         # most records are what the ledger has, and whatever it has is an address
         unchanged: Known = known if known and self._is_excluded is None else {}
         rows: list[Incoming] = []
+        # addresses without usable labels: contacts that the input mentions, and records that are left out
         mentioned: list[str] = []
-        invalid: list[str] = []
+        left_out: list[str] = []
+        streams = self._streams_of(addresses, records, known) if self._drops else {}
         for address, (_, record) in zip(addresses, records, strict=True):
             if unchanged.get(address) == record:
                 continue
-            if not is_address(address):
-                invalid.append(address)
+            # the stream of a contact with labels that no stream has named yet is None
+            if record[1] == DROPPED and streams.get(address, "") not in {record[0], None}:
+                self.intake.excluded += 1
+                left_out.append(address)
+            elif not is_address(address):
+                self.intake.invalid[INVALID_ADDRESS] += 1
+                left_out.append(address)
             elif (row := self._row(address, *record)) is None:
                 mentioned.append(address)
             elif known is None or known.get(address) != row[1:]:
                 rows.append(row)
+                if streams:
+                    streams[address] = row[1]
         if known is None:
             self.ledger.stage_input(rows)
         else:
-            named = set(addresses).difference(mentioned, invalid)
+            named = set(addresses).difference(mentioned, left_out)
             self.ledger.desire(rows, known, self._encoder.payload_of)
             self.ledger.note_named(addresses[-1], len(named), known.keys() - named)
         self.ledger.mark_mentioned(mentioned)
-        if invalid:
-            self.intake.invalid[INVALID_ADDRESS] += len(invalid)
+
+    def _streams_of(
+        self, addresses: Sequence[str], records: Sequence[tuple[str, tuple[str, str, bool]]], known: Known | None
+    ) -> dict[str, str | None]:
+        """Return the streams that named the dropped contacts of a batch before; contacts that the ledger does not have are left out."""
+        dropped = [address for address, (_, record) in zip(addresses, records, strict=True) if record[1] == DROPPED]
+        if known is not None:
+            return {address: known[address][0] for address in dropped if address in known}
+        found = self.ledger.streams_of([address for address in dropped if is_address(address)])
+        # the batch may name them before it drops them
+        return dict.fromkeys(dropped, "") | found
 
     def _row(self, address: str, stream: str, segments: str, deleted: bool) -> Incoming | None:  # noqa: FBT001 - as in the buffer
         """Return what a record says about a contact; None if it mentions the contact without usable labels."""
         if self._is_excluded is not None and self._is_excluded(address):
             self.intake.excluded += 1
             return None
-        if deleted:
+        if deleted or segments == DROPPED:
             if self._on_removed == "keep":
                 self.intake.kept += 1
                 return None
             self.intake.removed += 1
             return (address, stream, "[]", True)
         try:
-            names = _decode(segments)
+            names = self._labels.read(_decode(segments))
         except msgspec.ValidationError:
+            names = None
+        if names is None:
             # a missing list is not an empty list: treating it as one would clear all labels
             self.intake.invalid[INVALID_SEGMENTS] += 1
             return None
-        return (address, stream, _text(sorted(set(self._labels.split(names) if isinstance(names, str) else names))), False)
+        return (address, stream, _text(sorted(set(names))), False)
+
+
+def _address(email: object) -> str:
+    return email if isinstance(email, str) else ""
 
 
 def _text(names: object) -> str:

@@ -1,8 +1,9 @@
-"""Turns segment names into data field values. No I/O, no clock."""
+"""Reads segment names, and turns them into data field values. No I/O, no clock."""
 
 from __future__ import annotations
 
 import collections
+import re
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
 
 # most shops have few combinations of segments; the limit bounds memory for those with many
 MAX_COMBINATIONS = 100_000
+# characters of no width, which str.strip() keeps
+INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
+# a missing list, as programs write it into a text
+MISSING = frozenset({"null", "none"})
+# quotes and brackets before an array that was written into a text more than once
+WRAPPING = f"'\"( \t{INVISIBLE}"
+_ELEMENT = r'\s*(?:"((?:[^"\\]|\\.)*)"|([^{}",\\\s\'][^{}",\\]*))\s*'
+_POSTGRES_ARRAY = re.compile(rf"\{{\s*\}}|\{{{_ELEMENT}(?:,{_ELEMENT})*\}}", re.DOTALL)
+_POSTGRES_ELEMENT = re.compile(_ELEMENT, re.DOTALL)
+_decode_list = msgspec.json.Decoder(list[str]).decode
 
 
 class Labelled(msgspec.Struct, frozen=True):
@@ -49,7 +60,7 @@ class Labels:
 
     def of(self, names: Iterable[str]) -> Labelled:
         """Return the values for the names; blank names are ignored, and names are never truncated."""
-        distinct = sorted({name for name in names if name.strip()})
+        distinct = sorted({name for name in names if not is_blank(name)})
         if self._rank:
             most = len(self._rank)
             distinct.sort(key=lambda name: self._rank.get(name, most))
@@ -61,9 +72,16 @@ class Labels:
             return Labelled(((self.settings.field, value),))
         return self._spread(labels)
 
-    def split(self, value: str) -> list[str]:
-        """Split a delimited text into names."""
-        return [name.strip() for name in value.split(self.settings.delimiter) if name.strip()]
+    def read(self, value: list[str] | str) -> list[str] | None:
+        """Return the names in a record's list or text; None if they cannot be read, so that the contact's segments are not known.
+
+        Blank names are left out. A list that holds nothing else is not an empty list.
+        """
+        listed = read_text(value, self.settings.delimiter) if isinstance(value, str) else value
+        if listed is None:
+            return None
+        names = [name for name in listed if not is_blank(name)]
+        return None if (listed and not names) or any(map(_holds_list, names)) else names
 
     def _spread(self, labels: Sequence[str]) -> Labelled:
         """Distribute labels over several fields, and drop those that do not fit."""
@@ -90,6 +108,59 @@ class Labels:
             return ""
         text = self.settings.delimiter.join(labels)
         return f"{self.settings.delimiter}{text}{self.settings.delimiter}" if self.settings.enclosed else text
+
+
+def read_text(text: str, delimiter: str) -> list[str] | None:
+    """Return the names in a text: delimited names, a JSON array, or an array as PostgreSQL writes it.
+
+    Args:
+        text: the text; if it is blank, the contact is in no segment.
+        delimiter: text between two names.
+
+    Returns:
+        None for a missing list (`null`), and for what looks like an array but cannot be decoded.
+    """
+    text = text.strip().strip(INVISIBLE).strip()
+    if text.strip("'\"").lower() in MISSING or text.startswith(("('", '("')):
+        return None
+    if text.lstrip(WRAPPING)[:1] not in {"[", "{"}:
+        return [name.strip() for name in text.split(delimiter) if not is_blank(name)]
+    if text.startswith('"'):
+        # JSON in JSON
+        try:
+            text = msgspec.json.decode(text, type=str).strip()
+        except msgspec.DecodeError:
+            return None
+    return _postgres_array(text) if text.startswith("{") else _json_list(text)
+
+
+def is_blank(name: str) -> bool:
+    """Return whether a name has no visible character."""
+    return not name.strip().strip(INVISIBLE).strip()
+
+
+def _holds_list(name: str) -> bool:
+    """Return whether a single name is in fact a list that was written into a text."""
+    return (name.startswith("[") and _json_list(name) is not None) or (
+        name.startswith("{") and len(_postgres_array(name) or ()) > 1
+    )
+
+
+def _json_list(text: str) -> list[str] | None:
+    try:
+        return _decode_list(text)
+    except (msgspec.DecodeError, UnicodeError):
+        return None
+
+
+def _postgres_array(text: str) -> list[str] | None:
+    """Return the elements of a one-dimensional array; None if the text is not one, or if an element is NULL."""
+    if _POSTGRES_ARRAY.fullmatch(text) is None:
+        return None
+    found = [(quoted, plain.strip()) for quoted, plain in _POSTGRES_ELEMENT.findall(text[1:-1])]
+    if any(plain.lower() == "null" for _, plain in found):
+        return None
+    return [plain or re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL) for quoted, plain in found]
 
 
 def ambiguous_names(names: Iterable[str], delimiter: str) -> list[str]:

@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING
 from target_dotdigital.dotdigital.contacts import ContactReader
 from target_dotdigital.errors import AgreementError
 from target_dotdigital.ledger.scopes import update_scope
-from target_dotdigital.sync.agreement import is_incomplete, require_agreement, require_no_skipped_contacts
+from target_dotdigital.sync.activation import activation_code, covers
+from target_dotdigital.sync.agreement import (
+    missing_feeds,
+    require_agreement,
+    require_marks,
+    require_no_skipped_contacts,
+    require_readable,
+    truncation,
+)
 from target_dotdigital.sync.reading import read_back
+from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -30,13 +39,15 @@ class Received:
 
     Args:
         stats: figures of the input.
-        incomplete: whether the input broke off.
+        truncated: how the messages show that the input was truncated, as a clause; None if they do not show it.
+        missing: streams of which the ledger has contacts and that the input does not announce.
         drift: contacts that dotdigital did not hold as the ledger expected, as far as they were read back.
         checked: contacts that the spot check looked up.
     """
 
     stats: InputStats
-    incomplete: bool
+    truncated: str | None
+    missing: frozenset[str]
     drift: Counter[Drift]
     checked: int
 
@@ -51,20 +62,26 @@ def receive(opened: OpenRun, states: States, skipped: Mapping[str, str]) -> Rece
 
     Raises:
         AgreementError: the input builds on a base that the ledger does not know.
-        StreamError: a skipped stream had contacts before.
+        StreamError: a skipped stream had contacts before, most records are invalid, or removed contacts cannot be recognised any more.
     """
     require_no_skipped_contacts(opened.ledger, skipped)
     settings, collector, ledger, scope = opened.place.settings, opened.collector, opened.ledger, opened.scope
     stats = collector.finish()
     LOGGER.info("Input: %d records, %d contacts, %d left out", stats.read, stats.distinct, stats.left_out)
-    incomplete = is_incomplete(states, collector, ledger, scope, has_skipped=bool(skipped))
-    since = require_agreement(states, collector, ledger, scope, incomplete=incomplete)
+    require_readable(stats)
+    require_marks(collector, scope)
+    missing = missing_feeds(collector, ledger, scope)
+    truncated = truncation(states, collector, ledger, scope, has_skipped=bool(skipped))
+    if truncated is None and missing and collector.is_whole:
+        truncated = _short(opened, missing)
+    update_scope(ledger.connection, ledger.scope, truncated=states.begins_at if truncated else None)
+    since = require_agreement(states, collector, ledger, scope, truncated=truncated is not None)
     establishes = states.begins_at is None and states.ends_at is not None and stats.read > 0
     compared = _is_another_place(opened)
     if scope.forgotten:
         if since is not None and (compared or opened.relabelled):
             raise _may_lack_contacts()
-        if not incomplete and (collector.is_whole or establishes):
+        if truncated is None and (collector.is_whole or establishes):
             update_scope(ledger.connection, scope.id, forgotten=False)
     # a new ledger, a complete input and a new base are compared with everything that dotdigital holds
     everything = scope.account_contacts is None or bool(collector.whole) or establishes or compared
@@ -84,8 +101,21 @@ def receive(opened: OpenRun, states: States, skipped: Mapping[str, str]) -> Rece
         scope=scope,
         since=since,
     )
-    collector.remove_unmentioned()
-    return Received(stats, incomplete, found.drift, found.checked)
+    if truncated is None:
+        collector.remove_unmentioned()
+    return Received(stats, truncated, frozenset(missing), found.drift, found.checked)
+
+
+def _short(opened: OpenRun, missing: set[str]) -> str | None:
+    """Return how a full input is short of streams, as a clause; None if the operator has approved that its streams replace all others."""
+    settings, account, streams = opened.place.settings, opened.place.account, opened.collector.streams
+    if not covers(settings, account, streams | opened.scope.feeds.keys()):
+        return None
+    return (
+        f"it has every contact of its streams, but no stream {shown(min(missing))!r}, of which the ledger has contacts. Either the tap "
+        "broke off, or the stream was left out on purpose: to clear the labels of its contacts, set activation_code to "
+        f"{activation_code(settings, account, streams)}"
+    )
 
 
 def _is_another_place(opened: OpenRun) -> bool:

@@ -16,15 +16,18 @@ from target_dotdigital.ledger.contacts import ContactLedger
 from target_dotdigital.ledger.contacts.lookup import rejected_contacts
 from target_dotdigital.ledger.deliveries import before_images
 from target_dotdigital.ledger.scopes import update_scope
+from target_dotdigital.payloads import fields_of
 from target_dotdigital.reporting.folder import REVIEW_FILE
 from target_dotdigital.reporting.last_rehearsal import rehearsal_line
 from target_dotdigital.reporting.report import Report, RunStatus, Traffic, outcome_of
 from target_dotdigital.reporting.review import review, review_facts
-from target_dotdigital.sync.activation import activation_code
-from target_dotdigital.sync.agreement import States, acknowledge
+from target_dotdigital.sync.activation import activation_code, covers
+from target_dotdigital.sync.agreement import States, acknowledge, keep_feeds
 from target_dotdigital.sync.delivery import needed_fields
 from target_dotdigital.sync.gates import (
+    cannot_restore,
     check_results,
+    feeds_of,
     incomplete_input,
     not_activated,
     nothing_to_review,
@@ -39,7 +42,7 @@ from target_dotdigital.sync.settling import require_held, status_of, unsettled
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import sqlalchemy as sa
 
@@ -127,7 +130,7 @@ class SyncRun:
         Every acknowledged bookmark is withdrawn, because the desired labels no longer match what the source has emitted.
 
         Raises:
-            SettingsError: the run delivered nothing.
+            SettingsError: the run delivered nothing, or replaced labels in a data field that the settings do not write.
             TargetError: the run was not allowed to deliver, or not everything arrived.
         """
         ledger, opened = self._ledger, self._opened
@@ -136,6 +139,10 @@ class SyncRun:
             leave(opened, "nothing put back")
             msg = f"Run {run} has delivered nothing to this account, address book and data field: nothing to restore. Check --run."
             raise SettingsError(msg)
+        unknown = fields_of(before for before, _ in images.values()) - {*self._settings.labels.fields, *self._place.account.fields}
+        if unknown:
+            leave(opened, "nothing put back")
+            raise cannot_restore(run, unknown)
         with self._reported():
             self.report.restored = run
             drift = read_account(ledger, ContactReader(self._place.client, self._place.account), self._settings)
@@ -143,7 +150,7 @@ class SyncRun:
             Bookmarks(opened.connection, ledger.scope).withdraw()
             LOGGER.info("Restore: %d of the %d contacts of run %d are still as it left them", changed, len(images), run)
             planned = self._plan(opened.number)
-            if self._authorise(planned):
+            if self._authorise(planned, None):
                 self.report.outcome = self._settle(self._deliver(planned, opened.number), drift)
 
     def review(self) -> str:
@@ -156,14 +163,14 @@ class SyncRun:
             if self._opened.scope.account_contacts is None:
                 raise nothing_to_review(self._folder.path / REVIEW_FILE)
             self._receive(States(), {})
-            return self._review(self._plan())
+            return self._review(self._plan(), self._opened.scope.feeds)
         finally:
             leave(self._opened, "reviewed")
 
     def _sync(self, states: States, skipped: Mapping[str, str]) -> bool:
         received = self._receive(states, skipped)
         planned = self._plan()
-        if not self._authorise(planned):
+        if not self._authorise(planned, received):
             self._require_complete(received, "Nothing was written (dry_run)")
             return False
         outcome = self._settle(self._deliver(planned), received.drift)
@@ -182,7 +189,7 @@ class SyncRun:
         # also if the input is refused, the report says what it was
         self.report.intake = self.collector.intake
         received = receive(self._opened, states, skipped)
-        self.report.incomplete = received.incomplete
+        self.report.incomplete = received.truncated is not None
         self.report.checked = received.checked
         return received
 
@@ -197,26 +204,45 @@ class SyncRun:
             self.report.remaining = replace(self._ledger.remaining(), pending=0)
         return planned
 
-    def _authorise(self, planned: Planned) -> bool:
+    def _authorise(self, planned: Planned, received: Received | None) -> bool:
         """Return whether the plan may be delivered; a dry run may not.
 
+        Args:
+            planned: the plan.
+            received: the input; None for a run without one, which no other stream can feed.
+
         Raises:
-            NotActivatedError: the operator has not activated the sync.
+            NotActivatedError: the operator has not activated the sync for these settings and streams.
             BrakeError: the plan exceeds a brake.
         """
-        settings = self._settings
+        settings, opened = self._settings, self._opened
         self._folder.remove_review()
-        if not self._opened.active:
-            path = self._folder.path / REVIEW_FILE
-            text = self._review(planned)
+        if not opened.active or (received is not None and not self._covers(received)):
+            before = opened.scope.feeds.keys()
+            streams = self.collector.streams if self.collector.is_whole else self.collector.streams | before
+            missing = received.missing if received is not None and self.collector.is_whole else frozenset[str]()
+            feeds, path = feeds_of(streams, before, missing), self._folder.path / REVIEW_FILE
+            text = self._review(planned, streams, feeds)
             self._folder.write_text(path.name, text)
             for line in text.splitlines():
                 LOGGER.info("%s", line)
-            raise not_activated(settings, activation_code(settings, self._place.account), path)
+            raise not_activated(settings, activation_code(settings, self._place.account, streams), path, feeds)
         if settings.dry_run:
             self.report.outcome = RunStatus.DRY_RUN
             return False
         require_brakes(planned.plan, settings, self._place.clock.today())
+        return True
+
+    def _covers(self, received: Received) -> bool:
+        """Return whether the activation code covers the streams of the input; if so, they are stored as what feeds the data field."""
+        settings, account, opened, streams = self._settings, self._place.account, self._opened, self.collector.streams
+        together = streams | opened.scope.feeds.keys()
+        alone = covers(settings, account, streams)
+        if streams and not alone and not covers(settings, account, together):
+            return False
+        truncated = received.truncated is not None
+        replaces = alone and self.collector.is_whole and not truncated
+        keep_feeds(self.collector, opened.connection, opened.scope, streams if replaces else together, truncated=truncated)
         return True
 
     def _deliver(self, planned: Planned, restored: int | None = None) -> Account:
@@ -258,17 +284,18 @@ class SyncRun:
         return status_of(opened, remaining, settled=not found)
 
     def _require_complete(self, received: Received, done: str) -> None:
-        if received.incomplete:
-            raise incomplete_input(done)
+        if received.truncated is not None:
+            raise incomplete_input(received.truncated, done)
 
-    def _review(self, planned: Planned) -> str:
+    def _review(self, planned: Planned, streams: Iterable[str], feeds: str = "") -> str:
         settings, account, client = self._settings, self._place.account, self._place.client
-        programs, code = accounts.active_programs(client), activation_code(settings, account)
+        programs, code = accounts.active_programs(client), activation_code(settings, account, streams)
         line = rehearsal_line(self.report.rehearsal)
         self.report.review = facts = review_facts(
             planned, settings, account, code=code, programs=programs, limits=client.limits, rehearsal=line
         )
-        return review(self.report, planned, facts, settings, account, active=self._opened.active)
+        active = covers(settings, account, streams)
+        return review(self.report, planned, facts, settings, account, active=active, streams=streams, feeds=feeds)
 
     def _reopened(self, connection: sa.Connection) -> ContactLedger:
         """Return the ledger scope in another transaction, which sees what was delivered."""

@@ -113,18 +113,16 @@ class DesiredContacts(NamedContacts):
     def remove_unmentioned(self, whole: Iterable[str], others: Iterable[str]) -> int:
         """Mark contacts as removed that a complete input does not mention, and return their number.
 
-        This includes contacts that no stream of the source ever named (orphaned labels). If every stream of the input is complete,
-        it also includes contacts of streams that the input no longer has: a data field belongs to one pipeline.
+        If every stream of the input is complete, this includes contacts of streams that the input no longer has, and contacts that no
+        stream of the source ever named (orphaned labels): a data field belongs to one pipeline.
 
         Args:
             whole: streams of which the input names every contact.
             others: streams of which the input names only what changed.
         """
-        others = list(others)
-        concerned = contacts.c.stream.in_(list(whole)) if others else sa.true()
         return self._remove(
             ~self.is_mentioned(),
-            contacts.c.stream.is_(None) | concerned,
+            contacts.c.stream.in_(list(whole)) if list(others) else sa.true(),
             # a contact that was removed before has nothing to lose, unless its labels came back since
             ~contacts.c.removed | (contacts.c.desired != EMPTY),
         )

@@ -87,6 +87,25 @@ class NamedContacts(ContactQueries):
         """Mark contacts that the input names without usable labels: they were not removed."""
         bulk.put(self.connection, mentioned, [(email,) for email in set(emails)])
 
+    def streams_of(self, emails: Sequence[str]) -> dict[str, str | None]:
+        """Return the stream that named each of these contacts last, in this input or before; unknown contacts are left out."""
+        found: dict[str, str | None] = {}
+        for table, mine in ((contacts, self._mine), (incoming, sa.true())):
+            query = sa.select(table.c.email, table.c.stream).where(mine, bulk.among(self.connection, table.c.email, emails))
+            found |= {email: stream for email, stream in self.connection.execute(query)}
+        return found
+
+    def supersede(self, stream: str) -> None:
+        """Forget that the input has named the contacts of a stream, because it names them again in another version of the stream.
+
+        What it said about them has to be stored before.
+        """
+        read_along = sa.select(contacts.c.email).where(self._mine, contacts.c.stream == stream, self._is_read_along)
+        insert = sa.insert(unnamed).from_select(["email"], read_along).execution_options(preserve_rowcount=True)
+        if self._named_until:
+            self.named -= self.connection.execute(insert).rowcount
+        self.connection.execute(sa.delete(incoming).where(incoming.c.stream == stream))
+
     def count_staged(self) -> None:
         """Count the staged contacts as named; has to come before they are applied."""
         staged = sa.select(sa.func.count()).select_from(incoming)

@@ -1,0 +1,115 @@
+"""Applies the SDK's stream maps to records, so that none of them hides that a contact left the source or a filter."""
+
+from __future__ import annotations
+
+import enum
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from singer_sdk.mapper import (
+    MAPPER_ALIAS_OPTION,
+    MAPPER_KEY_PROPERTIES_OPTION,
+    MAPPER_SOURCE_OPTION,
+    CustomStreamMap,
+    PluginMapper,
+    RemoveRecordTransform,
+)
+
+from target_dotdigital.addresses import normalise
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from singer_sdk.mapper import StreamMap
+
+
+class Fate(enum.Enum):
+    """What a stream map makes of a record."""
+
+    PASSED = enum.auto()
+    REMOVED = enum.auto()
+    DROPPED = enum.auto()
+
+
+class Mapped(NamedTuple):
+    """A record after a stream map.
+
+    Args:
+        stream: name of the stream after the map.
+        fate: whether the record passed, marks its contact as removed, or was dropped by a filter.
+        record: the mapped record if it passed; of any other only the address.
+    """
+
+    stream: str
+    fate: Fate
+    record: Mapping[str, Any]
+
+
+class AddressMaps:
+    """Stream maps that compute only the address of a record, without a filter.
+
+    A mark of removal, or a record that a filter drops, may lack the properties that other expressions need.
+
+    Args:
+        config: the settings.
+        email: property with the address.
+    """
+
+    def __init__(self, config: Mapping[str, Any], email: str) -> None:
+        """Derive the maps from those of the settings."""
+        self._email = email
+        kept = (MAPPER_SOURCE_OPTION, MAPPER_ALIAS_OPTION, email)
+        maps = {
+            name: {option: value[option] for option in kept if option in value} | {MAPPER_KEY_PROPERTIES_OPTION: []}
+            if isinstance(value, dict)
+            else value
+            for name, value in (config.get("stream_maps") or {}).items()
+        }
+        # the SDK logs each map once more
+        quiet = logging.getLogger("target-dotdigital.addresses")
+        quiet.setLevel(logging.WARNING)
+        self._mapper = PluginMapper({**config, "stream_maps": maps}, quiet)
+
+    def register(self, stream: str, schema: dict[str, Any]) -> None:
+        """Create the maps of a stream."""
+        self._mapper.register_raw_stream_schema(stream, schema, None)
+
+    def apply(self, maps: Sequence[StreamMap], stream: str, record: dict[str, Any]) -> list[Mapped]:
+        """Apply the stream maps of the settings to a record; those that drop the whole stream give nothing.
+
+        Marks of removal are read off the record as it came, and pass every filter. A record that one map drops and another one lets
+        pass, with the same address, is not dropped: the contact is still there.
+
+        Args:
+            maps: stream maps of the settings for the stream.
+            stream: name of the stream.
+            record: the record.
+        """
+        found: list[Mapped] = []
+        for one, address in zip(maps, self._mapper.stream_maps[stream], strict=True):
+            if isinstance(one, RemoveRecordTransform):
+                continue
+            if record.get("_sdc_deleted_at") is not None:
+                found.append(Mapped(one.stream_alias, Fate.REMOVED, self._address_of(address, record)))
+            elif (mapped := one.transform(dict(record))) is not None or one.get_filter_result(record):
+                found.append(Mapped(one.stream_alias, Fate.PASSED, mapped or {}))
+            else:
+                found.append(Mapped(one.stream_alias, Fate.DROPPED, self._address_of(address, record)))
+        passed = {self._key(one.record) for one in found if one.fate is Fate.PASSED}
+        return [one for one in found if one.fate is not Fate.DROPPED or self._key(one.record) not in passed]
+
+    def _address_of(self, one: StreamMap, record: dict[str, Any]) -> dict[str, Any]:
+        try:
+            mapped = one.transform(dict(record)) or {}
+        except Exception:  # noqa: BLE001 - an expression may raise anything about a record that has no address
+            return {}
+        return {self._email: mapped.get(self._email)}
+
+    def _key(self, record: Mapping[str, Any]) -> str:
+        address = record.get(self._email)
+        return normalise(address) if isinstance(address, str) else ""
+
+
+def has_expressions(maps: Sequence[StreamMap]) -> bool:
+    """Return whether any of the stream maps changes or filters records."""
+    return any(isinstance(one, CustomStreamMap) for one in maps)
