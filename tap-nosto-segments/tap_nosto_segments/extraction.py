@@ -273,7 +273,7 @@ def _warn_of_renames(selection: Selection, renamed: Mapping[str, str]) -> None:
 
 
 def _prune_snapshots(store: SnapshotStore, bookmarks: Sequence[str | None], current: Manifest) -> None:
-    """Delete the snapshots that no bookmark needs; keep all if a bookmark is unknown."""
+    """Delete the snapshots that no bookmark needs; keep all if a bookmark is unknown, or if no selected stream has one."""
     bookmarked = [manifest for manifest in map(store.get, bookmarks) if manifest]
-    if len(bookmarked) == len(bookmarks) and (pruned := store.prune([*bookmarked, current])):
+    if bookmarks and len(bookmarked) == len(bookmarks) and (pruned := store.prune([*bookmarked, current])):
         LOGGER.info("Snapshots: %d older than the bookmark deleted", pruned)
