@@ -34,7 +34,7 @@ def shown_name(name: str) -> str:
 
 
 def is_blank(name: str) -> bool:
-    """Return whether the name of a segment has no visible character."""
+    """Return whether the name of a segment is empty or only whitespace."""
     return not name.strip()
 
 

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin
+from urllib.request import getproxies
 
 import requests
 import tenacity
@@ -129,22 +130,20 @@ class NostoClient:
                     "names holds no certificates. Nothing was fetched. Check these variables, and the address."
                 )
                 raise ExportUnavailableError(msg) from None
+            proxy = " and the proxy (HTTPS_PROXY)" if _has_proxy() else ""
             msg = (
                 f"{action} failed {MAX_ATTEMPTS} times, last with {type(error).__name__}: the connection could not be established, "
-                "or was interrupted. Check the address and the network, and run again."
-            )
-            raise ExportUnavailableError(msg) from None
-        except requests.exceptions.InvalidProxyURL:
-            msg = (
-                f"{action} failed: the address of the proxy is not valid. Nothing was sent. Check the variables HTTPS_PROXY, HTTP_PROXY "
-                "and ALL_PROXY."
+                f"or was interrupted. Check the address, the network{proxy}, and run again."
             )
             raise ExportUnavailableError(msg) from None
         except requests.RequestException as error:
-            msg = (
-                f"{action} failed with {type(error).__name__}: the address, or that of the proxy, cannot be used. Check it in the "
-                "settings, and the variables HTTPS_PROXY, HTTP_PROXY and ALL_PROXY."
-            )
+            msg = f"{action} failed with {type(error).__name__}: the address cannot be used. Check it in the settings."
+            if _has_proxy():
+                # the settings have been checked, and a request through a proxy fails like this if the address of the proxy is wrong
+                msg = (
+                    f"{action} failed with {type(error).__name__}: the address of the proxy cannot be used. Nothing was sent. Check the "
+                    "variables HTTPS_PROXY, HTTP_PROXY and ALL_PROXY."
+                )
             raise ExportUnavailableError(msg) from None
 
     def get(
@@ -229,6 +228,11 @@ def _explained_certificates() -> Iterator[None]:
             "fetched. Correct or unset these variables."
         )
         raise ExportUnavailableError(msg) from None
+
+
+def _has_proxy() -> bool:
+    """Return whether the environment names a proxy."""
+    return any(scheme != "no" for scheme in getproxies())
 
 
 def _is_transient(error: BaseException) -> bool:

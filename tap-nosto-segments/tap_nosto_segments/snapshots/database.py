@@ -23,8 +23,9 @@ STORAGE_EXCEPTIONS = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.Tr
 
 def connect(folder: Path) -> duckdb.DuckDBPyConnection:
     """Open a database in a working folder; what does not fit in memory is spilled there."""
+    # DuckDB looks for parameters behind a question mark in the path of a database, and then does not find its own files
     connection = duckdb.connect(
-        folder / "work.duckdb",
+        ":memory:" if "?" in str(folder) else folder / "work.duckdb",
         config={
             "memory_limit": MEMORY_LIMIT,
             "threads": THREADS,
