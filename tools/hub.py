@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 PLUGINS = ("tap-nosto-segments", "target-dotdigital")
-BUILT_IN = ("stream_map", "faker_config", "flattening_")
+BUILT_IN = ("stream_map", "faker_config")
 VARIANT = "nosto-dotdigital"
 # Snapshots, ledger and reports are kept together, in one folder per environment. The paths are absolute, because state that is not
 # found would be lost.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import posixpath
 import re
 import secrets
@@ -20,6 +19,7 @@ import msgspec
 from fsspec.implementations.local import LocalFileSystem
 
 from tap_nosto_segments.errors import SnapshotError
+from tap_nosto_segments.folders import create_private_folder, open_private
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +105,7 @@ class BatchFolder:
     def prepare(self) -> int:
         """Create the folder, delete the files of earlier runs, prove that a file can be written; return how many were deleted."""
         if isinstance(self._files, LocalFileSystem):
-            _create_private_folder(Path(self._root))
+            create_private_folder(Path(self._root))
         own = re.compile(rf"{re.escape(self._prefix)}[0-9a-f]{{16}}-[0-9a-z]+\.jsonl(\.gz)?")
         names = [name for name in self._list_names() if own.fullmatch(name)]
         for name in names:
@@ -118,7 +118,7 @@ class BatchFolder:
     def _put(self, name: str, content: bytes) -> None:
         if isinstance(self._files, LocalFileSystem):
             # unbuffered, so that a full disk is noticed by the write itself
-            with open(self._path(name), "xb", buffering=0, opener=_open_private) as file:
+            with open(self._path(name), "xb", buffering=0, opener=open_private) as file:
                 rest = memoryview(content)
                 while rest:
                     rest = rest[file.write(rest) :]
@@ -172,14 +172,6 @@ def _fail(error: Exception) -> NoReturn:
     raise SnapshotError(msg) from None
 
 
-def _create_private_folder(path: Path) -> None:
-    if path.is_dir():
-        return  # it may belong to others
-    path.mkdir(mode=0o700, parents=True)
-    # the folder may be inside a project, and addresses must not get into its repository
-    (path / ".gitignore").write_text("*\n")
-
-
 def _local_path(url: str) -> Path | None:
     """Return the absolute path of a local folder; None for any other URL."""
     if "://" not in url:
@@ -191,7 +183,3 @@ def _local_path(url: str) -> Path | None:
 def _absolute(uri: str) -> str:
     path = _local_path(uri)
     return uri.rstrip("/") if path is None else str(path)
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -78,9 +78,17 @@ def date_export(export: Export, newest: Manifest | None, now: datetime.datetime)
     return max(now, newest.exported_at + datetime.timedelta(seconds=1)) if newest else now
 
 
-def has_same_selection(settings: Settings, manifest: Manifest) -> bool:
-    """Return whether a snapshot was made with the segments and the identifier that the settings choose now."""
+def has_same_selection(settings: Settings, maps: str | None, manifest: Manifest) -> bool:
+    """Return whether a snapshot was made with the segments, the identifier and the stream maps that the settings choose now.
+
+    Args:
+        settings: the settings.
+        maps: what identifies the stream maps of the contacts; None if no contacts are emitted.
+        manifest: the snapshot.
+    """
     selection = settings.selection
-    return (manifest.include, manifest.exclude) == (selection.include, selection.exclude) and (
-        settings.segment_identifier in {None, manifest.identifier}
+    return (
+        (manifest.include, manifest.exclude) == (selection.include, selection.exclude)
+        and settings.segment_identifier in {None, manifest.identifier}
+        and maps in {None, manifest.maps}
     )

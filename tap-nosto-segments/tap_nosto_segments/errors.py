@@ -6,6 +6,7 @@ A message says what happened, what it means and what to do. It never contains a 
 from __future__ import annotations
 
 import errno
+import os
 from typing import ClassVar
 
 # disk full, quota exceeded, file too large
@@ -94,17 +95,30 @@ class CatalogueError(TapError):
     remedy: ClassVar[str] = "Check `api_token` and `graphql_url`, or deselect the stream."
 
 
-def out_of_space_error(error: Exception, *, action: str, emitted: bool = False) -> SnapshotError:
-    """Return the error for work that ran out of disk space or memory.
+def storage_error(error: Exception, *, action: str, emitted: bool = False) -> SnapshotError:
+    """Return the error for work that failed on the disk for temporary files, or in memory, with the cause by its own name.
 
     Args:
         error: the exception of the file system or of DuckDB.
         action: the work, as a past participle: "stored", "compared".
         emitted: whether messages may already have been written.
     """
+    code = _errno_of(error)
     consequence = "The output is incomplete, and the bookmark stays" if emitted else "Nothing was emitted"
-    msg = (
-        f"The export could not be {action} ({type(error).__name__}): probably the disk for temporary files is full, or memory ran "
-        f"out. {consequence}. Free some space, or point TMPDIR to a larger disk."
-    )
-    return SnapshotError(msg)
+    name = type(error).__name__
+    if code in OUT_OF_SPACE_ERRNOS or "OutOfMemory" in name:
+        problem = f"({name}): probably the disk for temporary files is full, or memory ran out"
+        advice = "Free some space, or point TMPDIR to a larger disk."
+    else:
+        reason = "a reason that it does not give" if code is None else os.strerror(code)
+        problem = f"({name}: {reason}): the folder for temporary files cannot be used"
+        advice = "Check its permissions and its disk, or point TMPDIR to another folder."
+    return SnapshotError(f"The export could not be {action} {problem}. {consequence}. {advice}")
+
+
+def _errno_of(error: Exception) -> int | None:
+    """Return the error number of the operating system; DuckDB puts only its text into a message."""
+    if isinstance(error, OSError):
+        return error.errno
+    text = str(error)
+    return next((code for code in errno.errorcode if os.strerror(code) in text), None)

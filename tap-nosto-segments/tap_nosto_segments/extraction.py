@@ -16,12 +16,19 @@ from tap_nosto_segments.candidate import Candidate, date_export, has_same_select
 from tap_nosto_segments.errors import CatalogueError, SnapshotError
 from tap_nosto_segments.nosto.catalogue import read_catalogue
 from tap_nosto_segments.nosto.export import Export, Validators, fetch_export
-from tap_nosto_segments.snapshots.database import connect, explain_out_of_space
+from tap_nosto_segments.snapshots.database import connect, explain_storage_errors
 from tap_nosto_segments.snapshots.diff import SnapshotDiff
-from tap_nosto_segments.snapshots.head import require_no_web_page
+from tap_nosto_segments.snapshots.head import require_json_lines
 from tap_nosto_segments.snapshots.manifest import Manifest
-from tap_nosto_segments.snapshots.parser import parse_export, require_complete_last_line, write_contacts
+from tap_nosto_segments.snapshots.parser import (
+    ParsedExport,
+    keep_unknown_contacts,
+    parse_export,
+    require_complete_last_line,
+    write_contacts,
+)
 from tap_nosto_segments.snapshots.store import SnapshotStore, open_store
+from tap_nosto_segments.text import nearest_name, shown_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -77,12 +84,14 @@ class Extractor:
         settings: the settings.
         client: the client for Nosto.
         now: injectable clock, in UTC.
+        maps: what identifies the stream maps of the contacts; None if no contacts are emitted.
     """
 
-    def __init__(self, settings: Settings, client: NostoClient, now: Callable[[], datetime.datetime]) -> None:
+    def __init__(self, settings: Settings, client: NostoClient, now: Callable[[], datetime.datetime], maps: str | None) -> None:
         self._settings = settings
         self._client = client
         self._now = now
+        self._maps = maps
 
     def extract(self, bookmarks: Sequence[str | None]) -> Extraction:
         """Fetch the export and store it as a snapshot, unless the newest snapshot is of the same export.
@@ -96,16 +105,19 @@ class Extractor:
             TapError: the run cannot continue; nothing was emitted.
         """
         store = open_store(self._settings.snapshot_uri)
-        with explain_out_of_space("stored"):
+        if orphans := store.delete_orphans(self._now()):
+            LOGGER.info("Snapshots: %d files that a killed run left behind deleted", orphans)
+        with explain_storage_errors("stored"):
             folder = Path(tempfile.mkdtemp(prefix="tap-nosto-segments-"))
         try:
-            with explain_out_of_space("stored"):
+            with explain_storage_errors("stored"):
                 workspace = _Workspace(folder, connect(folder), store)
                 resolved = self._resolve_snapshot(workspace, bookmarks)
-            _warn_of_unmatched_patterns(self._settings.selection, resolved.manifest)
+            selection = self._settings.selection.among(resolved.manifest.segment_names)
+            _warn_of_unmatched_patterns(selection, resolved.manifest)
             _prune_snapshots(store, bookmarks, resolved.manifest)
             diff = SnapshotDiff(store, workspace.database, folder, resolved.manifest, resolved.path)
-            extraction = Extraction(resolved.manifest, diff, self._settings.selection, resolved.catalogue_error)
+            extraction = Extraction(resolved.manifest, diff, selection, resolved.catalogue_error)
             # the SDK has no hook for the end of a run
             weakref.finalize(extraction, shutil.rmtree, folder, ignore_errors=True)
         except BaseException:
@@ -128,13 +140,13 @@ class Extractor:
             guards.require_fresh(self._settings, acknowledged.exported_at if acknowledged.last_modified else None, self._now())
             LOGGER.info("Export: unchanged since %s", acknowledged.exported_at.isoformat())
             return self._reuse_snapshot(acknowledged)
-        require_no_web_page(export.path)
+        require_json_lines(export.path, export.content_encoding)
         require_complete_last_line(export.path, export.size)
         LOGGER.info(
             "Export: %d bytes, made %s", export.size, export.made_at.isoformat() if export.made_at else "at an unknown time"
         )
         guards.require_fresh(self._settings, export.made_at, self._now())
-        if newest is not None and newest.export_digest == export.digest and has_same_selection(self._settings, newest):
+        if newest is not None and newest.export_digest == export.digest and has_same_selection(self._settings, self._maps, newest):
             LOGGER.info("Export: identical to that of %s", newest.exported_at.isoformat())
             return self._reuse_snapshot(newest)
         return self._create_snapshot(workspace, export, workspace.store.base_of(bookmarks), newest)
@@ -152,10 +164,13 @@ class Extractor:
         exported_at = date_export(export, newest, self._now())
         candidate = Candidate(parsed, export.digest, exported_at, catalogue, base, newest)
         guards.require_acceptable(settings, candidate, self._now().date())
-        _warn_of_renames(settings.selection, candidate.renamed)
+        selection = settings.selection.among(candidate.known_names)
+        _warn_of_renames(selection, candidate.renamed)
+        kept_names, is_complete = self._keep_unknown_contacts(workspace, parsed, newest)
         path = workspace.folder / "snapshot.parquet"
-        chosen = self._settings.selection.chosen(parsed.counts)
-        write_contacts(workspace.database, path, chosen, is_every_segment=len(chosen) == len(parsed.counts))
+        names = {*parsed.counts, *kept_names}
+        chosen = selection.chosen(names)
+        write_contacts(workspace.database, path, chosen, is_every_segment=len(chosen) == len(names) and not parsed.blank)
         manifest = workspace.store.add(
             path,
             lambda snapshot_id, sequence, parquet_digest: Manifest(
@@ -167,34 +182,65 @@ class Extractor:
                 etag=export.validators.etag,
                 last_modified=export.validators.last_modified,
                 identifier=parsed.identifier,
-                include=self._settings.selection.include,
-                exclude=self._settings.selection.exclude,
+                include=selection.include,
+                exclude=selection.exclude,
                 lines=parsed.lines,
                 invalid=parsed.invalid,
                 duplicates=parsed.duplicates,
                 contacts=parsed.contacts,
                 counts=dict(parsed.counts),
                 catalogue=catalogue,
-                chosen=tuple(self._settings.selection.chosen(candidate.known_names)),
+                chosen=tuple(selection.chosen(candidate.known_names)),
+                exact=tuple(sorted(selection.exact)),
+                maps=self._maps,
+                is_complete=is_complete,
             ),
         )
         LOGGER.info(
             "Snapshot: %d contacts, %d of %d segments chosen, %d malformed lines skipped, %d duplicates merged",
             parsed.contacts,
-            len(chosen),
+            len(selection.chosen(parsed.counts)),
             len(parsed.counts),
             parsed.invalid,
             parsed.duplicates,
         )
         return _Resolved(manifest, path, catalogue_error)
 
+    def _keep_unknown_contacts(self, workspace: _Workspace, parsed: ParsedExport, newest: Manifest | None) -> tuple[set[str], bool]:
+        """Keep what the newest snapshot says of contacts whose lines in the export cannot be read.
+
+        The newest snapshot and not the bookmark's: it has what was last known of a contact.
+
+        Returns:
+            The names of their segments, and whether no contact is missing now.
+        """
+        earlier = None
+        if parsed.invalid and newest is not None:
+            earlier = workspace.store.fetch(newest, workspace.folder)
+        kept, names = keep_unknown_contacts(workspace.database, parsed, earlier)
+        if parsed.invalid:
+            LOGGER.warning(
+                "%d of %d lines of the export are malformed, so nothing is known of their contacts. %d contacts keep the segments of the "
+                "snapshot before%s.",
+                parsed.invalid,
+                parsed.lines,
+                kept,
+                ": nobody who is missing in the export counts as removed" if parsed.unreadable and earlier is not None else "",
+            )
+        if parsed.blank:
+            LOGGER.warning(
+                "%d contacts are in a segment whose name is blank: it can never be a label, so it is left out.", parsed.blank
+            )
+        return names, not parsed.invalid or (earlier is not None and newest is not None and newest.is_complete)
+
     def _reuse_snapshot(self, manifest: Manifest) -> _Resolved:
-        guards.require_chosen_segment(self._settings.selection, manifest.contacts, manifest.counts, manifest.segment_names)
+        selection = self._settings.selection.among(manifest.segment_names)
+        guards.require_chosen_segment(selection, manifest.contacts, manifest.counts, manifest.segment_names)
         return _Resolved(manifest)
 
     def _trusted_validators(self, acknowledged: Manifest | None) -> Validators:
         """Return what a conditional request may rely on; nothing if the whole export has to be downloaded."""
-        if acknowledged is None or not has_same_selection(self._settings, acknowledged):
+        if acknowledged is None or not has_same_selection(self._settings, self._maps, acknowledged):
             return Validators()
         # An ETag alone does not show whether the server still renews it, and Nosto makes a new export every day.
         if acknowledged.last_modified is None and self._now() - acknowledged.exported_at > MAX_UNDATED_AGE:
@@ -203,14 +249,15 @@ class Extractor:
 
 
 def _warn_of_unmatched_patterns(selection: Selection, current: Manifest) -> None:
-    for pattern in selection.unmatched_patterns(current.segment_names):
-        # "*" is right even if there are no segments
-        if pattern != "*":
-            LOGGER.warning(
-                "The pattern %r in segments matches no segment in Nosto, so it has no effect. Correct it, unless its segment is yet to be "
-                "created or filled; patterns are case-sensitive.",
-                pattern,
-            )
+    for setting, pattern in selection.unmatched_patterns(current.segment_names):
+        nearest = nearest_name(pattern, current.segment_names)
+        LOGGER.warning(
+            "The pattern %s in %s matches no segment in Nosto, so it has no effect.%s Correct it, unless its segment is yet to be created "
+            "or filled; patterns are case-sensitive, and brackets enclose a set of characters.",
+            shown_name(pattern),
+            setting,
+            "" if nearest is None else f" The nearest name is {shown_name(nearest)}.",
+        )
 
 
 def _warn_of_renames(selection: Selection, renamed: Mapping[str, str]) -> None:
@@ -226,7 +273,7 @@ def _warn_of_renames(selection: Selection, renamed: Mapping[str, str]) -> None:
 
 
 def _prune_snapshots(store: SnapshotStore, bookmarks: Sequence[str | None], current: Manifest) -> None:
-    """Delete the snapshots that no bookmark needs; keep all if a bookmark is unknown."""
+    """Delete the snapshots that no bookmark needs; keep all if a bookmark is unknown, or if no selected stream has one."""
     bookmarked = [manifest for manifest in map(store.get, bookmarks) if manifest]
-    if len(bookmarked) == len(bookmarks) and (pruned := store.prune([*bookmarked, current])):
+    if bookmarks and len(bookmarked) == len(bookmarks) and (pruned := store.prune([*bookmarked, current])):
         LOGGER.info("Snapshots: %d older than the bookmark deleted", pruned)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from singer_sdk.exceptions import ConfigValidationError, SingerSDKError
 
-from tap_nosto_segments.errors import OUT_OF_SPACE_ERRNOS, TapError, out_of_space_error
+from tap_nosto_segments.errors import OUT_OF_SPACE_ERRNOS, TapError, storage_error
 
 if TYPE_CHECKING:
     import logging
@@ -47,9 +47,15 @@ def exit_on_failure(logger: logging.Logger, secrets: Collection[str] = ()) -> It
     except Exception as error:
         logger.debug("Traceback of the failure", exc_info=True)
         if isinstance(error, OSError) and error.errno in OUT_OF_SPACE_ERRNOS:
-            _exit(logger, str(out_of_space_error(error, action="written out", emitted=True)))
+            _exit(logger, str(storage_error(error, action="written out", emitted=True)))
         if (problem := _stream_map_problem(error)) is not None:
             _exit(logger, f"stream_maps cannot be applied: {problem}. The bookmark stays. Correct it.")
+        if isinstance(error, OSError) and error.errno is not None:
+            _exit(
+                logger,
+                f"The operating system reports {os.strerror(error.errno)!r} ({_trace(error)}). The bookmark stays. Remove the cause, and "
+                "run again.",
+            )
         _exit(logger, f"Unexpected {_trace(error)}: a defect. The bookmark stays; please report this line.")
 
 

@@ -55,13 +55,14 @@ def require_acceptable(settings: Settings, candidate: Candidate, today: datetime
         GuardError: the export must not become a snapshot.
     """
     parsed, newest = candidate.parsed, candidate.newest
+    selection = settings.selection.among(candidate.known_names)
     require_plausible_content(settings, parsed)
     require_names(parsed.counts)
     if newest is not None and candidate.digest != newest.export_digest:
         require_newer(candidate.exported_at, newest)
     if candidate.base is not None:
-        require_size(settings, parsed, candidate.base, candidate.renamed, today)
-    require_chosen_segment(settings.selection, parsed.contacts, parsed.counts, candidate.known_names)
+        require_size(settings, selection, parsed, candidate.base, candidate.renamed, today)
+    require_chosen_segment(selection, parsed.contacts, parsed.counts, candidate.known_names)
 
 
 def require_plausible_content(settings: Settings, parsed: ParsedExport) -> None:
@@ -137,12 +138,18 @@ def require_chosen_segment(selection: Selection, contacts: int, counts: Mapping[
 
 
 def require_size(
-    settings: Settings, parsed: ParsedExport, base: Manifest, renamed: Mapping[str, str], today: datetime.date
+    settings: Settings,
+    selection: Selection,
+    parsed: ParsedExport,
+    base: Manifest,
+    renamed: Mapping[str, str],
+    today: datetime.date,
 ) -> None:
     """Reject an export that is much smaller than the bookmark's, as a whole or in one chosen segment.
 
     Args:
         settings: the settings.
+        selection: the chosen segments.
         parsed: the new export.
         base: the snapshot that the bookmark names.
         renamed: old name -> new name of renamed segments.
@@ -153,7 +160,6 @@ def require_size(
     """
     if settings.shrink_override_date == today:
         return
-    selection = settings.selection
     shrinkages = []
     if has_shrunk(base.contacts, parsed.contacts, settings.max_shrink_percent):
         shrinkages.append(f"contacts {base.contacts} -> {parsed.contacts}")
@@ -168,7 +174,8 @@ def require_size(
         msg = (
             f"The export shrank by more than max_shrink_percent ({settings.max_shrink_percent}): "
             f"{'; '.join(shrinkages[:MAX_LISTED_SHRINKAGES])}{more}. Nothing was emitted, because this looks like a broken export or a "
-            f"renamed segment. If it is intended, set shrink_override_date to {today.isoformat()} for today's run."
+            f"renamed segment. If it is intended, set shrink_override_date for today's run "
+            f"(TAP_NOSTO_SEGMENTS_SHRINK_OVERRIDE_DATE={today.isoformat()})."
         )
         raise GuardError(msg)
 

@@ -6,17 +6,16 @@ import contextlib
 import decimal
 import io
 import json
-from fnmatch import fnmatch
 from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 from singer_sdk.singerlib import Catalog
 
-from tap_nosto_segments.errors import InputError, SettingsError
+from tap_nosto_segments.errors import InputError
 from tap_nosto_segments.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 Converted = TypeVar("Converted")
 
@@ -105,22 +104,6 @@ def read_catalog(file: IO[str], streams: Mapping[str, str | None]) -> Catalog:
         for entry in _convert("the catalog", catalog, _Catalog).streams:
             _require_valid_entry(entry, streams)
         return Catalog.from_dict(catalog)
-
-
-def require_mapped_streams(stream_maps: Mapping[str, Any], streams: Collection[str]) -> None:
-    """Reject a stream map for an unknown stream: the data that it should hide or change would be emitted unchanged.
-
-    Raises:
-        SettingsError: there is no such stream.
-    """
-    for name, rules in stream_maps.items():
-        source = rules.get("__source__", name) if isinstance(rules, dict) else name
-        if name != "__else__" and not any(fnmatch(stream, source) for stream in streams):
-            msg = (
-                f"stream_maps has rules for the stream {printable(source)!r}, but this tap only has {', '.join(streams)}, so they "
-                "would have no effect. Nothing was fetched. Correct stream_maps."
-            )
-            raise SettingsError(msg)
 
 
 def _require_valid_entry(entry: _Entry, streams: Mapping[str, str | None]) -> None:

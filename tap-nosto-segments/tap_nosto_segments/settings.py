@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime  # noqa: TC003 - msgspec reads the annotations
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from tap_nosto_segments.errors import SettingsError
 from tap_nosto_segments.nosto.credential import Credential
 from tap_nosto_segments.nosto.export import ExportSource
 from tap_nosto_segments.nosto.urls import is_http, require_secure
+from tap_nosto_segments.text import is_blank
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -27,24 +28,46 @@ DEFAULTS = {name: schema["default"] for name, schema in CONFIG.to_dict()["proper
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The chosen segments: shell-style patterns, case-sensitive."""
+    """The chosen segments: shell-style patterns, case-sensitive.
+
+    Args:
+        include: patterns of the segments to synchronise.
+        exclude: patterns of the segments to exclude from them.
+        exact: the patterns with brackets that are the name of a segment, and stand for that segment only.
+    """
 
     include: tuple[str, ...]
     exclude: tuple[str, ...]
+    exact: frozenset[str] = frozenset()
+
+    def among(self, names: Collection[str]) -> Selection:
+        """Return the selection among known segments: "Sale [A]" means the segment of this name if there is one, and else "Sale A"."""
+        return replace(self, exact=frozenset(name for name in (*self.include, *self.exclude) if "[" in name and name in names))
 
     def chooses(self, name: str) -> bool:
-        """Return whether a segment of this name is chosen."""
-        return any(fnmatchcase(name, pattern) for pattern in self.include) and not any(
-            fnmatchcase(name, pattern) for pattern in self.exclude
+        """Return whether a segment of this name is chosen. A blank name can never be a label."""
+        return (
+            any(self._matches(name, pattern) for pattern in self.include)
+            and not any(self._matches(name, pattern) for pattern in self.exclude)
+            and not is_blank(name)
         )
 
     def chosen(self, names: Iterable[str]) -> list[str]:
         """Return the chosen ones of these names, sorted."""
         return sorted(name for name in names if self.chooses(name))
 
-    def unmatched_patterns(self, names: Collection[str]) -> list[str]:
-        """Return the patterns of `include` that match none of these names."""
-        return [pattern for pattern in self.include if not any(fnmatchcase(name, pattern) for name in names)]
+    def unmatched_patterns(self, names: Collection[str]) -> list[tuple[str, str]]:
+        """Return the patterns that match none of these names, each after the name of its setting."""
+        patterns = [("segments", pattern) for pattern in self.include] + [("exclude_segments", pattern) for pattern in self.exclude]
+        return [
+            (setting, pattern)
+            for setting, pattern in patterns
+            # "*" is right even if there are no segments
+            if pattern != "*" and not any(self._matches(name, pattern) for name in names)
+        ]
+
+    def _matches(self, name: str, pattern: str) -> bool:
+        return name == pattern if pattern in self.exact else fnmatchcase(name, pattern)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from singer_sdk import Stream
 from singer_sdk import typing as th
 from singer_sdk.mapper import DefaultStreamMap, SameRecordTransform
+from singer_sdk.singerlib import Metadata, MetadataMapping, Schema
 from typing_extensions import override
 
 from tap_nosto_segments.snapshots.diff import Changes
+from tap_nosto_segments.stream_maps import MARK
 
 if TYPE_CHECKING:
     import datetime
@@ -31,6 +33,7 @@ SNAPSHOT = "snapshot"
 REQUIRED_STRING = th.StringType(nullable=False)
 REQUIRED_TIME = th.DateTimeType(nullable=False)
 MAX_TRIAL_RECORDS = 1_000
+MARK_BREADCRUMB = ("properties", MARK)
 
 
 class ExportStream(Stream):
@@ -74,10 +77,10 @@ class ExportStream(Stream):
         """Compare the snapshots and try custom stream maps on the first records, so that errors occur before the first message."""
         _ = self.changes
         custom_maps = [stream_map for stream_map in self.stream_maps if not isinstance(stream_map, DefaultStreamMap)]
-        selected = self._selected_properties()
+        deselected = self.deselected
         for record in itertools.islice(self.read_records(), MAX_TRIAL_RECORDS if custom_maps else 0):
             for stream_map in custom_maps:
-                stream_map.transform({name: value for name, value in record.items() if name in selected})
+                stream_map.transform({name: value for name, value in record.items() if name not in deselected})
 
     def emit_changes(self, version: int | None = None) -> Iterable[Record]:
         """Emit the records of the changes, and advance the bookmark.
@@ -155,18 +158,18 @@ class ExportStream(Stream):
         return (
             self.ABORT_AT_RECORD_COUNT is None
             and [type(stream_map) for stream_map in self.stream_maps] == [SameRecordTransform]
-            and not self.config.get("flattening_enabled", False)
-            and self._selected_properties() == set(self.schema["properties"])
+            and not self.deselected
             and all(
                 self.effective_schema["properties"][name].get("type") == self.schema["properties"][name]["type"]
                 for name in self.schema["properties"]
             )
         )
 
-    def _selected_properties(self) -> set[str]:
-        """Return the names of the properties that are selected and in the catalog's schema."""
+    @property
+    def deselected(self) -> set[str]:
+        """The properties that are deselected, or missing in the catalog's schema."""
         wanted = self.effective_schema.get("properties", {})
-        return {name for name in self.schema["properties"] if name in wanted and self.mask[("properties", name)]}
+        return {name for name in self.schema["properties"] if name not in wanted or not self.mask[("properties", name)]}
 
 
 class ContactSegmentsStream(ExportStream):
@@ -179,8 +182,16 @@ class ContactSegmentsStream(ExportStream):
         th.Property("email", REQUIRED_STRING, required=True, description="Address: trimmed, in lower case, in Unicode form NFC."),
         th.Property("segments", th.ArrayType(REQUIRED_STRING), required=True, description="Names of the chosen segments, sorted."),
         th.Property("exported_at", REQUIRED_TIME, required=True, description="When the export was made (UTC)."),
-        th.Property("_sdc_deleted_at", th.DateTimeType, description="Set if the contact is no longer in the export."),
+        th.Property(MARK, th.DateTimeType, description="Set if the contact is no longer in the export. Always selected."),
     ).to_dict()
+
+    @property
+    @override
+    def metadata(self) -> MetadataMapping:
+        metadata = super().metadata
+        if metadata:  # without metadata, everything is selected
+            metadata[MARK_BREADCRUMB] = Metadata(inclusion=Metadata.InclusionType.AUTOMATIC)
+        return metadata
 
     @override
     def compare_snapshots(self, extraction: Extraction) -> Changes:
@@ -188,7 +199,8 @@ class ContactSegmentsStream(ExportStream):
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
-        version = self._tap.initialized_at if self.changes.is_full else None
+        # without a version, the records do not announce an ACTIVATE_VERSION
+        version = self._tap.initialized_at if self.changes.is_proof else None
         yield from self.emit_changes(version)
         if version is not None:
             # after the last record: contacts without this version were removed, which no comparison could show
@@ -274,6 +286,17 @@ class SegmentsStream(ExportStream):
             self.logger.warning("Two segments in Nosto's catalogue are named %r; the lower ID is emitted", name)
         with self.count_batch_files():
             yield from self.read_records()
+
+
+def include_marks_of_removal(catalog: Catalog) -> Catalog:
+    """Select the mark of removal in a catalog, whatever the catalog says: without it, a removed contact looks like one in no segment."""
+    entry = catalog.get_stream(ContactSegmentsStream.name)
+    if entry is not None:
+        schema = Schema.from_dict(ContactSegmentsStream.schema["properties"][MARK])
+        entry.schema.properties = {**(entry.schema.properties or {}), MARK: schema}
+        if entry.metadata:  # without metadata, everything is selected
+            entry.metadata[MARK_BREADCRUMB] = Metadata(inclusion=Metadata.InclusionType.AUTOMATIC)
+    return catalog
 
 
 STREAMS: tuple[type[ExportStream], ...] = (ContactSegmentsStream, SegmentChangesStream, SegmentsStream)

@@ -27,11 +27,12 @@ from tap_nosto_segments.environment import read_settings, variables_without_effe
 from tap_nosto_segments.errors import SettingsError
 from tap_nosto_segments.extraction import Extraction, Extractor
 from tap_nosto_segments.failures import exit_on_failure
-from tap_nosto_segments.inputs import explain_file_errors, read_catalog, read_state, require_mapped_streams
+from tap_nosto_segments.inputs import explain_file_errors, read_catalog, read_state
 from tap_nosto_segments.messages import RecordWriter
 from tap_nosto_segments.nosto.client import NostoClient
 from tap_nosto_segments.settings import Settings
-from tap_nosto_segments.streams import STREAMS, ExportStream, SegmentsStream
+from tap_nosto_segments.stream_maps import digest_of, require_mapped_streams, require_marks_of_removal
+from tap_nosto_segments.streams import STREAMS, ContactSegmentsStream, ExportStream, SegmentsStream, include_marks_of_removal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +75,6 @@ class TapNostoSegments(Tap):
         TapCapabilities.ACTIVATE_VERSION,
         PluginCapabilities.ABOUT,
         PluginCapabilities.STREAM_MAPS,
-        PluginCapabilities.FLATTENING,
         PluginCapabilities.BATCH,
         PluginCapabilities.STRUCTURED_LOGGING,
     ]
@@ -85,6 +85,14 @@ class TapNostoSegments(Tap):
         self.append_builtin_config(schema)
         settings = read_settings(config or {}, schema, from_environment=parse_env_config)
         super().__init__(config=settings, **options)
+
+    @classmethod
+    @override
+    def append_builtin_config(cls, config_jsonschema: dict[str, Any]) -> None:
+        super().append_builtin_config(config_jsonschema)
+        # flattening would turn the list of names into text; the SDK adds its settings to every tap, whatever the capabilities say
+        for name in [name for name in config_jsonschema["properties"] if name.startswith("flattening_")]:
+            del config_jsonschema["properties"][name]
 
     @staticmethod
     def sleep(seconds: float) -> None:
@@ -117,7 +125,7 @@ class TapNostoSegments(Tap):
             TapError: the run cannot continue; nothing was emitted.
         """
         client = NostoClient(self.settings.request_timeout, self.sleep)
-        return Extractor(self.settings, client, self.now).extract(self._bookmarks())
+        return Extractor(self.settings, client, self.now, self._maps).extract(self._bookmarks())
 
     def check_source(self, *, tries_authorisation: bool) -> None:
         """Print what a run would find at Nosto, and whether it would get past its guards. Store and emit nothing.
@@ -128,11 +136,13 @@ class TapNostoSegments(Tap):
         Raises:
             TapError: a run would stop, for this reason.
         """
+        self.require_safe_maps()
         run_check(
             self.settings,
             self.sleep,
             self.now,
             self._bookmarks(),
+            maps=self._maps,
             needs_catalogue=any(isinstance(stream, SegmentsStream) for stream in self._selected_streams()),
             tries_authorisation=tries_authorisation,
         )
@@ -157,13 +167,32 @@ class TapNostoSegments(Tap):
         Raises:
             TapError: the run cannot continue; nothing was emitted.
         """
-        require_mapped_streams(self.config.get("stream_maps") or {}, list(self.streams))
+        self.require_safe_maps()
         selected = self._selected_streams()
         if not selected:
             msg = "The catalog (--catalog) selects no stream, so there is nothing to do. Select contact_segments in it, or omit --catalog."
             raise SettingsError(msg)
         for stream in selected:
             stream.prepare_changes()
+
+    def require_safe_maps(self) -> None:
+        """Reject stream maps for unknown streams, and those by which removed contacts would keep their segments.
+
+        Raises:
+            SettingsError: stream_maps cannot be used.
+        """
+        stream_maps = self.config.get("stream_maps") or {}
+        require_mapped_streams(stream_maps, list(self.streams))
+        for stream in self._contact_streams():
+            require_marks_of_removal(stream_maps, stream.name, stream.stream_maps)
+
+    @property
+    def _maps(self) -> str | None:
+        """What identifies the stream maps and the property selection of the contacts; None if no contacts are emitted."""
+        return next((digest_of(self.config, stream.name, stream.deselected) for stream in self._contact_streams()), None)
+
+    def _contact_streams(self) -> list[ExportStream]:
+        return [stream for stream in self._selected_streams() if isinstance(stream, ContactSegmentsStream)]
 
     @property
     def _records(self) -> RecordWriter:
@@ -198,7 +227,7 @@ class TapNostoSegments(Tap):
             tap = cls(
                 config=config.config if config else {},
                 state=None if state is None else read_state(state, REPLICATION_KEYS),
-                catalog=None if catalog is None else read_catalog(catalog, REPLICATION_KEYS),
+                catalog=None if catalog is None else include_marks_of_removal(read_catalog(catalog, REPLICATION_KEYS)),
                 parse_env_config=config is not None and config.parse_env,
             )
             for line in variables_without_effect(

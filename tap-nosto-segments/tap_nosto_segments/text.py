@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 # terminals execute these sequences instead of showing them (ECMA-48)
 ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -~])|\x9b[0-?]*[ -/]*[@-~]")
@@ -29,3 +31,18 @@ def enumerated(items: Sequence[str], limit: int) -> str:
 def shown_name(name: str) -> str:
     """Return the name of a segment, quoted and printable; in a file of another format, it may be an address."""
     return "(an address)" if ADDRESS.search(name) else repr(printable(name))
+
+
+def is_blank(name: str) -> bool:
+    """Return whether the name of a segment is empty or only whitespace."""
+    return not name.strip()
+
+
+def nearest_name(pattern: str, names: Collection[str]) -> str | None:
+    """Return the name that somebody may have meant by a pattern that matches none; None if there are no names."""
+    folded = {name.casefold(): name for name in sorted(names)}
+    wanted = pattern.casefold()
+    if (other_case := next((name for key, name in folded.items() if fnmatchcase(key, wanted)), None)) is not None:
+        return other_case
+    close = difflib.get_close_matches(re.sub(r"[*?\[\]]", "", wanted), folded, n=1, cutoff=0.0)
+    return folded[close[0]] if close else None

@@ -76,7 +76,7 @@ def test_the_table_shows_what_was_found(sandbox: Sandbox, config: dict[str, Any]
     lines = [line.split() for line in outcome.output.splitlines()]
     assert ["chosen", "2", "'VIP'"] in lines
     assert ["-", "1", "'Loyal", "Customers'"] in lines
-    assert row(outcome, "Without effect") == "patterns in segments that match none: Lapsed*"
+    assert row(outcome, "Without effect") == "'Lapsed*' in segments matches no segment; the nearest name is 'Loyal Customers'"
     assert row(outcome, "Snapshots").startswith("none")
 
 

@@ -118,7 +118,6 @@ def test_a_catalog_may_omit_the_replication_key(local: dict[str, object]) -> Non
         ({"contact_segments": {"x": "emial"}}, "emial (NameNotDefined)"),
         ({"contact_segments": {"x": 5}}, "config['stream_maps']['contact_segments']"),
         ({"contact_segments": {"email": None}}, "Removing key property 'email'"),
-        ({"contact_segments": {"__filter__": "segmnts"}}, "segmnts (NameNotDefined)"),
         ({"contact_segments": {"__else__": "x"}}, "it does not have the form that the SDK documents"),
         ({"contact_segment": {"email": "md5(email)"}}, "the stream 'contact_segment'"),
         ({"people": {"__source__": "contacts", "email": "md5(email)"}}, "the stream 'contacts'"),

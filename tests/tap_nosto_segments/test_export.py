@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
 import json
+import lzma
+import socket
+import zipfile
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
 from nosto_dotdigital_sandbox import ExportFile, Fault
 from nosto_dotdigital_sandbox.faults import answer
+from nosto_dotdigital_sandbox.web import Response
 from support.oracle import expected
 from support.running import START, Outcome, run_tap
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from nosto_dotdigital_sandbox import Sandbox
@@ -223,3 +231,130 @@ def test_an_unexpected_status_is_reported_with_the_request_id(sandbox: Sandbox, 
 )
 def test_unusable_settings_are_explained(config: dict[str, object], change: dict[str, object], words: list[str]) -> None:
     assert_rejected(run_tap(config | change), *words)
+
+
+def zipped(body: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("export.jsonl", body)
+    return file.getvalue()
+
+
+OTHER_FORMATS: dict[str, tuple[bytes, str]] = {
+    "zip": (zipped(BODY), "a zip archive"),
+    "bzip2": (bz2.compress(BODY), "a bzip2 file"),
+    "xz": (lzma.compress(BODY), "an xz file"),
+    "zstd": (b"\x28\xb5\x2f\xfd" + BODY, "a zstd file"),
+    "7z": (b"7z\xbc\xaf\x27\x1c" + BODY, "a 7z archive"),
+    "gzip twice": (gzip.compress(gzip.compress(BODY)), "gzip within gzip"),
+    "deflate": (zlib.compress(BODY), "compressed with deflate"),
+    "deflate, best": (zlib.compress(BODY, 9), "compressed with deflate"),
+    "UTF-16": (BODY.decode().encode("utf-16"), "UTF-16"),
+    "UTF-16, little end first": (BODY.decode().encode("utf-16-le"), "UTF-16"),
+    "UTF-16, big end first": (BODY.decode().encode("utf-16-be"), "UTF-16"),
+    "UTF-32": (BODY.decode().encode("utf-32"), "UTF-32"),
+    "UTF-32, big end first": (BODY.decode().encode("utf-32-be"), "UTF-32"),
+    "carriage returns": (BODY.replace(b"\n", b"\r"), "carriage returns"),
+    "carriage returns and one line end": (BODY.replace(b"\n", b"\r").strip() + b"\n", "carriage returns"),
+    "nothing between records": (BODY.replace(b"\n", b""), "carriage returns, or nothing"),
+    "an array": (b"[" + BODY.strip().replace(b"\n", b",") + b"]", "JSON array"),
+    "an array with line ends": (b"[" + BODY.strip().replace(b"\n", b",\n") + b"]\n", "JSON array"),
+    "an indented array": (json.dumps([{"email": "a@example.com", "seg": ["A"]}], indent=2).encode(), "JSON array"),
+    "an indented object": (json.dumps({"email": "a@example.com", "seg": ["A"]}, indent=2).encode(), "object over the whole file"),
+    "XML": (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "XML"),
+    "Parquet": (b"PAR1" + BODY, "a Parquet file"),
+    "PDF": (b"%PDF-1.7 " + BODY, "a PDF file"),
+    "binary": (b"\x7fELF\x00\x00", "binary data"),
+}
+
+
+@pytest.mark.parametrize("form", OTHER_FORMATS)
+def test_a_file_of_another_format_is_named(config: dict[str, object], tmp_path: Path, form: str) -> None:
+    content, name = OTHER_FORMATS[form]
+    path = tmp_path / "export.jsonl"
+    path.write_bytes(content)
+    outcome = run_tap(config | {"export_url": str(path), "max_invalid_lines": 9})
+    assert_rejected(outcome, f"The export is {name.split(',', 1)[0]}" if name.startswith("a") else name, "does not help")
+    assert "truncated" not in outcome.errors[0]
+
+
+@pytest.mark.parametrize("encoding", ["br", "deflate", "zstd", "compress"])
+def test_an_encoding_that_was_not_asked_for_is_named(sandbox: Sandbox, config: dict[str, object], encoding: str) -> None:
+    packed = zlib.compressobj(wbits=-15)  # no format of its own
+    body = packed.compress(BODY) + packed.flush()
+    sandbox.faults.add(Fault("answer", service="nosto", response=Response(200, body, {"Content-Encoding": encoding})))
+    assert_rejected(run_tap(config), f"compressed with {encoding}")
+    # a wrong label alone does no harm
+    sandbox.faults.add(Fault("answer", service="nosto", response=Response(200, BODY, {"Content-Encoding": encoding})))
+    assert_complete(run_tap(config))
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_text_of_another_format_is_malformed_and_not_truncated(config: dict[str, object], tmp_path: Path, end: str) -> None:
+    path = tmp_path / "export.csv"
+    path.write_text(f"email,seg\na@example.com,A{end}")
+    assert_rejected(run_tap(config | {"export_url": str(path)}), "2 of 2 lines", "malformed")
+
+
+def test_the_check_names_another_format(config: dict[str, object], tmp_path: Path, check: Callable[..., Outcome]) -> None:
+    path = tmp_path / "export.jsonl"
+    path.write_bytes(zipped(BODY))
+    outcome = check(config | {"export_url": str(path)})
+    assert outcome.code == 1
+    assert "a zip archive" in outcome.errors[0]
+    assert "json_lines" in outcome.output.partition("REFUTED")[2]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 410])
+@pytest.mark.parametrize("form", ["redirect", "link"])
+def test_a_link_that_expired_is_not_a_refused_token(sandbox: Sandbox, config: dict[str, object], form: str, status: int) -> None:
+    sandbox.nosto.form = form  # type: ignore[assignment]
+    if form == "link":
+        config["export_link_pointer"] = "/data/url"
+    sandbox.faults.add(Fault("answer", service="files", times=9, response=answer(status)))
+    outcome = run_tap(config)
+    assert_rejected(outcome, f"refused by {sandbox.nosto.file_host} (status {status})", "expired")
+    assert "token" not in outcome.errors[0]
+    assert "signature" not in outcome.log
+
+
+def test_a_signed_address_that_expired_is_not_a_refused_token(sandbox: Sandbox, config: dict[str, object]) -> None:
+    sandbox.faults.add(Fault("answer", service="nosto", times=9, response=answer(403)))
+    outcome = run_tap(config | {"export_auth": "none"})
+    assert_rejected(outcome, "no token was sent", "expired")
+    assert "refused the export token" not in outcome.errors[0]
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.mark.parametrize(("content", "words"), [(None, "does not exist"), ("no certificate", "holds no certificates")])
+def test_a_wrong_file_of_certificates_is_named(
+    config: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, words: str
+) -> None:
+    path = tmp_path / "certificates.pem"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(path))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"https://127.0.0.1:{server.getsockname()[1]}/export"
+        outcome = run_tap(config | {"export_url": url})
+        assert_rejected(outcome, "REQUESTS_CA_BUNDLE", words)
+        assert "disk" not in outcome.errors[0]
+        # for the catalogue as well, which contacts do not wait for
+        outcome = run_tap(config | {"api_token": "t", "graphql_url": url})
+    assert_complete(outcome)
+    assert "REQUESTS_CA_BUNDLE" in outcome.log
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:{}", "http://", "htp://127.0.0.1:{}", "http://[bad", "http://127.0.0.1:{}99999"])
+def test_a_wrong_proxy_is_named(config: dict[str, object], monkeypatch: pytest.MonkeyPatch, closed_port: int, proxy: str) -> None:
+    for name in ("NO_PROXY", "no_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", proxy.format(closed_port))
+    outcome = run_tap(config | {"export_url": "https://nosto.example.com/export"})
+    assert_rejected(outcome, "proxy", "HTTPS_PROXY")

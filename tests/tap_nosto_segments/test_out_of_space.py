@@ -1,10 +1,11 @@
-"""A lack of disk space or memory is reported as such, wherever it occurs, and never as a defect."""
+"""A lack of disk space or memory is reported as such, wherever it occurs, and any other failure of the disk by its own name."""
 
 from __future__ import annotations
 
 import json
 import random
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,3 +85,26 @@ def test_standard_output_on_a_full_disk_is_explained(local: dict[str, object], t
     assert done.returncode == 1
     assert b"The export could not be written out (OSError)" in done.stderr.splitlines()[-1]
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("place", "reason"), [("nothing", "No such file or directory"), ("file", "Not a directory")])
+def test_another_failure_of_the_disk_is_not_a_full_disk(
+    local: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, reason: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / place))
+    outcome = run_tap(local)
+    assert (outcome.code, outcome.output, len(outcome.errors)) == (1, "", 1), outcome.log
+    assert f": {reason})" in outcome.errors[0]
+    assert "TMPDIR" in outcome.errors[0]
+    assert "full" not in outcome.errors[0]
+
+
+def test_standard_output_that_cannot_be_written_is_explained(local: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(local))
+    with Path("/dev/null").open("rb") as closed:
+        done = subprocess.run([BIN / "tap-nosto-segments", "--config", path], stdout=closed, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    assert b"The operating system reports 'Bad file descriptor'" in done.stderr.splitlines()[-1]
+    assert b"a defect" not in done.stderr

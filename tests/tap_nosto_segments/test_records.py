@@ -94,10 +94,31 @@ def test_a_deselected_property_is_not_emitted(local: dict[str, object], removed:
         facts["selected"] = False
     outcome = run_tap(local, None, chosen)
     assert outcome.code == 0, outcome.log
-    # a key or a replication key cannot be deselected
-    stays = how == "selection" and removed == "exported_at"
+    # a key or a replication key cannot be deselected, and the mark of removal not even by a catalog without it
+    stays = removed == "_sdc_deleted_at" or (how == "selection" and removed == "exported_at")
     assert [removed in record for record in outcome.records()] == [stays] * 2
     assert (removed in outcome.lines[0]["schema"]["properties"]) == stays
+
+
+@pytest.mark.parametrize("how", ["deselected", "not in the schema", "no metadata"])
+def test_removed_contacts_are_marked_whatever_the_catalog_says(local: dict[str, object], how: str) -> None:
+    chosen = copy.deepcopy(catalog("contact_segments"))
+    entry = next(one for one in chosen["streams"] if one["tap_stream_id"] == "contact_segments")
+    (facts,) = (one for one in entry["metadata"] if one["breadcrumb"][-1:] == ["_sdc_deleted_at"])
+    assert facts["metadata"] == {"inclusion": "automatic"}
+    # as an earlier version discovered it
+    facts["metadata"] = {"inclusion": "available", "selected": False}
+    if how != "deselected":
+        del entry["schema"]["properties"]["_sdc_deleted_at"]
+        entry["metadata"].remove(facts)
+    if how == "no metadata":
+        entry["metadata"], chosen["streams"] = [], [entry]
+    write(local, [["A"], ["B"]])
+    state = run_tap(local, None, chosen).bookmark
+    write(local, [["A"]])
+    outcome = run_tap(local, state, chosen)
+    assert [bool(record["_sdc_deleted_at"]) for record in outcome.records()] == [True], outcome.log
+    assert "_sdc_deleted_at" in next(line for line in outcome.lines if line["type"] == "SCHEMA")["schema"]["properties"]
 
 
 def test_a_full_refresh_of_the_changes_logs_that_it_repeats_them(local: dict[str, object]) -> None:

@@ -12,6 +12,9 @@ from support.running import START, run_tap
 
 if TYPE_CHECKING:
     import datetime
+    from collections.abc import Callable
+
+    from support.running import Outcome
 
 
 def lines(*names: list[str]) -> bytes:
@@ -91,15 +94,6 @@ def test_an_export_without_any_segment(sandbox: Sandbox, config: dict[str, objec
     assert run_tap(config | {"segments": ["VIP"], "allow_empty_export": True}).code == 0
 
 
-def test_a_pattern_that_matches_nothing_is_named(config: dict[str, object]) -> None:
-    outcome = run_tap(config | {"segments": ["VIP", "loyal*"]})
-    assert outcome.code == 0
-    warnings = [line for line in outcome.log.splitlines() if line.startswith("WARNING")]
-    assert len(warnings) == 1
-    assert "The pattern 'loyal*' in segments matches no segment" in warnings[0]
-    assert "WARNING" not in run_tap(config).log
-
-
 def test_snapshots_of_an_earlier_version_are_read(sandbox: Sandbox, config: dict[str, object]) -> None:
     config["segments"] = ["VIP"]
     state = run_tap(config).bookmark
@@ -111,3 +105,99 @@ def test_snapshots_of_an_earlier_version_are_read(sandbox: Sandbox, config: dict
     outcome = run_tap(config, state)
     assert (outcome.code, [record["email"] for record in outcome.records()]) == (0, ["p1@example.com"])
     assert "missing or damaged" not in outcome.log
+
+
+def chosen(outcome: Outcome) -> list[str]:
+    """Return the names of all emitted segments."""
+    assert outcome.code == 0, outcome.log
+    return sorted({name for record in outcome.records() for name in record["segments"]})
+
+
+BRACKETS = ["[VIP]", "V", "Sale [A]", "Sale A", "[!x]", "y", "[a-c] *", "b z"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "names"),
+    [
+        ({"segments": ["[VIP]"]}, ["[VIP]"]),
+        ({"segments": ["Sale [A]"]}, ["Sale [A]"]),
+        ({"segments": ["[!x]"]}, ["[!x]"]),
+        ({"segments": ["[a-c] *"]}, ["[a-c] *"]),
+        # no segment has this name, so it is a pattern
+        ({"segments": ["Sale [AB]"]}, ["Sale A"]),
+        ({"segments": ["[VW]"]}, ["V"]),
+        ({"segments": ["[[]VIP]"]}, ["[VIP]"]),
+        ({"segments": ["*[[]A]"]}, ["Sale [A]"]),
+        ({"exclude_segments": ["[VIP]", "[!x]", "[a-c] *"]}, ["Sale A", "Sale [A]", "V", "b z", "y"]),
+        ({"segments": ["Sale *"], "exclude_segments": ["Sale [A]"]}, ["Sale A"]),
+    ],
+)
+def test_an_exact_name_wins_before_its_brackets_are_a_set_of_characters(
+    sandbox: Sandbox, config: dict[str, object], patterns: dict[str, object], names: list[str]
+) -> None:
+    sandbox.nosto.export = ExportFile(lines(*([name] for name in BRACKETS)), day(1))
+    outcome = run_tap(config | patterns)
+    assert chosen(outcome) == names
+    assert "WARNING" not in outcome.log
+    # the same export again, and a stream of its own
+    assert chosen(run_tap(config | patterns)) == names
+
+
+@pytest.mark.parametrize("patterns", [{"segments": ["Sale [A]"]}, {"exclude_segments": ["Sale [A]"]}])
+def test_an_exact_name_stays_one_while_its_segment_is_empty(
+    sandbox: Sandbox, config: dict[str, object], patterns: dict[str, object]
+) -> None:
+    config |= patterns
+    names = ["Sale [A]"] if "segments" in patterns else ["Sale A"]
+    sandbox.nosto.export = ExportFile(lines(["Sale A", "Sale [A]"]), day(1))
+    state = run_tap(config).bookmark
+    for number in (2, 3):
+        sandbox.nosto.export = ExportFile(lines(["Sale A"], *[[]] * number), day(number))
+        outcome = run_tap(config, state)
+        assert outcome.code == 0, outcome.log
+        changed = {record["email"]: record["segments"] for record in outcome.records()}
+        assert changed.get("p0@example.com", names) == ([] if "segments" in patterns and number == 2 else names)
+        state = outcome.bookmark
+
+
+@pytest.mark.parametrize(
+    ("patterns", "setting", "nearest"),
+    [
+        ({"segments": ["VIP", "loyal*"]}, "segments", "'Loyal Customers'"),
+        ({"segments": ["VIP", "Loyal Custmers"]}, "segments", "'Loyal Customers'"),
+        ({"exclude_segments": ["vip"]}, "exclude_segments", "'VIP'"),
+        ({"exclude_segments": ["VlP"]}, "exclude_segments", "'VIP'"),
+        ({"exclude_segments": [" Loyal Customers"]}, "exclude_segments", "'Loyal Customers'"),
+        ({"exclude_segments": ["[Loyal Customers]"]}, "exclude_segments", "'Loyal Customers'"),
+        ({"exclude_segments": ["LOYAL?CUSTOMERS"]}, "exclude_segments", "'Loyal Customers'"),
+    ],
+)
+def test_every_pattern_that_matches_nothing_is_named_with_the_nearest_name(
+    config: dict[str, object], check: Callable[..., Outcome], patterns: dict[str, object], setting: str, nearest: str
+) -> None:
+    outcome = run_tap(config | patterns)
+    assert outcome.code == 0
+    (warning,) = [line for line in outcome.log.splitlines() if line.startswith("WARNING")]
+    assert f"in {setting} matches no segment" in warning
+    assert f"The nearest name is {nearest}." in warning
+    checked = check(config | patterns)
+    (line,) = [line for line in checked.output.splitlines() if "Without effect" in line]
+    assert f"in {setting} matches no segment; the nearest name is {nearest}" in line
+    assert checked.code == 0
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t \n", "\u00a0", "\u3000"])
+def test_a_blank_name_is_left_out(sandbox: Sandbox, config: dict[str, object], check: Callable[..., Outcome], blank: str) -> None:
+    sandbox.nosto.export = ExportFile(lines([blank], ["VIP", blank], [blank, "A"], []), day(1))
+    sandbox.nosto.segments = [("1" * 24, blank), ("2" * 24, "VIP")]
+    catalogue = {"api_token": sandbox.nosto.api_token, "graphql_url": sandbox.graphql_url}
+    for more in ({}, {"segments": [blank, "VIP", "A"]}, catalogue):
+        outcome = run_tap(config | more)
+        assert [record["segments"] for record in outcome.records()] == [[], ["VIP"], ["A"], []]
+    assert "3 contacts are in a segment whose name is blank" in run_tap({**config, "segments": ["*", "VIP"]}).log
+    assert "left out for 3 contacts" in check(config).output
+
+
+def test_an_export_of_blank_names_only_is_one_without_segments(sandbox: Sandbox, config: dict[str, object]) -> None:
+    sandbox.nosto.export = ExportFile(lines([""], ["  "]), day(1))
+    assert [record["segments"] for record in run_tap(config).records()] == [[], []]

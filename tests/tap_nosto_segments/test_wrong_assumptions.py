@@ -74,7 +74,7 @@ CASES = {
     "etag_never_changes": Case("changed_export_gets_new_etag", advice="once a day", always=True),
     "export_stops": Case("made_daily", "hours ago, more than max_export_age_hours", "why the export stopped"),
     "empty_export": Case("export_has_contacts", "contains no contacts", "allow_empty_export"),
-    "json_array": Case("json_lines", "lines of the export are malformed", "Do not activate"),
+    "json_array": Case("json_lines", "JSON array", "Do not activate"),
     "csv": Case("json_lines", "lines of the export are malformed", "Do not activate"),
     "some_lines_malformed": Case("json_lines", "lines of the export are malformed", "max_invalid_lines"),
     "latin_1": Case("text_is_utf8", "export", "Do not activate"),

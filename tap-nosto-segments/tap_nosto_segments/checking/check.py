@@ -25,6 +25,7 @@ def check(
     now: Callable[[], datetime.datetime],
     bookmarks: Sequence[str | None],
     *,
+    maps: str | None,
     needs_catalogue: bool,
     tries_authorisation: bool,
 ) -> None:
@@ -35,6 +36,7 @@ def check(
         sleep: pause between two attempts, in seconds.
         now: clock, in UTC.
         bookmarks: the snapshot IDs in the bookmarks of the selected streams.
+        maps: what identifies the stream maps of the contacts; None if no contacts are emitted.
         needs_catalogue: whether a run stops if the catalogue cannot be read.
         tries_authorisation: whether to try each form of authorisation first.
 
@@ -43,7 +45,7 @@ def check(
     """
     if tries_authorisation:
         _print(show_attempts(try_each_form(settings), settings.export_auth))
-    evidence = Collector(settings, sleep, now).collect(bookmarks, needs_catalogue=needs_catalogue)
+    evidence = Collector(settings, sleep, now, maps).collect(bookmarks, needs_catalogue=needs_catalogue)
     verdicts = judge(evidence)
     _print([*show_evidence(evidence), "", *show_verdicts(verdicts), ""])
     if evidence.failure is not None:

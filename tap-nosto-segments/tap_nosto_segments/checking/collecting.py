@@ -15,8 +15,8 @@ from tap_nosto_segments.nosto.catalogue import read_catalogue
 from tap_nosto_segments.nosto.client import NostoClient
 from tap_nosto_segments.nosto.export import EXPORT_NAME, Export, Validators, fetch_export, is_unchanged
 from tap_nosto_segments.nosto.urls import is_http
-from tap_nosto_segments.snapshots.database import connect, explain_out_of_space
-from tap_nosto_segments.snapshots.head import count_lines, read_head, require_no_web_page
+from tap_nosto_segments.snapshots.database import connect, explain_storage_errors
+from tap_nosto_segments.snapshots.head import count_lines, read_head, require_json_lines
 from tap_nosto_segments.snapshots.parser import (
     count_without_segments,
     parse_export,
@@ -40,11 +40,15 @@ class Collector:
         settings: the settings.
         sleep: injectable pause between two attempts, in seconds.
         now: injectable clock, in UTC.
+        maps: what identifies the stream maps of the contacts; None if no contacts are emitted.
     """
 
-    def __init__(self, settings: Settings, sleep: Callable[[float], None], now: Callable[[], datetime.datetime]) -> None:
+    def __init__(
+        self, settings: Settings, sleep: Callable[[float], None], now: Callable[[], datetime.datetime], maps: str | None
+    ) -> None:
         self._settings = settings
         self._now = now
+        self._maps = maps
         self._exchanges: list[Exchange] = []
         self._client = NostoClient(settings.request_timeout, sleep, self._note)
 
@@ -63,7 +67,7 @@ class Collector:
         settings, now = self._settings, self._now()
         store = open_store(settings.snapshot_uri, is_read_only=True)
         newest, base = store.newest(), store.base_of(bookmarks)
-        with explain_out_of_space("checked"), tempfile.TemporaryDirectory(prefix="tap-nosto-segments-") as name:
+        with explain_storage_errors("checked"), tempfile.TemporaryDirectory(prefix="tap-nosto-segments-") as name:
             download = self._download(Path(name))
             content = self._read(Path(name), download.export) if download.export else None
         known = base.catalogue if base else {}
@@ -94,14 +98,14 @@ class Collector:
             with contextlib.suppress(TapError):
                 is_recognised = is_unchanged(self._client, source, export.validators)
         try:
-            require_no_web_page(export.path)
+            require_json_lines(export.path, export.content_encoding)
             require_complete_last_line(export.path, export.size)
         except TapError as error:
             failure = error
         return Download(exchanges, export, 0, is_recognised, failure)
 
     def _read(self, folder: Path, export: Export) -> Content:
-        head = read_head(export.path)
+        head = read_head(export.path, export.content_encoding)
         with contextlib.closing(connect(folder)) as database:
             try:
                 parsed = parse_export(database, export.path, self._settings.segment_identifier)
@@ -122,8 +126,9 @@ class Collector:
         settings = self._settings
         try:
             guards.require_fresh(settings, export.made_at, now)
-            if newest is not None and newest.export_digest == export.digest and has_same_selection(settings, newest):
-                guards.require_chosen_segment(settings.selection, newest.contacts, newest.counts, newest.segment_names)
+            if newest is not None and newest.export_digest == export.digest and has_same_selection(settings, self._maps, newest):
+                selection = settings.selection.among(newest.segment_names)
+                guards.require_chosen_segment(selection, newest.contacts, newest.counts, newest.segment_names)
             elif content.parsed is not None:
                 exported_at = date_export(export, newest, now)
                 matched = match_catalogue(catalogue, base, content.parsed.counts)

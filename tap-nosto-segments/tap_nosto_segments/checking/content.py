@@ -30,6 +30,8 @@ def _export_has_contacts(evidence: Evidence, head: Head) -> Finding:
 
 def _json_lines(evidence: Evidence, head: Head) -> Finding:
     expected = "a JSON object in each line"
+    if head.other_format is not None:
+        return compared(holds=False, expected=expected, seen=head.other_format)
     # an incomplete last line is the transfer's fault
     cut_lines = 1 if evidence.download.failure is not None else 0
     malformed = head.lines - head.objects - head.undecodable

@@ -95,6 +95,11 @@ class Evidence:
         return self.download.exchanges[-1] if self.download.exchanges else None
 
     @property
+    def known_names(self) -> set[str]:
+        """Every segment known to exist."""
+        return {*self.counts, *self.catalogue.values(), *(self.base.segment_names if self.base else ())}
+
+    @property
     def counts(self) -> Mapping[str, int]:
         """Segment name -> number of contacts, for every segment in the export."""
         return self.content.parsed.counts if self.content and self.content.parsed else {}

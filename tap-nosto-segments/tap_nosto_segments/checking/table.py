@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tap_nosto_segments.checking.transport import why_not_export
 from tap_nosto_segments.checking.verdict import Outcome
 from tap_nosto_segments.snapshots.identifier import enumerate_keys
-from tap_nosto_segments.text import enumerated, printable, shown_name
+from tap_nosto_segments.text import nearest_name, printable, shown_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -146,7 +146,7 @@ def _records(evidence: Evidence, content: Content) -> Iterator[str]:
 
 
 def _segments(evidence: Evidence, parsed: ParsedExport) -> Iterator[str]:
-    selection, counts = evidence.settings.selection, parsed.counts
+    selection, counts = evidence.settings.selection.among(evidence.known_names), parsed.counts
     chosen = set(selection.chosen(counts))
     yield f"Segments: {len(counts):,} in the export, {len(chosen):,} chosen by segments and exclude_segments"
     by_size = sorted(counts, key=lambda name: (name not in chosen, -counts[name], name))
@@ -157,8 +157,12 @@ def _segments(evidence: Evidence, parsed: ParsedExport) -> Iterator[str]:
     known = {*counts, *evidence.catalogue.values()}
     if len(known) > len(counts):
         yield f"  and {len(known) - len(counts):,} in Nosto's catalogue that the export does not name"
-    if unmatched := [printable(pattern) for pattern in selection.unmatched_patterns(known) if pattern != "*"]:
-        yield _row("Without effect", f"patterns in segments that match none: {enumerated(unmatched, MAX_LISTED_PATTERNS)}")
+    for setting, pattern in selection.unmatched_patterns(evidence.known_names)[:MAX_LISTED_PATTERNS]:
+        nearest = nearest_name(pattern, evidence.known_names)
+        hint = "" if nearest is None else f"; the nearest name is {shown_name(nearest)}"
+        yield _row("Without effect", f"{shown_name(pattern)} in {setting} matches no segment{hint}")
+    if parsed.blank:
+        yield _row("Blank names", f"left out for {parsed.blank:,} contacts")
 
 
 def _snapshots(evidence: Evidence) -> str:

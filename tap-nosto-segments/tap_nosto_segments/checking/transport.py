@@ -108,7 +108,8 @@ def _arrives_complete(evidence: Evidence) -> Finding:
     if download.export is None:
         return _broken_transfer(evidence)
     reason = why_not_export(evidence)
-    if reason is None and evidence.content and evidence.content.head.lines and not evidence.content.head.objects:
+    head = evidence.content.head if evidence.content else None
+    if reason is None and head and (head.other_format is not None or (head.lines and not head.objects)):
         reason = "the file does not hold JSON lines, so its last line shows nothing"
     if reason is not None:
         return not_tested(reason)

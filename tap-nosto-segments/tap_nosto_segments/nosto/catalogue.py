@@ -10,6 +10,7 @@ import msgspec
 from tap_nosto_segments.errors import CatalogueError, ExportUnavailableError
 from tap_nosto_segments.nosto.client import NostoClient, request_id
 from tap_nosto_segments.nosto.credential import Credential
+from tap_nosto_segments.text import is_blank
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +66,11 @@ def fetch_catalogue(client: NostoClient, url: str, api_token: str) -> dict[str, 
         )
         raise CatalogueError(msg)
     segments = [segment for segment in answer.data.segments.segments if segment]
-    return {segment.id: segment.name for segment in segments if segment.id is not None and segment.name is not None}
+    return {
+        segment.id: segment.name
+        for segment in segments
+        if segment.id is not None and segment.name is not None and not is_blank(segment.name)
+    }
 
 
 def read_catalogue(

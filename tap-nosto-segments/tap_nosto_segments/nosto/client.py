@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin
+from urllib.request import getproxies
 
 import requests
 import tenacity
@@ -18,7 +21,7 @@ from tap_nosto_segments.nosto.urls import require_secure
 from tap_nosto_segments.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from tap_nosto_segments.nosto.credential import Credential
 
@@ -107,21 +110,40 @@ class NostoClient:
             return tenacity.Retrying(
                 stop=tenacity.stop_after_attempt(MAX_ATTEMPTS),
                 wait=tenacity.wait_exponential_jitter(multiplier=0.5, max=MAX_RETRY_WAIT_SECONDS),
-                retry=tenacity.retry_if_exception_type((*TRANSPORT_ERRORS, TransientStatusError)),
+                retry=tenacity.retry_if_exception(_is_transient),
                 sleep=self._sleep,
                 reraise=True,
             )(call)
         except TransientStatusError as error:
             msg = f"{action} failed {MAX_ATTEMPTS} times, last with {error}: Nosto is temporarily unavailable. Run again later."
             raise ExportUnavailableError(msg) from None
+        except requests.exceptions.ProxyError:
+            msg = (
+                f"{action} failed {MAX_ATTEMPTS} times: the proxy did not let the connection through. Check the variables HTTPS_PROXY, "
+                "HTTP_PROXY, ALL_PROXY and NO_PROXY, and that the proxy is running."
+            )
+            raise ExportUnavailableError(msg) from None
         except TRANSPORT_ERRORS as error:
+            if _is_about_certificates(error):
+                msg = (
+                    f"{action} failed: the certificate of the server is not trusted, or the file that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE "
+                    "names holds no certificates. Nothing was fetched. Check these variables, and the address."
+                )
+                raise ExportUnavailableError(msg) from None
+            proxy = " and the proxy (HTTPS_PROXY)" if _has_proxy() else ""
             msg = (
                 f"{action} failed {MAX_ATTEMPTS} times, last with {type(error).__name__}: the connection could not be established, "
-                "or was interrupted. Check the address and the network, and run again."
+                f"or was interrupted. Check the address, the network{proxy}, and run again."
             )
             raise ExportUnavailableError(msg) from None
         except requests.RequestException as error:
             msg = f"{action} failed with {type(error).__name__}: the address cannot be used. Check it in the settings."
+            if _has_proxy():
+                # the settings have been checked, and a request through a proxy fails like this if the address of the proxy is wrong
+                msg = (
+                    f"{action} failed with {type(error).__name__}: the address of the proxy cannot be used. Nothing was sent. Check the "
+                    "variables HTTPS_PROXY, HTTP_PROXY and ALL_PROXY."
+                )
             raise ExportUnavailableError(msg) from None
 
     def get(
@@ -135,20 +157,26 @@ class NostoClient:
             headers: further headers.
             stays_on_origin: whether to return a redirect to another origin instead of following it.
 
+        Returns:
+            The response; its `history` holds the redirects that led to it.
+
         Raises:
             ExportUnavailableError: too many redirects.
             SettingsError: a redirect leads to an address that is not secure.
             TransientStatusError: a retry may succeed.
         """
+        followed: list[requests.Response] = []
         for _ in range(MAX_REDIRECTS + 1):
-            response = self._session.get(
-                url,
-                headers={**headers, **credential.headers(url)},
-                params=credential.params(url),
-                timeout=self._timeout,
-                stream=True,
-                allow_redirects=False,
-            )
+            with _explained_certificates():
+                response = self._session.get(
+                    url,
+                    headers={**headers, **credential.headers(url)},
+                    params=credential.params(url),
+                    timeout=self._timeout,
+                    stream=True,
+                    allow_redirects=False,
+                )
+            response.history = followed
             is_redirect = response.status_code in REDIRECT_STATUSES and "Location" in response.headers
             target = _redirect_target(url, response.headers["Location"]) if is_redirect else None
             self._observe(url, Exchange.of(response, url, target))
@@ -158,6 +186,7 @@ class NostoClient:
             if target is None or (stays_on_origin and origin_of(target) != origin_of(url)):
                 return response
             url = target
+            followed = [*followed, response]
             response.close()
             require_secure(url, "The address that Nosto redirects to")
         msg = f"Nosto redirects more than {MAX_REDIRECTS} times, so the export was not reached. Check export_url."
@@ -169,16 +198,51 @@ class NostoClient:
         Raises:
             TransientStatusError: a retry may succeed.
         """
-        response = self._session.post(
-            url,
-            data=body,
-            headers={"Content-Type": "application/json", **credential.headers(url)},
-            timeout=self._timeout,
-            allow_redirects=False,
-        )
+        with _explained_certificates():
+            response = self._session.post(
+                url,
+                data=body,
+                headers={"Content-Type": "application/json", **credential.headers(url)},
+                timeout=self._timeout,
+                allow_redirects=False,
+            )
         if response.status_code in TRANSIENT_STATUSES:
             raise TransientStatusError(response.status_code, request_id(response))
         return response
+
+
+@contextlib.contextmanager
+def _explained_certificates() -> Iterator[None]:
+    """Turn the error for a missing file of certificates, which requests raises as a plain OSError, into one clear error.
+
+    Raises:
+        ExportUnavailableError: there is no such file.
+    """
+    try:
+        yield
+    except requests.RequestException:
+        raise
+    except OSError:
+        msg = (
+            "The certificates for TLS cannot be read: the file that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names does not exist. Nothing was "
+            "fetched. Correct or unset these variables."
+        )
+        raise ExportUnavailableError(msg) from None
+
+
+def _has_proxy() -> bool:
+    """Return whether the environment names a proxy."""
+    return any(scheme != "no" for scheme in getproxies())
+
+
+def _is_transient(error: BaseException) -> bool:
+    """Return whether another attempt may succeed: certificates do not become valid within seconds."""
+    return isinstance(error, (*TRANSPORT_ERRORS, TransientStatusError)) and not _is_about_certificates(error)
+
+
+def _is_about_certificates(error: BaseException) -> bool:
+    """Return whether a TLS error is one of certificates; the libraries distinguish it by its text only."""
+    return isinstance(error, requests.exceptions.SSLError) and re.search("certificate|X509", str(error), re.IGNORECASE) is not None
 
 
 class _Session(requests.Session):

@@ -8,23 +8,27 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-import fsspec
 import msgspec
 
 from tap_nosto_segments.errors import ExportDamagedError, ExportUnavailableError, TapError
+from tap_nosto_segments.folders import locate
 from tap_nosto_segments.nosto.client import NostoClient, request_id
+from tap_nosto_segments.nosto.exchange import origin_of
 from tap_nosto_segments.nosto.spool import CHUNK_BYTES, spool
 from tap_nosto_segments.nosto.urls import is_http, require_secure
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import fsspec
     import requests
 
     from tap_nosto_segments.nosto.credential import Credential
 
 NOT_READY_STATUSES = frozenset({HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND, HTTPStatus.TOO_EARLY})
 REJECTED_TOKEN_STATUSES = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+# object storages refuse an expired link with 400, 401, 403 or 410
+REFUSED_LINK_STATUSES = REJECTED_TOKEN_STATUSES | {HTTPStatus.BAD_REQUEST, HTTPStatus.GONE}
 EXPORT_NAME = "export.jsonl"
 MAX_LINK_RESPONSE_BYTES = 1 << 20
 MIN_PLAUSIBLE_YEAR, MAX_PLAUSIBLE_YEAR = 1970, 8999
@@ -70,6 +74,7 @@ class Export:
         is_gzip: whether they were gzip.
         made_at: when Nosto made it; None if unknown.
         validators: validators for the next conditional request.
+        content_encoding: Content-Encoding of the response, in lower case; empty if missing.
     """
 
     path: Path
@@ -79,6 +84,7 @@ class Export:
     is_gzip: bool
     made_at: datetime.datetime | None
     validators: Validators
+    content_encoding: str = ""
 
 
 def fetch_export(client: NostoClient, source: ExportSource, folder: Path, known: Validators) -> Export | None:
@@ -115,11 +121,12 @@ def _download(client: NostoClient, source: ExportSource, path: Path, known: Vali
     with _request_file(client, source, known) as response:
         validators = Validators(response.headers.get("ETag"), response.headers.get("Last-Modified"))
         if response.status_code != HTTPStatus.NOT_MODIFIED:
-            _require_file(response)
+            _require_file(response, source, is_link=source.link_pointer is not None)
             # undecoded, so that urllib3 compares the bytes received with Content-Length
             spooled = spool(response.raw.stream(CHUNK_BYTES, decode_content=False), path)
             made_at = parse_http_date(validators.last_modified)
-            return Export(path, spooled.digest, spooled.size, spooled.received, spooled.is_gzip, made_at, validators)
+            encoding = response.headers.get("Content-Encoding", "").strip().lower()
+            return Export(path, spooled.digest, spooled.size, spooled.received, spooled.is_gzip, made_at, validators, encoding)
     if known.last_modified and validators.last_modified not in {None, known.last_modified}:
         # the ETag says "unchanged" and the date says "changed": download it, and let the digest decide
         return _download(client, source, path, Validators())
@@ -130,7 +137,7 @@ def _request_file(client: NostoClient, source: ExportSource, known: Validators) 
     url = source.url
     if source.link_pointer is not None:
         with client.get(url, source.credential, {}) as response:
-            _require_file(response)
+            _require_file(response, source, is_link=False)
             url = _read_link(response, source.link_pointer)
         require_secure(url, "The link to the export that Nosto returns")
     return client.get(url, source.credential, {"Accept-Encoding": "gzip", **known.headers()})
@@ -138,7 +145,7 @@ def _request_file(client: NostoClient, source: ExportSource, known: Validators) 
 
 def _copy(url: str, path: Path) -> Export:
     try:
-        file_system, location = fsspec.core.url_to_fs(url)
+        file_system, location = locate(url)
         made_at = _modified_at(file_system, location)
         with file_system.open(location, "rb") as file:
             spooled = spool(iter(lambda: file.read(CHUNK_BYTES), b""), path)
@@ -153,13 +160,39 @@ def _copy(url: str, path: Path) -> Export:
     return Export(path, spooled.digest, spooled.size, spooled.received, spooled.is_gzip, made_at, Validators())
 
 
-def _require_file(response: requests.Response) -> None:
+def _require_file(response: requests.Response, source: ExportSource, *, is_link: bool) -> None:
+    """Reject a response that is not the file.
+
+    Args:
+        response: the response.
+        source: where the export is.
+        is_link: whether Nosto's answer held a link to it.
+
+    Raises:
+        ExportUnavailableError: the response is not the file.
+    """
     status = response.status_code
     if status == HTTPStatus.OK:
         return
-    if status in REJECTED_TOKEN_STATUSES:
+    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
         msg = (
-            f"Nosto refused the export token (status {status}): nothing was fetched. Compare export_token and export_auth with "
+            f"The proxy asks for a password (status {status}): nothing was fetched. Put it into the address in the variable HTTPS_PROXY or "
+            "HTTP_PROXY."
+        )
+    elif status in REFUSED_LINK_STATUSES and (is_link or _is_elsewhere(response, source)):
+        msg = (
+            f"The link to the file that Nosto answered with was refused by {origin_of(response.url)} (status {status}): it is wrong, or "
+            "has expired, as signed links do. Nothing was fetched. Run again, and check the clock of this machine."
+        )
+    elif status in REJECTED_TOKEN_STATUSES and source.credential.method == "none":
+        msg = (
+            f"The export address was refused (status {status}), and no token was sent, because export_auth is none: nothing was fetched. "
+            "If export_url is a signed link, it has expired, so copy the current one; otherwise set export_auth and export_token."
+        )
+    elif status in REJECTED_TOKEN_STATUSES:
+        msg = (
+            f"Nosto refused the export token{', or the link that it redirected to' if response.history else ''} (status {status}): nothing "
+            "was fetched. Compare export_token and export_auth with "
             "what Nosto's admin shows under Settings, Integrations, Segment Export."
         )
     elif status in NOT_READY_STATUSES:
@@ -174,6 +207,11 @@ def _require_file(response: requests.Response) -> None:
             "was fetched. Check export_url."
         )
     raise ExportUnavailableError(msg)
+
+
+def _is_elsewhere(response: requests.Response, source: ExportSource) -> bool:
+    """Return whether redirects led to another origin, which gets no token."""
+    return bool(response.history) and origin_of(response.url) != origin_of(source.url)
 
 
 def _read_link(response: requests.Response, pointer: str) -> str:

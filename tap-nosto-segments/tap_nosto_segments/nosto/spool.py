@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tap_nosto_segments.errors import ExportDamagedError, out_of_space_error
+from tap_nosto_segments.errors import ExportDamagedError, storage_error
 
 if TYPE_CHECKING:
     import io
@@ -41,11 +41,10 @@ def spool(chunks: Iterable[bytes], path: Path) -> Spooled:
 
     Raises:
         ExportDamagedError: the gzip data is damaged or incomplete.
-        SnapshotError: the disk is full.
+        SnapshotError: the file cannot be written.
     """
     digest, size, received, decoder = hashlib.sha256(), 0, 0, None
-    # unbuffered, so that a full disk is noticed by the write itself
-    with path.open("wb", buffering=0) as file:
+    with _open(path) as file:
         for chunk in _with_whole_head(chunks):
             if decoder is None:
                 decoder = _GzipDecoder() if chunk.startswith(GZIP_MAGIC) else _PlainDecoder()
@@ -61,13 +60,21 @@ def spool(chunks: Iterable[bytes], path: Path) -> Spooled:
     return Spooled(digest.hexdigest(), size, received, isinstance(decoder, _GzipDecoder))
 
 
+def _open(path: Path) -> io.FileIO:
+    try:
+        # unbuffered, so that a full disk is noticed by the write itself
+        return path.open("wb", buffering=0)
+    except OSError as error:
+        raise storage_error(error, action="stored") from None
+
+
 def _write_all(file: io.FileIO, text: bytes) -> None:
     rest = memoryview(text)
     try:
         while rest:
             rest = rest[file.write(rest) :]
     except OSError as error:
-        raise out_of_space_error(error, action="stored") from None
+        raise storage_error(error, action="stored") from None
 
 
 def _with_whole_head(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import TYPE_CHECKING
 
 import duckdb
 
-from tap_nosto_segments.errors import out_of_space_error
+from tap_nosto_segments.errors import storage_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,14 +16,16 @@ if TYPE_CHECKING:
 
 MEMORY_LIMIT = "256MB"
 THREADS = 2
-# A full disk shows up in the write, in the commit, or in a later statement. This tap causes no other transaction failures.
-OUT_OF_SPACE_EXCEPTIONS = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException, duckdb.FatalException)
+GLOB = re.compile(r"[*?\[]")
+# A disk that fails shows up in the write, in the commit, or in a later statement. This tap causes no other transaction failures.
+STORAGE_EXCEPTIONS = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException, duckdb.FatalException)
 
 
 def connect(folder: Path) -> duckdb.DuckDBPyConnection:
     """Open a database in a working folder; what does not fit in memory is spilled there."""
+    # DuckDB looks for parameters behind a question mark in the path of a database, and then does not find its own files
     connection = duckdb.connect(
-        folder / "work.duckdb",
+        ":memory:" if "?" in str(folder) else folder / "work.duckdb",
         config={
             "memory_limit": MEMORY_LIMIT,
             "threads": THREADS,
@@ -36,22 +39,29 @@ def connect(folder: Path) -> duckdb.DuckDBPyConnection:
 
 
 @contextlib.contextmanager
-def explain_out_of_space(action: str, *, emitted: bool = False) -> Iterator[None]:
-    """Turn a lack of disk space or memory into one clear error.
+def explain_storage_errors(action: str, *, emitted: bool = False) -> Iterator[None]:
+    """Turn a failure of the disk, or a lack of memory, into one clear error.
 
     Args:
         action: the work, as a past participle: "stored", "compared".
         emitted: whether messages may already have been written.
 
     Raises:
-        SnapshotError: disk or memory is full.
+        SnapshotError: the disk failed, or disk or memory is full.
     """
     try:
         yield
-    except (*OUT_OF_SPACE_EXCEPTIONS, OSError) as error:
-        raise out_of_space_error(error, action=action, emitted=emitted) from None
+    except (*STORAGE_EXCEPTIONS, OSError) as error:
+        if isinstance(error, OSError) and error.errno is None:
+            raise  # not from the operating system: other libraries derive their errors from OSError, too
+        raise storage_error(error, action=action, emitted=emitted) from None
 
 
 def quote_literal(text: str) -> str:
     """Quote a text as an SQL literal. DuckDB has no escape sequences except the doubled quote."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def quote_source(path: Path) -> str:
+    """Quote the path of a file that is read. DuckDB takes it for a pattern, and "a?b" must not match the folder "acb"."""
+    return quote_literal(GLOB.sub(r"[\g<0>]", str(path)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from tap_nosto_segments.errors import SnapshotError
 from tap_nosto_segments.snapshots import queries
-from tap_nosto_segments.snapshots.database import explain_out_of_space
+from tap_nosto_segments.snapshots.database import explain_storage_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,10 +30,12 @@ class Changes:
     Args:
         query: the query for the records; None if nothing changed.
         is_full: whether the query returns everything, because there is no base to compare with.
+        is_proof: whether contacts that a full query does not return were removed.
     """
 
     query: str | None = None
     is_full: bool = False
+    is_proof: bool = False
 
 
 class SnapshotDiff:
@@ -84,9 +86,29 @@ class SnapshotDiff:
                     "The snapshot that the bookmark names is missing or damaged: the changes since then are unknown, so every contact "
                     "is emitted. Nothing is lost; keep the snapshot folder from one run to the next."
                 )
-            return Changes(queries.all_contacts(new, self._current.timestamp), is_full=True)
+            return self._everything(new)
+        if reason := self._why_not_comparable([base, *later]):
+            LOGGER.info("%s, so every contact is emitted.", reason)
+            return self._everything(new)
         changed = self._create_changed_table(new, readable)
         return Changes(queries.changed_contacts(new, self._current.timestamp, changed))
+
+    def _everything(self, new: Path) -> Changes:
+        is_proof = self._current.is_complete
+        if not is_proof:
+            LOGGER.warning(
+                "Lines of the export are malformed, and no earlier snapshot shows whose they are: ACTIVATE_VERSION is not emitted, and no "
+                "contact counts as removed. The next export without malformed lines is emitted as a whole."
+            )
+        return Changes(queries.all_contacts(new, self._current.timestamp), is_full=True, is_proof=is_proof)
+
+    def _why_not_comparable(self, bases: Sequence[Manifest]) -> str | None:
+        """Return why a comparison of snapshots would not show what the target lacks; None if it does."""
+        if any(base.maps not in {None, self._current.maps} for base in bases):
+            return "stream_maps or the selected properties have changed since the bookmark"
+        if self._current.is_complete and not all(base.is_complete for base in bases):
+            return "Contacts are missing in the snapshot of the bookmark, because lines of its export were malformed"
+        return None
 
     def compare_memberships(self, bookmark: str | None) -> Changes:
         """Compare the memberships with those of the bookmark's snapshot.
@@ -139,21 +161,21 @@ class SnapshotDiff:
             yield [cast("str", row[0]) for row in rows]
 
     def _read_batches(self, query: str) -> Iterator[list[tuple[object, ...]]]:
-        with explain_out_of_space("read back", emitted=True):
+        with explain_storage_errors("read back", emitted=True):
             # snapshots are sorted by address: a target that keeps contacts in the same order can compare the two as they come
             self._database.execute("SET preserve_insertion_order = true")
             reader = self._database.execute(query)
             rows = reader.fetchmany(BATCH_ROWS)
         while rows:
             yield rows
-            with explain_out_of_space("read back", emitted=True):
+            with explain_storage_errors("read back", emitted=True):
                 rows = reader.fetchmany(BATCH_ROWS)
 
     def _create_changed_table(self, new: Path, bases: Sequence[Path]) -> str:
         """Return the table of the addresses that differ from any base; streams with the same bases share it."""
         if (table := self._changed_tables.get(tuple(bases))) is None:
             table = f"changed_{len(self._changed_tables)}"
-            with explain_out_of_space("compared"):
+            with explain_storage_errors("compared"):
                 self._database.execute(f"CREATE TABLE {table} (email VARCHAR)")
                 for base in bases:
                     self._database.execute(f"INSERT INTO {table} {queries.changed_addresses(new, base)}")
@@ -162,7 +184,7 @@ class SnapshotDiff:
 
     def _fetch(self, manifest: Manifest) -> Path | None:
         if manifest.id not in self._paths:
-            with explain_out_of_space("compared"):
+            with explain_storage_errors("compared"):
                 self._paths[manifest.id] = self._store.fetch(manifest, self._folder)
         return self._paths[manifest.id]
 

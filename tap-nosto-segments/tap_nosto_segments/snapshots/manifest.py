@@ -29,6 +29,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         counts: segment name -> number of contacts, for every segment of the export, chosen or not.
         catalogue: ID -> name of Nosto's segments; empty if the catalogue was not read.
         chosen: the chosen segments among all that were known to exist, including those without contacts.
+        exact: the patterns with brackets that were the name of a segment.
+        maps: what identifies the stream maps with which the contacts were emitted; empty without maps, None if none were emitted.
+        is_complete: whether no contact is missing because its line was malformed.
     """
 
     id: str
@@ -48,11 +51,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, int]
     catalogue: dict[str, str]
     chosen: tuple[str, ...] = ()
+    exact: tuple[str, ...] = ()
+    maps: str | None = ""
+    is_complete: bool = True
 
     @property
     def segment_names(self) -> set[str]:
         """Every segment that was known to exist."""
-        return {*self.counts, *self.catalogue.values(), *self.chosen}
+        return {*self.counts, *self.catalogue.values(), *self.chosen, *self.exact}
 
     @property
     def timestamp(self) -> str:

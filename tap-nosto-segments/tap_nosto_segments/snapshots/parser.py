@@ -9,9 +9,10 @@ import duckdb
 
 from tap_nosto_segments.errors import ExportDamagedError
 from tap_nosto_segments.snapshots import queries
-from tap_nosto_segments.snapshots.database import quote_literal
+from tap_nosto_segments.snapshots.database import quote_literal, quote_source
 from tap_nosto_segments.snapshots.emails import normalised
 from tap_nosto_segments.snapshots.identifier import MAX_LINE_BYTES, find_identifier
+from tap_nosto_segments.text import is_blank
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,15 +27,19 @@ class ParsedExport:
         identifier: the key that holds the segment names; None in an export without records.
         lines: lines that are not blank.
         invalid: malformed lines.
+        unreadable: malformed lines without a readable address.
+        blank: contacts that are in a segment without a name.
         duplicates: lines whose address an earlier line has already, perhaps in another spelling.
         contacts: distinct addresses.
         unlike_addresses: valid lines whose address has no "@".
-        counts: segment name -> number of contacts in it.
+        counts: segment name -> number of contacts in it. Blank names are left out.
     """
 
     identifier: str | None
     lines: int
     invalid: int
+    unreadable: int
+    blank: int
     duplicates: int
     contacts: int
     unlike_addresses: int
@@ -58,7 +63,9 @@ def require_complete_last_line(path: Path, size: int) -> None:
         tail = file.read()
     if tail.endswith(b"\n"):
         return
-    if not _is_json_object(tail[tail.rfind(b"\n") + 1 :].strip() or b"{}"):
+    last = tail[tail.rfind(b"\n") + 1 :].strip()
+    # any other last line is malformed as a whole, and no sign of a broken transfer
+    if last.startswith(b"{") and not _is_json_object(last):
         msg = (
             "The export ends in the middle of a line: the file was truncated in transfer, so it was not used. Run again; if the error "
             "persists, contact Nosto's support."
@@ -94,18 +101,38 @@ def count_without_segments(database: duckdb.DuckDBPyConnection) -> int:
     return int(count)
 
 
-def write_contacts(database: duckdb.DuckDBPyConnection, path: Path, chosen: Sequence[str], *, is_every_segment: bool) -> None:
-    """Write the view `contacts` to a Parquet file, sorted by address, and drop it.
+def keep_unknown_contacts(database: duckdb.DuckDBPyConnection, parsed: ParsedExport, earlier: Path | None) -> tuple[int, set[str]]:
+    """Create the table `kept`: contacts of an earlier snapshot of which an export with malformed lines says nothing.
+
+    A line without a readable address may be that of any contact which the export lacks, so none of them counts as removed then.
 
     Args:
         database: where `parse_export` has created the view.
+        parsed: the export in numbers.
+        earlier: Parquet file of the earlier snapshot; None if there is none.
+
+    Returns:
+        The number of these contacts, and the names of their segments.
+    """
+    database.execute("CREATE TABLE kept (email VARCHAR, names VARCHAR[])")
+    if earlier is not None:
+        database.execute(f"INSERT INTO kept {queries.unknown_contacts(earlier, is_any_missing=parsed.unreadable > 0)}")
+    ((count,),) = database.execute("SELECT count(*) FROM kept").fetchall()
+    return int(count), {name for (name,) in database.execute("SELECT DISTINCT unnest(names) FROM kept").fetchall()}
+
+
+def write_contacts(database: duckdb.DuckDBPyConnection, path: Path, chosen: Sequence[str], *, is_every_segment: bool) -> None:
+    """Write the view `contacts` and the table `kept` to a Parquet file, sorted by address, and drop them.
+
+    Args:
+        database: where `parse_export` has created the view, and `keep_unknown_contacts` the table.
         path: the Parquet file.
         chosen: names of the segments to keep.
         is_every_segment: whether these are all segments of the export, which is faster.
     """
     query = queries.snapshot_contents(chosen, is_every_segment=is_every_segment)
     database.execute(f"COPY ({query}) TO {quote_literal(str(path))} (FORMAT parquet, COMPRESSION zstd)")
-    database.execute("DROP VIEW contacts; DROP TABLE IF EXISTS duplicates; DROP TABLE lines")
+    database.execute("DROP VIEW contacts; DROP TABLE IF EXISTS duplicates; DROP TABLE lines; DROP TABLE unknown; DROP TABLE kept")
 
 
 def _create_contacts(database: duckdb.DuckDBPyConnection, path: Path, key: str | None) -> ParsedExport:
@@ -115,22 +142,27 @@ def _create_contacts(database: duckdb.DuckDBPyConnection, path: Path, key: str |
         CREATE TABLE lines AS
         SELECT
             {normalised("address")} AS email,
-            typed AND email <> '' AS valid,
+            has_address AND email <> '' AS readable,
+            readable AND has_names AS valid,
             CASE WHEN valid THEN list_sort(list_distinct(from_json(names, '["VARCHAR"]'))) END AS names
         FROM (
             SELECT
                 raw.email ->> '$' AS address,
-                coalesce(json_type(raw.email) = 'VARCHAR' AND json_type(raw.names) = 'ARRAY', false)
-                    AND json_type(raw.names, '$[*]') <@ ['VARCHAR'] AS typed,
+                coalesce(json_type(raw.email) = 'VARCHAR', false) AS has_address,
+                coalesce(json_type(raw.names) = 'ARRAY', false) AND json_type(raw.names, '$[*]') <@ ['VARCHAR'] AS has_names,
                 raw.names
             FROM ({_source_query(path, key or "segments")}) AS raw
         )
     """)  # noqa: S608 - every part is quoted
-    lines, valid, unlike_addresses, distinct = database.execute("""
-        SELECT
-            count(*), count(*) FILTER (valid), count(*) FILTER (valid AND NOT contains(email, '@')),
-            count(DISTINCT email) FILTER (valid)
-        FROM lines
+    lines, invalid, unreadable = database.execute(
+        "SELECT count(*), count(*) FILTER (NOT valid), count(*) FILTER (NOT readable) FROM lines"
+    ).fetchall()[0]
+    database.execute("CREATE TABLE unknown AS SELECT DISTINCT email FROM lines WHERE readable AND NOT valid")
+    if invalid > unreadable:
+        # of a contact with a malformed line, another line shows a part only
+        database.execute("DELETE FROM lines WHERE valid AND email IN (SELECT email FROM unknown)")
+    valid, unlike_addresses, distinct = database.execute("""
+        SELECT count(*), count(*) FILTER (NOT contains(email, '@')), count(DISTINCT email) FROM lines WHERE valid
     """).fetchall()[0]
     if distinct == valid:
         # without duplicates, skip their anti-join, which would cost a fifth of the parsing time
@@ -148,7 +180,8 @@ def _create_contacts(database: duckdb.DuckDBPyConnection, path: Path, key: str |
     counts = dict(
         database.execute("SELECT name, count(*) FROM (SELECT unnest(names) AS name FROM contacts) GROUP BY name").fetchall()
     )
-    return ParsedExport(key, lines, lines - valid, valid - distinct, distinct, unlike_addresses, counts)
+    blank = sum(counts.pop(name) for name in [name for name in counts if is_blank(name)])
+    return ParsedExport(key, lines, invalid, unreadable, blank, valid - distinct, distinct, unlike_addresses, counts)
 
 
 def _source_query(path: Path, key: str) -> str:
@@ -157,11 +190,11 @@ def _source_query(path: Path, key: str) -> str:
     if key.casefold() != "email":
         columns = f"columns = {{'email': 'JSON', {quote_literal(key)}: 'JSON'}}"
         name = '"' + key.replace('"', '""') + '"'
-        lines = f"read_json({quote_literal(str(path))}, format = 'newline_delimited', {columns}, {options})"
+        lines = f"read_json({quote_source(path)}, format = 'newline_delimited', {columns}, {options})"
         return f"SELECT email, {name} AS names FROM {lines}"  # noqa: S608 - every part is quoted
     # DuckDB's column names ignore case, so a key such as "Email" has to be read with a JSON pointer
     pointer = quote_literal("/" + key)
-    lines = f"read_ndjson_objects({quote_literal(str(path))}, {options})"
+    lines = f"read_ndjson_objects({quote_source(path)}, {options})"
     return f"SELECT json -> '/email' AS email, json -> {pointer} AS names FROM {lines}"  # noqa: S608 - every part is quoted
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tap_nosto_segments.snapshots.database import quote_literal
+from tap_nosto_segments.snapshots.database import quote_literal, quote_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,12 +15,24 @@ if TYPE_CHECKING:
 
 
 def snapshot_contents(chosen: Sequence[str], *, is_every_segment: bool) -> str:
-    """Return the query for the contents of a snapshot: every row of the view `contacts`, sorted, with its chosen segments."""
+    """Return the query for the contents of a snapshot: every row of `contacts` and `kept`, sorted, with its chosen segments."""
+    source = "(SELECT email, names FROM contacts UNION ALL SELECT email, names FROM kept)"
     if is_every_segment:
-        return "SELECT email, names AS segments FROM contacts ORDER BY email"
+        return f"SELECT email, names AS segments FROM {source} ORDER BY email"  # noqa: S608 - no value from outside
     literals = ", ".join(map(quote_literal, chosen))
     segments = f"list_filter(names, lambda name: name IN ({literals}))" if chosen else "CAST([] AS VARCHAR[])"
-    return f"SELECT email, {segments} AS segments FROM contacts ORDER BY email"  # noqa: S608 - every part is quoted
+    return f"SELECT email, {segments} AS segments FROM {source} ORDER BY email"  # noqa: S608 - every part is quoted
+
+
+def unknown_contacts(earlier: Path, *, is_any_missing: bool) -> str:
+    """Return the query for the contacts of an earlier snapshot of which the current export says nothing.
+
+    Args:
+        earlier: the snapshot.
+        is_any_missing: whether these are all that `contacts` lacks, and not only those in the table `unknown`.
+    """
+    named = "" if is_any_missing else "SEMI JOIN unknown USING (email)"
+    return f"SELECT email, segments AS names FROM {_parquet(earlier)} {named} ANTI JOIN (SELECT email FROM contacts) USING (email)"  # noqa: S608 - every part is quoted
 
 
 def as_json(query: str) -> str:
@@ -83,7 +95,7 @@ def changed_memberships(new: Path, base: Path, exported_at: str, changed: str) -
 
 
 def _parquet(path: Path) -> str:
-    return f"read_parquet({quote_literal(str(path))})"
+    return f"read_parquet({quote_source(path)})"
 
 
 def _hashed(path: Path) -> str:

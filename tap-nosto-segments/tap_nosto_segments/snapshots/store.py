@@ -6,24 +6,42 @@ snapshot does not exist. The sequence number only grows within a folder, so the 
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import hashlib
+import logging
 import os
 import posixpath
+import re
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
-import fsspec
 import msgspec
 from fsspec.implementations.local import LocalFileSystem
 
-from tap_nosto_segments.errors import OUT_OF_SPACE_ERRNOS, SnapshotError, out_of_space_error
+from tap_nosto_segments.errors import OUT_OF_SPACE_ERRNOS, SnapshotError, storage_error
+from tap_nosto_segments.folders import create_private_folder, locate, open_private
 from tap_nosto_segments.snapshots.manifest import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    import fsspec
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    HAS_LOCKS = False
+else:
+    HAS_LOCKS = True
+
+LOGGER = logging.getLogger("tap-nosto-segments")
 CHUNK_BYTES = 1 << 20
+PARQUET = re.compile(r"[0-9]{6,}-[0-9a-f]{16}\.parquet")
+PART = re.compile(r"\.[0-9]{6,}-[0-9a-f]{16}\.(parquet|json)\.part")
+# far longer than an upload takes
+MAX_WRITING_TIME = datetime.timedelta(days=1)
 
 
 class SnapshotStore:
@@ -78,10 +96,12 @@ class SnapshotStore:
         # another snapshot than the one that was emitted.
         manifest = describe(f"{sequence:06d}-{secrets.token_hex(8)}", sequence, file_digest(parquet))
         try:
-            self._upload(parquet, f"{manifest.id}.parquet")
             description = parquet.with_suffix(".json")
             description.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
-            self._upload(description, f"{manifest.id}.json")
+            with contextlib.ExitStack() as stack:
+                # until the manifest is there, a lock keeps another run from taking the file for one that was left behind
+                self._upload(parquet, f"{manifest.id}.parquet", stack)
+                self._upload(description, f"{manifest.id}.json", stack)
         except Exception as error:  # noqa: BLE001 - each file system raises its own
             _fail("cannot be written", error)
         self._manifests[manifest.id] = manifest
@@ -100,7 +120,7 @@ class SnapshotStore:
             return None
         except Exception as error:  # noqa: BLE001 - each file system raises its own
             if isinstance(error, OSError) and error.errno in OUT_OF_SPACE_ERRNOS:
-                raise out_of_space_error(error, action="compared") from None
+                raise storage_error(error, action="compared") from None
             _fail("cannot be read", error)
         return local if file_digest(local) == manifest.parquet_digest else None
 
@@ -120,17 +140,74 @@ class SnapshotStore:
             del self._manifests[manifest.id]
         return len(outdated)
 
-    def _upload(self, local: Path, name: str) -> None:
-        if isinstance(self._files, LocalFileSystem):
-            part = Path(self._path(f".{name}.part"))
-            with local.open("rb") as source, open(part, "wb", opener=_open_private) as target:
-                while chunk := source.read(CHUNK_BYTES):
-                    target.write(chunk)
-                target.flush()
-                os.fsync(target.fileno())
-            part.replace(self._path(name))
-        else:
+    def delete_orphans(self, now: datetime.datetime) -> int:
+        """Delete the files that a killed run has left behind, because they hold addresses; return how many.
+
+        A file that another run is writing stays: in a local folder it is locked, and elsewhere it is younger than a day.
+        """
+        names = self._list_names()
+        orphans = [name for name in names if PART.fullmatch(name)]
+        orphans += [name for name in names if PARQUET.fullmatch(name) and _manifest_name(name) not in names]
+        return sum(self._delete_orphan(name, now) for name in orphans)
+
+    def _delete_orphan(self, name: str, now: datetime.datetime) -> bool:
+        path = self._path(name)
+        try:
+            with contextlib.ExitStack() as stack:
+                if not (self._try_lock(path, stack) if self._has_locks else self._is_old(path, now)):
+                    return False
+                if self._files.exists(self._path(_manifest_name(name))):
+                    return False  # another run has completed it meanwhile
+                self._files.rm_file(path)
+        except FileNotFoundError:
+            return False
+        except Exception as error:  # noqa: BLE001 - each file system raises its own
+            LOGGER.warning(
+                "A file that a killed run left in the snapshot folder cannot be deleted (%s): %s", type(error).__name__, name
+            )
+            return False
+        return True
+
+    @property
+    def _has_locks(self) -> bool:
+        return HAS_LOCKS and isinstance(self._files, LocalFileSystem)
+
+    def _try_lock(self, path: str, stack: contextlib.ExitStack) -> bool:
+        file = stack.enter_context(Path(path).open("rb"))  # noqa: SIM115 - the stack closes it
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _is_old(self, path: str, now: datetime.datetime) -> bool:
+        try:
+            modified_at: datetime.datetime = self._files.modified(path)
+            return now - modified_at.astimezone(datetime.UTC) > MAX_WRITING_TIME
+        except NotImplementedError:
+            return False
+
+    def _list_names(self) -> set[str]:
+        try:
+            return set(_list_names(self._files, self._root))
+        except Exception as error:  # noqa: BLE001 - each file system raises its own
+            _fail("cannot be read", error)
+
+    def _upload(self, local: Path, name: str, stack: contextlib.ExitStack) -> None:
+        """Copy a file into the folder; in a local folder, it stays locked until the stack ends."""
+        if not isinstance(self._files, LocalFileSystem):
             self._files.put_file(str(local), self._path(name))
+            return
+        part = Path(self._path(f".{name}.part"))
+        target = stack.enter_context(_create_locked(part))
+        with local.open("rb") as source:
+            while chunk := source.read(CHUNK_BYTES):
+                target.write(chunk)
+        target.flush()
+        os.fsync(target.fileno())
+        if not HAS_LOCKS:
+            target.close()  # Windows does not rename open files
+        part.replace(self._path(name))
 
     def _path(self, name: str) -> str:
         return posixpath.join(self._root, name)
@@ -147,7 +224,7 @@ def open_store(uri: str, *, is_read_only: bool = False) -> SnapshotStore:
         SnapshotError: the folder cannot be used.
     """
     try:
-        files, root = fsspec.core.url_to_fs(uri)
+        files, root = locate(uri)
         if not is_read_only:
             _prepare_folder(files, root)
         names = _list_names(files, root)
@@ -158,13 +235,10 @@ def open_store(uri: str, *, is_read_only: bool = False) -> SnapshotStore:
 
 
 def _prepare_folder(files: fsspec.AbstractFileSystem, root: str) -> None:
-    is_new = not files.exists(root)
-    files.makedirs(root, exist_ok=True)
     if isinstance(files, LocalFileSystem):
-        Path(root).chmod(0o700)
-        if is_new:
-            # the folder is often inside a project, and addresses must not get into its repository
-            Path(root, ".gitignore").write_text("*\n")
+        create_private_folder(Path(root))
+    else:
+        files.makedirs(root, exist_ok=True)
 
 
 def file_digest(path: Path) -> str:
@@ -198,5 +272,18 @@ def _fail(problem: str, error: Exception) -> NoReturn:
     raise SnapshotError(msg) from None
 
 
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+def _create_locked(path: Path) -> BinaryIO:
+    """Create a file that only its owner can read, and lock it."""
+    while True:
+        file = open(path, "wb", opener=open_private)  # noqa: SIM115 - the caller closes it; only open takes an opener
+        if not HAS_LOCKS:
+            return file
+        with contextlib.suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()  # another run has deleted it before it was locked
+
+
+def _manifest_name(parquet: str) -> str:
+    return f"{parquet.removesuffix('.parquet')}.json"
