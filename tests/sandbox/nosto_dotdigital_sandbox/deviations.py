@@ -6,9 +6,10 @@ from __future__ import annotations
 import nosto_dotdigital_sandbox.deviating_answers
 import nosto_dotdigital_sandbox.deviating_imports
 import nosto_dotdigital_sandbox.deviating_reports  # noqa: F401
+from nosto_dotdigital_sandbox.live import LIVE
 from nosto_dotdigital_sandbox.nosto_deviations import NOSTO
 
-__all__ = ["DOTDIGITAL", "NOSTO"]
+__all__ = ["DOTDIGITAL", "LIVE", "NOSTO"]
 
 # switch -> what dotdigital does if it is on
 DOTDIGITAL = {
