@@ -30,7 +30,7 @@ LIVE = {
     "endpoint_with_version": "The account's endpoint ends in /v2/.",
     "stores_punycode": "The domain of an address is stored and shown in ASCII.",
     "first_page_empty": "The list of contacts begins with an empty page that has a next one.",
-    "capitals_refused": "An import that writes an address in lower case whose contact is stored with capitals is refused as a whole.",
+    "new_contacts_wait": "A new contact is pendingOptIn, and in no address book until it confirms.",
 }
 WORDS = {"invalidContactId": "Invalid Contact Id", "globallySuppressed": "Globally Suppressed", "invalidEmail": "Invalid Email"}
 
@@ -86,6 +86,18 @@ def capitals_refused(api: Any, documented: Refuse, rows: Rows) -> Response | Non
         if contact is not None and contact.email != contact.email.lower() and row["identifiers"]["email"] != contact.email:
             return error3(400, "contacts:invalidValue", f"The value of contacts[{number}].identifiers.email is invalid")
     return documented(rows)
+
+
+@instead_of("apply")
+def new_contacts_wait(account: Records, documented: Callable[..., None], row: dict[str, Any], job: Any, seen: set[str]) -> None:
+    """Create the contact pending, and outside of every address book; keep it there until it confirms."""
+    number = next(reversed(account.contacts), 0)
+    documented(row, job, seen)
+    for contact in account.contacts.values():
+        if contact.id > number:
+            contact.status = "pendingOptIn"
+        if contact.status == "pendingOptIn":
+            contact.lists.clear()
 
 
 @instead_of("complete_report")
