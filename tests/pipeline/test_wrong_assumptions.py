@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from nosto_dotdigital_sandbox import Fault
-from nosto_dotdigital_sandbox.deviations import DOTDIGITAL
+from nosto_dotdigital_sandbox.deviations import DOTDIGITAL, LIVE
 from nosto_dotdigital_sandbox.faults import answer
 from support.cases import slow_except
 from support.oracle import BOOK, FIELD, assert_account, expected, folded
@@ -45,6 +45,7 @@ WHAT_THE_SYNC_DOES = {
     # delivers the rest, and reports what was rejected
     "suppressed_rejected": "Suppressed contacts are counted and listed as rejected; all others are delivered.",
     "rejects_null_on_new": "New contacts without labels are counted and listed as rejected, and not created; all others are delivered.",
+    "capitals_refused": "Contacts that are stored with capitals are counted and listed as rejected; all others are delivered.",
     "rejects_over_255": "Contacts with long labels are counted and listed as rejected; all others are delivered.",
     # delivers all the same
     "no_rate_limit_headers": "Nothing else. Over the limit, the sync waits without knowing for how long, and delivers all the same.",
@@ -99,6 +100,7 @@ UNKNOWN_ID = ("unknown_id_creates", "unknown_id_ignored")
 REJECTED = {
     "suppressed_rejected": ("globallySuppressed", {"suppressed@example.com"}),
     "rejects_over_255": ("apiSchemaViolation", {"long@example.com"}),
+    "capitals_refused": ("contacts:invalidValue", {"double@example.com"}),
     "rejects_null_on_new": ("apiSchemaViolation", {"plain@example.com", "empty@example.com"}),
 }
 # contacts that a full refresh sends although nothing is wrong
@@ -304,6 +306,8 @@ def test_a_deleted_contact_is_pending_until_its_deletion_is_confirmed(story: Sto
 def test_what_is_rejected_is_reported_and_the_rest_is_delivered(story: Story, switch: str) -> None:
     code, rejected = REJECTED[switch]
     story.sandbox.account.deviations.add(switch)
+    if switch == "capitals_refused":
+        story.sandbox.account.by_email["double@example.com"].email = "Double@example.com"
     story.pipeline.activate()
     for run in (story.first_load, story.changes, story.pipeline.run):
         assert run().code == 0
@@ -589,6 +593,21 @@ def test_the_report_claims_nothing_about_what_the_sync_does_not_read(story: Stor
         assert "subscribed" not in facts
         with pytest.raises(AssertionError):
             story.assert_right()
+
+
+# `new_contacts_wait` is about contacts that no run can add to the address book
+LIVE_AND_RIGHT = sorted(set(LIVE) - {"new_contacts_wait"})
+
+
+@pytest.mark.parametrize("switch", slow_except({"refuses_calls", "codes_in_words", "stores_punycode"}, LIVE_AND_RIGHT))
+def test_what_the_live_service_does_beside_its_documents_costs_no_contact(story: Story, switch: str) -> None:
+    story.sandbox.account.deviations.add(switch)
+    story.sandbox.account.refuse = _refuse_one
+    story.pipeline.activate()
+    for run in (story.first_load, story.changes, story.pipeline.run, story.full_refresh):
+        assert run().code == 0
+        assert story.wrong() == {"invalid@example.com"}
+        assert story.report["still_rejected"] >= 1
 
 
 def test_every_switch_is_tested_and_written_down() -> None:

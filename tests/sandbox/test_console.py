@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from nosto_dotdigital_sandbox.deviations import DOTDIGITAL, NOSTO
+from nosto_dotdigital_sandbox.deviations import DOTDIGITAL, LIVE, NOSTO
 
 COMMAND = Path(sys.executable).parent / "nosto-dotdigital-sandbox"
 
@@ -55,7 +55,7 @@ def test_an_unknown_deviation_is_refused_with_the_known_ones() -> None:
 
 def test_help_explains_every_deviation() -> None:
     ended = subprocess.run([COMMAND, "--help"], capture_output=True, text=True, timeout=20, check=True)
-    assert all(f"{name:<32} {sentence}" in ended.stdout for name, sentence in (DOTDIGITAL | NOSTO).items())
+    assert all(f"{name:<32} {sentence}" in ended.stdout for name, sentence in (DOTDIGITAL | LIVE | NOSTO).items())
 
 
 def test_the_console_script_names_an_existing_function() -> None:

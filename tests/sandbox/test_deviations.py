@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 from nosto_dotdigital_sandbox import Contact, Sandbox
-from nosto_dotdigital_sandbox.deviations import DOTDIGITAL, NOSTO
+from nosto_dotdigital_sandbox.deviations import DOTDIGITAL, LIVE, NOSTO
 from nosto_dotdigital_sandbox.rules import replaced
 
 FIELD = "LABELS"
@@ -41,6 +41,7 @@ EFFECTS: dict[str, dict[str, object]] = {
     "trims_values": {"text": 'Café "x", \U0001f45f'},
     "escapes_quotes": {"text": " Café &quot;x&quot;, \U0001f45f "},
     "drops_emoji": {"text": ' Café "x",  '},
+    "capitals_refused": {"lower case for capitals": "400"},
     "distinguishes_capitals": {"contacts of one address": 2, "duplicates": [[], 3]},
     "imports_duplicates_silently": {"duplicates": [[], 1]},
     "unknown_id_creates": {"unknown ID": [[], 1]},
@@ -168,13 +169,14 @@ def observe_values(client: Client) -> dict[str, object]:
 def observe_identity(client: Client) -> dict[str, object]:
     account = client.sandbox.account
     account.add_contact("Ada@Example.com")
-    client.send(row("ada@example.com"))
+    written = client.send(row("ada@example.com"))
     same = [email for email in account.snapshot() if email.lower() == "ada@example.com"]
     twice = client.send(row("twice@example.com", "A"), row("Twice@example.com", "B"), row("TWICE@example.com", "C"))
     unknown = {"matchIdentifier": "contactId", "identifiers": {"contactId": 1}, "dataFields": {FIELD: "VIP"}}
     report = client.send(unknown)
     return {
         "contacts of one address": len(same),
+        "lower case for capitals": written["status"],
         "duplicates": [codes(twice), sum(email.lower() == "twice@example.com" for email in account.snapshot())],
         "unknown ID": [codes(report), len(report["created"])],
     }
@@ -266,10 +268,10 @@ def test_a_switch_changes_what_its_sentence_says_and_nothing_else(switch: str, d
 
 
 def test_every_switch_has_a_sentence_a_replacement_and_a_test() -> None:
-    assert set(DOTDIGITAL) <= replaced()
+    assert set(DOTDIGITAL) | set(LIVE) <= replaced()
     assert set(DOTDIGITAL) == set(EFFECTS)
     assert all(sentence.endswith(".") for sentence in DOTDIGITAL.values())
-    assert not set(DOTDIGITAL) & set(NOSTO), "the command of the sandbox has one option for both"
+    assert not (set(DOTDIGITAL) | set(LIVE)) & set(NOSTO), "the command of the sandbox has one option for both"
 
 
 def test_an_unknown_switch_is_refused_and_a_known_one_can_be_turned_off() -> None:

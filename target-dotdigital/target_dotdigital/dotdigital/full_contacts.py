@@ -54,6 +54,7 @@ class Record(msgspec.Struct, frozen=True):
         fields: digests of all data fields that have a value, by name in capitals, without the rehearsal's.
         lists: IDs of its address books; None if dotdigital did not return them.
         value: value of the rehearsal's data field; empty if there is none.
+        has_capitals: whether the address is stored with capitals.
     """
 
     contact_id: int | None
@@ -64,6 +65,12 @@ class Record(msgspec.Struct, frozen=True):
     fields: dict[str, str]
     lists: list[int] | None
     value: str
+    has_capitals: bool = False
+
+    @property
+    def is_pending_opt_in(self) -> bool:
+        """Whether the contact has yet to confirm that it wants e-mails."""
+        return "pendingoptin" in {self.status.lower(), self.email_status.lower()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +148,7 @@ class ContactRecords:
             fields={name: _digest_of(value) for name, value in values.items() if value not in (None, "")},
             lists=None if contact.lists is None else [one.id for one in contact.lists if one.id is not None],
             value=own if isinstance(own, str) else "" if own is None else str(own),
+            has_capitals=(contact.identifiers.email or "") != (contact.identifiers.email or "").lower(),
         )
 
 

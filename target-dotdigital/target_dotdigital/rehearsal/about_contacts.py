@@ -15,8 +15,8 @@ CONTACTS = (
         expected="Status subscribed.",
         by_hand="Import one address of yours from a file without a status, then open the contact.",
         if_wrong=(
-            "With the status pendingOptIn, dotdigital sends every new contact a confirmation e-mail. With any other status, new "
-            "contacts cannot receive e-mail."
+            "With the status pendingOptIn, dotdigital sends every new contact a confirmation e-mail, and adds it to the address book only "
+            "when it has confirmed; its labels are written all the same. With any other status, new contacts cannot receive e-mail."
         ),
         consequence=(
             "Do not activate. If the status is pendingOptIn, double opt-in is enforced for bulk uploads: change it under "

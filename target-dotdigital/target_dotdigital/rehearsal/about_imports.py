@@ -25,6 +25,27 @@ IMPORTS = (
         implies=("duplicates_reported",),
     ),
     Assumption(
+        id="stored_capitals",
+        title="Addresses that are stored with capitals",
+        statement="A row with an address in lower case updates the contact that dotdigital stores with capitals.",
+        source="contracts/dotdigital.md 13.11",
+        grade="D; dotdigital's own extension met contacts for which such a call was refused (B)",
+        check="Import labels in lower case for an address of yours that dotdigital stores with capitals, and read the contact.",
+        expected="The contact that was there before has the labels, and no other is created.",
+        by_hand=(
+            "Edit the address of a contact of yours in dotdigital so that it has capitals, import it in lower case from a file, and look "
+            "again."
+        ),
+        if_wrong=(
+            "If such rows are refused, these contacts keep old labels, and count as rejected; all others are delivered. If another contact "
+            "is created, it gets the labels, and perhaps e-mails twice."
+        ),
+        consequence=(
+            "If the row was refused: you can activate; correct the addresses that `rejected` lists to lower case in dotdigital. If another "
+            "contact was created: set upload_emails to none, and report it to dotdigital's support."
+        ),
+    ),
+    Assumption(
         id="duplicates_reported",
         title="Duplicates in an import are reported",
         statement="If one import names the same contact twice, dotdigital reports a failure for one of the rows.",
@@ -77,15 +98,21 @@ IMPORTS = (
     Assumption(
         id="invalid_address_rejected_alone",
         title="An invalid address fails alone",
-        statement="A row with an invalid address is reported with a code, and the other rows of the import succeed.",
-        source="contracts/dotdigital.md 4, 12.12",
-        grade="A, B for the code; D for the other rows",
-        check="Import an invalid address together with a valid one.",
-        expected="The invalid address is reported with a code, and the other contact has its value.",
+        statement=(
+            "A row that dotdigital does not accept costs no other row: it is reported with a code, or the call is refused, and accepted "
+            "without this row."
+        ),
+        source="contracts/dotdigital.md 4, 13.1, 13.3",
+        grade="A, B for the code; B for the refused call",
+        check="Import an invalid address together with a valid one; if the call is refused, narrow it down as the sync does.",
+        expected="The invalid address has a code, and the other contact has its value.",
         by_hand="Import a file with an invalid and a valid address, and read the import report.",
         if_wrong=(
-            "One address that only dotdigital finds invalid would stop its whole import (the sync checks addresses itself "
-            "before it sends them), or contacts that can never receive e-mail would be created."
+            "dotdigital may refuse a whole call because of one row. The sync then finds the row, by the index that the answer names or by "
+            "halving the import, sends it alone, and rejects it if it is refused again; all others are delivered in the same run. A run "
+            "makes up to 500 such calls; what is left waits for the next one. If an import fails only after it was accepted, nothing shows "
+            "which row is to blame, and its contacts stay pending. If the address is accepted, contacts that can never receive e-mail are "
+            "created."
         ),
         consequence=(
             "If the whole import failed: set contacts_per_import low (100) before you activate, so that few contacts are "

@@ -28,7 +28,7 @@ def first_import(stage: Stage) -> list[Finding]:
     # with the time, so that values of an earlier rehearsal cannot be taken for these
     stamp = f"{stage.clock.now():%Y-%m-%d %H:%M:%S}"
     values = {one: f"Rehearsal {stamp};Address {one.number}" for one in stage.plan.first}
-    sent = stage.send(*(stage.sender.labelled(one.email, value) for one, value in values.items()))
+    sent = stage.send(*(stage.sender.labelled(one.email, value) for one, value in values.items()), narrows=True)
     if trouble := sent.trouble():
         stage.facts.blocked = f"The first import was not accepted: {trouble}."
         if sent.status == FORBIDDEN:
@@ -56,6 +56,7 @@ def first_import(stage: Stage) -> list[Finding]:
         _consent(visible),
         _fields(visible),
         _suppressed(stage, sent, visible),
+        _stored_capitals(stage, sent, visible),
     ]
 
 
@@ -71,7 +72,7 @@ def _visibility(stage: Stage) -> Finding:
 def _report(stage: Stage, sent: Sent) -> Finding:
     named = {one.email for one in (*sent.imported, *sent.failures)}
     missing = [one.name for one in stage.plan.first if one.email not in named]
-    nameless = sum(one.contact_id is None for one in sent.imported)
+    nameless = sum(one.contact_id is None and bool(one.email) for one in sent.imported)
     total = len(stage.plan.first)
     took = f"The import took {sent.seconds:.0f} s and {sent.polls} polls."
     if missing:
@@ -101,13 +102,17 @@ def _new(stage: Stage, visible: dict[Participant, Record]) -> Iterator[Finding]:
         yield not_tested("new_contact_status", reason)
         yield not_tested("new_contact_opt_in_type", reason)
         return
-    statuses = sorted({status for record in new.values() for status in (record.status, record.email_status)})
+    statuses = sorted({status for record in new.values() for status in (record.status, record.email_status) if status})
     types = sorted({record.opt_in_type or "none" for record in new.values()})
+    if statuses:
+        seen = f"New contacts have the status {' and '.join(statuses)}."
+        yield judged("new_contact_status", seen, holds=_lower(statuses) == {"subscribed"})
+    else:
+        yield not_tested("new_contact_status", "dotdigital shows no status of new contacts.")
     yield judged(
-        "new_contact_status", f"New contacts have the status {' and '.join(statuses)}.", holds=_lower(statuses) == {"subscribed"}
-    )
-    yield judged(
-        "new_contact_opt_in_type", f"New contacts have the opt-in type {' and '.join(types)}.", holds=_lower(types) <= {"unknown"}
+        "new_contact_opt_in_type",
+        f"New contacts have the opt-in type {' and '.join(types)}.",
+        holds=_lower(types) <= {"unknown", "none"},
     )
 
 
@@ -117,11 +122,13 @@ def _lists(stage: Stage, visible: dict[Participant, Record]) -> Iterator[Finding
         yield not_tested("added_to_address_book", "dotdigital does not show in which address books a contact is.")
         yield not_tested("other_lists_kept", "dotdigital does not show in which address books a contact is.")
         return
-    outside = [one.name for one, lists in known.items() if stage.book not in lists]
+    # one that has to confirm its opt-in joins the address book later: `new_contact_status` is about it
+    joined = {one: lists for one, lists in known.items() if not visible[one].is_pending_opt_in}
+    outside = [one.name for one, lists in joined.items() if stage.book not in lists]
     if outside:
         yield refuted("added_to_address_book", f"Not in the address book after the import: {', '.join(outside)}.")
     else:
-        yield confirmed("added_to_address_book", f"All {len(known)} contacts are in the rehearsal's address book.")
+        yield confirmed("added_to_address_book", f"All {len(joined)} contacts are in the rehearsal's address book.")
     before = {one: set(one.before.lists or ()) - {stage.book} for one in known if one.before is not None}
     members = [one for one, lists in before.items() if lists]
     if not members:
@@ -193,6 +200,24 @@ def _suppressed(stage: Stage, sent: Sent, visible: dict[Participant, Record]) ->
     if wrong:
         return refuted("suppressed_kept", sentence(wrong))
     return confirmed("suppressed_kept", f"{_contacts(len(chosen))} ({statuses}) got the labels and kept the status.")
+
+
+def _stored_capitals(stage: Stage, sent: Sent, visible: dict[Participant, Record]) -> Finding:
+    """Compare the contacts that dotdigital stores with capitals, and that were written in lower case."""
+    chosen = [one for one in stage.plan.existing if one.before is not None and one.before.has_capitals]
+    if not chosen:
+        reason = "dotdigital stores none of your addresses with capitals. Name one that it does, or edit one there."
+        return not_tested("stored_capitals", reason)
+    wrong = []
+    for one in chosen:
+        record, before = visible.get(one), one.before
+        if record is None:
+            wrong.append(f"{one.name} did not get its labels ({sent.code_of(one.email) or 'no code'})")
+        elif before is not None and record.contact_id != before.contact_id:
+            wrong.append(f"another contact was created for {one.name}")
+    if wrong:
+        return refuted("stored_capitals", sentence(wrong))
+    return confirmed("stored_capitals", f"{_contacts(len(chosen))} that dotdigital stores with capitals got the labels.")
 
 
 def null_for_new(stage: Stage) -> list[Finding]:

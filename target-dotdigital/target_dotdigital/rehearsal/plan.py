@@ -165,6 +165,8 @@ class Plan:
             missing.append("a contact, best an unsubscribed one with preferences: that its consent is kept")
         if not any(one.is_suppressed for one in self.existing):
             missing.append("a suppressed contact: that it gets labels and stays suppressed")
+        if not any(one.before and one.before.has_capitals for one in self.existing):
+            missing.append("a contact that dotdigital shows with capitals in its address: that lower case finds it")
         if not missing:
             return []
         return ["Further addresses of yours would allow more checks:", *(f"  {line}" for line in missing), ""]

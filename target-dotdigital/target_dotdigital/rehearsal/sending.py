@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from target_dotdigital.addresses import normalise
 from target_dotdigital.dotdigital.rows import Chunk, RowEncoder
 from target_dotdigital.errors import DeliveryError
-from target_dotdigital.ledger.codes import letters_of, main_code
+from target_dotdigital.ledger.codes import UNKNOWN, letters_of, main_code
 from target_dotdigital.payloads import EMPTY, to_payload
-from target_dotdigital.records import Row
+from target_dotdigital.records import Row, RowResult, Verdict
 from target_dotdigital.stats import DeliveryStats
 from target_dotdigital.sync.imports import NOT_FINISHED, Imports, Pace
 from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from target_dotdigital.clock import Clock
     from target_dotdigital.dotdigital.messages import ContactReference, ImportStatus
@@ -65,6 +65,7 @@ class Sent:
         polls: number of status reads.
         seconds: time from submission to the end.
         resent: whether the import failed and was sent a second time.
+        narrowed: whether dotdigital refused the whole call, and accepted it without the rows in `failures`.
     """
 
     state: str
@@ -76,6 +77,7 @@ class Sent:
     polls: int = 0
     seconds: float = 0.0
     resent: bool = False
+    narrowed: bool = False
 
     @property
     def imported(self) -> tuple[Reference, ...]:
@@ -139,8 +141,12 @@ class Sender:
         encoder = RowEncoder(self.book, {name: name}, name)
         return SentRow(row, encoder.encode(row), encoder)
 
-    def send(self, rows: Sequence[SentRow]) -> Sent:
+    def send(self, rows: Sequence[SentRow], *, narrows: bool = False) -> Sent:
         """Send rows as one import, and wait until it has ended.
+
+        Args:
+            rows: the rows.
+            narrows: whether a refused call is narrowed down to the rows that it is refused for, as the sync does.
 
         Raises:
             DeliveryError: the import did not end, or dotdigital stopped it for a reason that is not in its rows.
@@ -150,12 +156,19 @@ class Sender:
         client.refusal = None
         # several rows of one contact are one entry in the ledger
         unique = list({sent.row.email: sent.row for sent in rows}.values())
+        refused: list[RowResult] = []
+
+        def observe(_rows: Sequence[Row], results: Sequence[RowResult]) -> None:
+            refused.extend(one for one in results if one.verdict is Verdict.REJECTED)
+
         # an import that fails is sent a second time by the sync's own rules, with the same encoder
-        imports = self._imports(rows[0].encoder)
+        imports = self._imports(rows[0].encoder, observe, narrows=narrows)
         with _without_advice():
             imports.send([Chunk(unique, [sent.encoded for sent in rows])])
         if len(client.submitted) == before:
             return self._refused()
+        if narrows and self.client.refusal is not None:
+            return self._narrowed(client.submitted[before:], refused, self.clock.monotonic() - started)
         import_id = client.submitted[-1]
         status = client.statuses.get(import_id)
         if status is None or letters_of(status.status) not in {FINISHED, FAILED}:
@@ -178,6 +191,28 @@ class Sender:
                 )
                 raise DeliveryError(msg)
 
+    def _narrowed(self, import_ids: Sequence[str], refused: Sequence[RowResult], seconds: float) -> Sent:
+        """Return what became of rows that were accepted in several imports, or refused alone."""
+        parts = [
+            _sent(status, self.client.polls[one], seconds, resent=False)
+            for one in import_ids
+            if (status := self.client.statuses.get(one)) is not None
+        ]
+        if any(one.state != FINISHED for one in parts) or len(parts) < len(import_ids):
+            raise DeliveryError(_unfinished(shown(import_ids[-1]), ""))
+        return Sent(
+            FINISHED,
+            created=tuple(one for part in parts for one in part.created),
+            updated=tuple(one for part in parts for one in part.updated),
+            failures=(
+                *(one for part in parts for one in part.failures),
+                *(Reference(one.email, None, one.reason or UNKNOWN) for one in refused),
+            ),
+            polls=sum(part.polls for part in parts),
+            seconds=seconds,
+            narrowed=True,
+        )
+
     def _refused(self) -> Sent:
         error = self.client.refusal
         if error is None or error.status not in CLIENT_ERRORS:
@@ -185,7 +220,13 @@ class Sender:
         code = f"status {error.status}" + (f", {error.code}" if error.code else "")
         return Sent(REFUSED, code, error.status)
 
-    def _imports(self, encoder: RowEncoder) -> Imports:
+    def _imports(
+        self,
+        encoder: RowEncoder,
+        observe: Callable[[Sequence[Row], Sequence[RowResult]], None] = lambda _rows, _results: None,
+        *,
+        narrows: bool = False,
+    ) -> Imports:
         settings = self.settings
         return Imports(
             self.client,
@@ -194,7 +235,8 @@ class Sender:
             self.clock,
             DeliveryStats(),
             pace=Pace(1, settings.poll_interval, settings.import_timeout),
-            narrows=False,
+            observe=observe,
+            narrows=narrows,
         )
 
 

@@ -48,13 +48,17 @@ class Stage:
         """The address that the experiments with values are made with."""
         return self.plan.worker
 
-    def send(self, *rows: SentRow) -> Sent:
+    def send(self, *rows: SentRow, narrows: bool = False) -> Sent:
         """Send rows as one import, and record how long it took.
+
+        Args:
+            rows: the rows.
+            narrows: whether a refused call is narrowed down to the rows that it is refused for, as the sync does.
 
         Raises:
             TargetError: the import could not be completed.
         """
-        sent = self.sender.send(rows)
+        sent = self.sender.send(rows, narrows=narrows)
         if sent.state == FINISHED:
             self.facts.import_seconds.append(round(sent.seconds, 1))
             self.facts.import_polls.append(sent.polls)

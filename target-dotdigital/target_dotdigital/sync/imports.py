@@ -52,6 +52,7 @@ class _Open:
     deadline: float
     missing: int = 0
     strange: int = 0
+    counts: bool = True
 
     @property
     def name(self) -> str:
@@ -213,8 +214,7 @@ class Imports:
         while self._open:
             self._poll_next()
         row = None if self._stopped else self._log.accepted_row()
-        if row is not None and self._try(Chunk([row], [self._shape.encode(row)]), 1) is None and not self._stopped:
-            self.tally.sent += 1
+        if row is not None and self._try(Chunk([row], [self._shape.encode(row)]), counts=False) is None and not self._stopped:
             self._refusals.in_a_row = 0
             self._reject()
         elif not self._stopped:
@@ -231,8 +231,14 @@ class Imports:
         LOGGER.info("dotdigital refused %d contacts, each alone", len(rows))
         self._count(rows, outcomes, self._log.reject(rows, outcomes, self._clock.wall()))
 
-    def _try(self, chunk: Chunk, attempt: int) -> ApiError | None:
-        """Submit rows as one import, and return the error if it was refused for what is in it; other errors stop the run."""
+    def _try(self, chunk: Chunk, attempt: int = 1, *, counts: bool = True) -> ApiError | None:
+        """Submit rows as one import, and return the error if it was refused for what is in it; other errors stop the run.
+
+        Args:
+            chunk: the rows.
+            attempt: how often these rows have been submitted, including this time.
+            counts: whether their outcomes are part of the figures of the delivery.
+        """
         self._require_lock()
         key = self._log.begin(chunk.rows, self._clock.wall(), attempt)
         try:
@@ -253,7 +259,8 @@ class Imports:
         self._log.accepted(key, import_id)
         LOGGER.info("Import %s: %d contacts sent", import_id, len(chunk.rows))
         # what is kept of all open imports is bounded
-        self._watch(key, import_id, attempt, chunk.rows if len(chunk.rows) * self._most_open <= MAX_ROWS_KEPT else None)
+        rows = chunk.rows if len(chunk.rows) * self._most_open <= MAX_ROWS_KEPT else None
+        self._watch(key, import_id, attempt, rows, counts=counts)
         return None
 
     def _start(self, key: int, body: bytes) -> str:
@@ -271,10 +278,10 @@ class Imports:
                     LOGGER.info("dotdigital: other clients use all import slots; retrying in %.0f s", SLOT_PAUSE_SECONDS)
                     self._clock.wait(SLOT_PAUSE_SECONDS)
 
-    def _watch(self, key: int, import_id: str, attempt: int, rows: list[Row] | None) -> None:
+    def _watch(self, key: int, import_id: str, attempt: int, rows: list[Row] | None, *, counts: bool = True) -> None:
         now = self._clock.monotonic()
         first = self._first_interval
-        self._open.append(_Open(key, import_id, attempt, rows, first, now + first, now + self._timeout))
+        self._open.append(_Open(key, import_id, attempt, rows, first, now + first, now + self._timeout, counts=counts))
 
     def _poll_next(self) -> None:
         """Wait until the next poll is due, poll that import, and handle its state."""
@@ -374,6 +381,8 @@ class Imports:
         rows = self._log.rows_of(one.key) if one.rows is None else one.rows
         outcomes = verdicts(rows, status)
         recorded = self._log.finished(one.key, rows, outcomes, self._clock.wall())
+        if not one.counts:
+            return
         counted = self._count(rows, outcomes, recorded)
         if recorded.gone:
             LOGGER.info(

@@ -8,7 +8,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
-from nosto_dotdigital_sandbox.deviations import DOTDIGITAL, NOSTO
+from nosto_dotdigital_sandbox.deviations import DOTDIGITAL, LIVE, NOSTO
 from nosto_dotdigital_sandbox.generator import Shop
 from nosto_dotdigital_sandbox.nosto import ExportFile
 from nosto_dotdigital_sandbox.sandbox import Sandbox
@@ -40,6 +40,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         epilog="\n".join(
             [
                 *("deviations of dotdigital:", *(f"  {name:<32} {sentence}" for name, sentence in DOTDIGITAL.items())),
+                *("dotdigital beside its documents:", *(f"  {name:<32} {sentence}" for name, sentence in LIVE.items())),
                 *("deviations of Nosto:", *(f"  {name:<32} {sentence}" for name, sentence in NOSTO.items())),
             ]
         ),
@@ -56,7 +57,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--deviation",
         action="append",
         default=[],
-        choices=sorted(DOTDIGITAL | NOSTO),
+        choices=sorted(DOTDIGITAL | LIVE | NOSTO),
         metavar="NAME",
         help="make a service behave otherwise than its documents say; can be repeated, the names are below",
     )
@@ -71,14 +72,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     with Sandbox(bodies=False) as sandbox:
-        sandbox.account.deviations.update(name for name in options.deviation if name in DOTDIGITAL)
+        sandbox.account.deviations.update(name for name in options.deviation if name in DOTDIGITAL | LIVE)
         sandbox.nosto.deviations.update(name for name in options.deviation if name in NOSTO)
         sandbox.nosto.segments = list(shop.catalogue(0))
         sandbox.nosto.export = ExportFile(shop.export(0), datetime.datetime.now(datetime.UTC).replace(microsecond=0))
         print(f"# Nosto at {sandbox.export_url}, {options.contacts} contacts")
         print(f"# dotdigital at {sandbox.api_url}, in its own region at {sandbox.home_url}")
         for name in options.deviation:
-            print(f"# {name}: {(DOTDIGITAL | NOSTO)[name]}")
+            print(f"# {name}: {(DOTDIGITAL | LIVE | NOSTO)[name]}")
         for name, value in settings(sandbox).items():
             print(f"export {name}={value}")
         print("# Ctrl-C ends both", flush=True)

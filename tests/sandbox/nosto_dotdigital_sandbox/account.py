@@ -10,7 +10,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nosto_dotdigital_sandbox.deviations import DOTDIGITAL
+from nosto_dotdigital_sandbox.deviations import DOTDIGITAL, LIVE
 from nosto_dotdigital_sandbox.records import Contact, Records
 from nosto_dotdigital_sandbox.rules import Deviations, rule
 
@@ -58,7 +58,7 @@ class Account(Records):
         self, *, name: str = "Demo shop", clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time
     ) -> None:
         """Create a new account."""
-        super().__init__(Deviations(DOTDIGITAL), wall)
+        super().__init__(Deviations(DOTDIGITAL | LIVE), wall)
         self.id = 101
         self.name = name
         self.clock = clock
@@ -175,7 +175,7 @@ class Account(Records):
         """Apply one row and report it; `seen` holds the identities of the rows before it."""
         identifiers = row["identifiers"]
         match = row["matchIdentifier"]
-        contact = self._matching(match, identifiers)
+        contact = self.matching(match, identifiers)
         code = self.refusal(row, contact, seen)
         if code is not None:
             failure: dict[str, Any] = {
@@ -197,7 +197,8 @@ class Account(Records):
         shown = {"email": contact.email} if contact.email else {}
         report.append({"contactId": contact.id, "identifiers": shown})
 
-    def _matching(self, match: str, identifiers: dict[str, Any]) -> Contact | None:
+    def matching(self, match: str, identifiers: dict[str, Any]) -> Contact | None:
+        """Return the contact that a row is about; None if there is none."""
         if match == "contactId":
             return self.contacts.get(int(identifiers["contactId"]))
         return self.find(str(identifiers.get("email", "")))

@@ -6,9 +6,10 @@ from __future__ import annotations
 import nosto_dotdigital_sandbox.deviating_answers
 import nosto_dotdigital_sandbox.deviating_imports
 import nosto_dotdigital_sandbox.deviating_reports  # noqa: F401
+from nosto_dotdigital_sandbox.live import LIVE
 from nosto_dotdigital_sandbox.nosto_deviations import NOSTO
 
-__all__ = ["DOTDIGITAL", "NOSTO"]
+__all__ = ["DOTDIGITAL", "LIVE", "NOSTO"]
 
 # switch -> what dotdigital does if it is on
 DOTDIGITAL = {
@@ -46,6 +47,7 @@ DOTDIGITAL = {
     "escapes_quotes": "Quotation marks in values are stored as &quot;.",
     "drops_emoji": "Emoji in values are dropped.",
     # identity
+    "capitals_refused": "An import that writes an address in lower case whose contact is stored with capitals is refused as a whole.",
     "distinguishes_capitals": "Addresses that differ only in capitals are different contacts.",
     "imports_duplicates_silently": "Of several rows for one address in an import, the last one counts, and the report does not say so.",
     "unknown_id_creates": "A row that matches an unknown contact ID creates a contact without an address.",
