@@ -154,7 +154,7 @@ def test_an_import_of_an_earlier_run_counts_where_its_outcome_was_received(pipel
     assert pipeline.load(singer(people(ann=[]))).code == 1
     for job in sandbox.account.imports.values():
         job.polls = 0
-    assert explained(pipeline)["status"] == "in doubt"
+    assert explained(pipeline)["status"] == "unknown"
     pipeline.load(singer([]))
     third, second, _ = runs(pipeline)
     assert (second["cleared"], second["unconfirmed"]) == (0, 1)
@@ -290,7 +290,7 @@ def test_explain_of_contacts_that_were_sent_and_not_confirmed(pipeline: Pipeline
     sandbox.account.forget_rows = 1
     assert pipeline.load(singer(people(ann=["A"]))).code == 1
     facts = explained(pipeline)
-    assert (facts["status"], facts["in_doubt"]) == ("pending", True)
+    assert (facts["status"], facts["result_unknown"]) == ("pending", True)
     assert "It was sent, but dotdigital did not confirm it." in facts["explanation"]
     assert facts["deliveries"][0]["outcome"] == "unconfirmed"
 
@@ -544,7 +544,7 @@ def test_a_ledger_of_several_accounts_is_read_for_the_one_that_the_login_names(p
     engine = sa.create_engine(pipeline.target["ledger_url"])
     with engine.begin() as connection:
         connection.exec_driver_sql(
-            "INSERT INTO dotdigital_scopes (key, account_id) VALUES ('7|nosto contacts|NOSTOSEGMENT', 7)",
+            "INSERT INTO dotdigital_scopes (account_id, data_field, address_book) VALUES (7, 'NOSTOSEGMENT', 'nosto contacts')",
         )
     engine.dispose()
     sandbox.journal.clear()
