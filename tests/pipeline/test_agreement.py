@@ -36,6 +36,8 @@ class Days:
         self.day = 0
         self.field = FIELD
         self.book = "Nosto contacts"
+        self.delimiter = ";"
+        self.label: dict[str, str] = {}
         self.put()
         assert pipeline.run().code == 0
         self.assert_right()
@@ -85,7 +87,8 @@ class Days:
         """Every contact has the labels that the last export says; nobody else has labels."""
         wanted = expected(body(self.content))
         for email, contact in folded(self.pipeline.sandbox.account.snapshot()).items():
-            assert contact.data_fields.get(self.field, "") == ";".join(wanted.get(email, [])), email
+            labels = [self.label.get(name, name) for name in wanted.get(email, [])]
+            assert contact.data_fields.get(self.field, "") == self.delimiter.join(labels), email
 
     def assert_right(self) -> None:
         """The account is what the last export says; nobody else has labels."""
@@ -476,6 +479,76 @@ def test_a_forgotten_contact_that_leaves_is_cleared(days: Days) -> None:
     assert run_target(days.pipeline.target, "", days.pipeline.time, forget=person(0)).code == 0
     assert days.run(leave=(0,)).code == 0
     days.assert_right()
+
+
+@pytest.mark.parametrize("what", ["label settings", "address book", "uploads", "the data field was deleted"])
+def test_a_forgotten_contact_of_the_source_gets_what_all_get(days: Days, what: str) -> None:
+    """The ledger does not have it any more, so a run that has to compare every contact asks for a full refresh."""
+    pipeline = days.pipeline
+    assert forget(days, 1) == "The source still had the address when it was last read."
+    # what changed since then does not depend on it
+    assert days.run({person(5): ["C"]}).code == 0
+    days.assert_right()
+    match what:
+        case "label settings":
+            days.restart(segment_labels={"A": "Apple"})
+            days.label = {"A": "Apple"}
+        case "address book":
+            days.restart(address_book="Other")
+        case "uploads":
+            days.restart(upload_emails="with_segments")
+        case _:
+            del pipeline.sandbox.account.fields[FIELD]
+            for contact in pipeline.sandbox.account.contacts.values():
+                contact.data_fields.pop(FIELD, None)
+    days.put({person(6): ["C"]})
+    days.refused_then_refreshed("An address was forgotten")
+    # once is enough
+    days.restart(segment_delimiter="|")
+    days.delimiter = "|"
+    assert days.run({person(7): ["A", "B"]}).code == 0
+    days.assert_right()
+
+
+def test_a_contact_forgotten_before_it_was_delivered_needs_a_full_refresh(days: Days) -> None:
+    days.pipeline.target["max_contacts_per_run"] = 1
+    assert days.run({person(1): ["C"], person(2): ["C"]}).code == 0
+    assert days.pipeline.report["left_for_later"] == 1
+    forget(days, 2)
+    days.pipeline.target["max_contacts_per_run"] = 0
+    days.put({person(3): ["C"]})
+    days.refused_then_refreshed("an address was forgotten whose delivery was outstanding")
+
+
+def test_a_contact_forgotten_while_its_import_may_be_applied_late_needs_a_full_refresh(days: Days) -> None:
+    account, faults = days.pipeline.sandbox.account, days.pipeline.sandbox.faults
+    account.import_polls = 10_000
+    lost = Fault("drop_after", method="PUT", path="contacts/v3/import", after=lambda _: setattr(account, "import_polls", 0))
+    faults.add(lost)
+    assert days.run({person(1): ["C"]}).code == 0
+    assert days.run({person(1): ["D"]}).code == 0
+    forget(days, 1)
+    account.settle()
+    assert account.by_email[person(1)].data_fields[FIELD] == "C"
+    days.put()
+    days.refused_then_refreshed("an address was forgotten whose delivery was outstanding")
+
+
+def test_a_contact_forgotten_after_it_left_is_not_missed(days: Days) -> None:
+    """As the documents advise: erased in Nosto first, then forgotten."""
+    assert days.run(leave=(0,)).code == 0
+    assert forget(days, 0) == ""
+    days.restart(segment_delimiter="|")
+    days.delimiter = "|"
+    assert days.run({person(7): ["A", "B"]}).code == 0
+    days.assert_right()
+
+
+def forget(days: Days, number: int) -> str:
+    """Forget a contact, and return the beginning of what is said about the source."""
+    outcome = run_target(days.pipeline.target, "", days.pipeline.time, forget=person(number))
+    assert outcome.code == 0, outcome.log
+    return next((line.partition(" If ")[0] for line in outcome.output.splitlines() if line.startswith("The source")), "")
 
 
 def test_a_forgotten_contact_of_the_source_is_nobody_elses_to_clear(days: Days) -> None:

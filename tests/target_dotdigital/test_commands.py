@@ -393,6 +393,50 @@ def test_rejected_lists_what_to_do(pipeline: Pipeline, sandbox: Sandbox) -> None
     assert rows[BOB].endswith("when it changes")
 
 
+@pytest.mark.parametrize("code", ["invalidEmail", "tooBusy"])
+@pytest.mark.parametrize("how", ["incremental", "whole"])
+@pytest.mark.parametrize(
+    "what", ["label taken back", "new contact leaves", "new contact without labels leaves", "put right by hand"]
+)
+def test_what_is_not_wanted_any_more_is_not_rejected_any_more(
+    pipeline: Pipeline, sandbox: Sandbox, what: str, how: str, code: str
+) -> None:
+    others = people(bob=["A"], cleo=["A"])
+    labels = [] if "without" in what else ["A"]
+
+    def load(*contacts: dict[str, Any]) -> None:
+        text = singer([*contacts, *others], state=day(pipeline.time.wall()))
+        if how == "whole":
+            lines = [json.loads(line) for line in text.splitlines()]
+            lines = [line | {"version": 1} if line["type"] == "RECORD" else line for line in lines]
+            lines.insert(-1, {"type": "ACTIVATE_VERSION", "stream": "people", "version": 1})
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+        pipeline.time.skipped += 30 * HOUR
+        outcome = pipeline.load(text)
+        assert outcome.code == 0, outcome.log
+
+    if "leaves" not in what:
+        load(*people(ann=labels))
+    reject(sandbox, ann=code)
+    load(*people(ann=["B"] if "leaves" not in what else labels))
+    assert (pipeline.report["still_rejected"], explained(pipeline)["rejection"]["code"]) == (1, code)
+    assert (pipeline.folder / "reports" / "rejected.csv").read_text().count(ANN) == 1
+    if "leaves" in what:
+        load(*([{"email": ANN, "segments": [], "_sdc_deleted_at": "2026-11-01T00:00:00Z"}] if how == "incremental" else []))
+    elif what == "label taken back":
+        load(*people(ann=labels))
+    else:
+        sandbox.account.edit(ANN, FIELD, "B")
+        assert ask(pipeline, reconcile=True).code == 0
+        load(*people(ann=["B"]))
+    assert (pipeline.report["still_rejected"], pipeline.report["rejected"]) == (0, 0)
+    assert explained(pipeline)["rejection"] is None
+    assert explained(pipeline)["status"] == ("removed" if "leaves" in what else "confirmed")
+    assert ANN not in (pipeline.folder / "reports" / "rejected.csv").read_text()
+    assert ANN not in (pipeline.folder / "reports" / "rejected.singer.jsonl").read_text()
+    assert ask(pipeline, rejected=True).output == "No contact is rejected.\n"
+
+
 def test_reconcile_tries_once_more_what_was_rejected_for_good(pipeline: Pipeline, sandbox: Sandbox) -> None:
     assert pipeline.load(singer(people(ann=["A"], bob=["A"]))).code == 0
     reject(sandbox, ann="globallySuppressed", bob="globallySuppressed")
