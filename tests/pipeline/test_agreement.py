@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from nosto_dotdigital_sandbox import Fault
 from nosto_dotdigital_sandbox.faults import answer
+from support.cases import slow_except
 from support.oracle import FIELD, expected, folded
 from support.running import Outcome, Pipeline, run_target, singer
 from support.wire import contacts_sent
@@ -35,6 +36,8 @@ class Days:
         self.day = 0
         self.field = FIELD
         self.book = "Nosto contacts"
+        self.delimiter = ";"
+        self.label: dict[str, str] = {}
         self.put()
         assert pipeline.run().code == 0
         self.assert_right()
@@ -80,13 +83,19 @@ class Days:
         outcome = self.pipeline.run()
         assert outcome.code == 0, outcome.log
 
+    def assert_labels(self) -> None:
+        """Every contact has the labels that the last export says; nobody else has labels."""
+        wanted = expected(body(self.content))
+        for email, contact in folded(self.pipeline.sandbox.account.snapshot()).items():
+            labels = [self.label.get(name, name) for name in wanted.get(email, [])]
+            assert contact.data_fields.get(self.field, "") == self.delimiter.join(labels), email
+
     def assert_right(self) -> None:
         """The account is what the last export says; nobody else has labels."""
+        self.assert_labels()
         account = folded(self.pipeline.sandbox.account.snapshot())
         wanted = expected(body(self.content))
         book = self.pipeline.sandbox.account.book_named(self.book)
-        for email, contact in account.items():
-            assert contact.data_fields.get(self.field, "") == ";".join(wanted.get(email, [])), email
         if self.pipeline.target.get("upload_emails") != "none":
             assert book is not None
             missing = [email for email in wanted if email not in account or book.id not in account[email].lists]
@@ -168,19 +177,90 @@ def test_an_older_ledger_restored_from_a_backup(days: Days) -> None:
     days.refused_then_refreshed("restored from a backup")
 
 
-@pytest.mark.parametrize("settings", [{"data_field": "OTHER"}, {"address_book": "Other"}, {"upload_emails": "none"}])
 @pytest.mark.fields("OTHER")
-def test_another_place_needs_a_full_refresh(days: Days, settings: dict[str, Any]) -> None:
-    first = {name: days.pipeline.target.get(name) for name in settings}
-    days.restart(**settings)
+def test_another_data_field_needs_a_full_refresh(days: Days) -> None:
+    days.restart(data_field="OTHER")
     days.put({person(1): ["C"]})
-    days.refused_then_refreshed("the address book, the data field or a setting changed")
+    days.refused_then_refreshed("the data field or a setting changed")
     assert days.run(leave=(0,)).code == 0
     days.assert_right()
-    # and back: the first place has seen none of this
-    days.restart(**{name: value if value is not None else DEFAULTS[name] for name, value in first.items()})
+    # and back: the first field has seen none of this
+    days.restart(data_field=FIELD)
     days.put({person(5): ["C"]})
     days.refused_then_refreshed()
+
+
+MEMBERSHIP: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "another name": ({"address_book": "Other"}, {"address_book": "Nosto contacts"}),
+    "none": ({"upload_emails": "none"}, {"upload_emails": "all"}),
+    "with segments": ({"upload_emails": "with_segments"}, {"upload_emails": "all"}),
+    "none, then another name": ({"upload_emails": "none"}, {"upload_emails": "all", "address_book": "Other"}),
+}
+
+
+@pytest.mark.parametrize("case", slow_except({"another name", "none"}, MEMBERSHIP))
+def test_another_address_book_or_upload_mode_asks_only_for_membership(days: Days, case: str) -> None:
+    """Labels belong to account and data field: no full refresh is needed, and nothing else is sent again."""
+    there, back = MEMBERSHIP[case]
+    days.restart(**there)
+    assert days.run({person(1): ["C"], "new@example.com": ["A"], "plain@example.com": []}, leave=(0,)).code == 0
+    days.assert_labels()
+    if there.get("address_book"):
+        assert (days.pipeline.report["plan"]["added_to_address_book"], days.pipeline.report["updated"]) == (148, 150)
+        days.assert_right()
+    days.restart(**back)
+    assert days.run({person(1): ["A"], person(6): ["C"]}, leave=(3,)).code == 0
+    days.assert_right()
+    assert days.run({person(7): ["C"]}).code == 0
+    assert days.pipeline.report["sent"] == 1
+    days.assert_right()
+
+
+@pytest.mark.parametrize("case", slow_except({"another name", "none"}, MEMBERSHIP))
+def test_a_source_without_state_that_goes_to_another_address_book_and_back(pipeline: Pipeline, case: str) -> None:
+    there, back = MEMBERSHIP[case]
+    account = pipeline.sandbox.account
+    for names, settings in ((["A"], {}), (["B"], there), (["A"], back)):
+        pipeline.target |= {**settings, "max_change_percent": 100}
+        pipeline.activate()
+        records = [{"email": person(number), "segments": names} for number in range(150)]
+        assert pipeline.load(singer(records)).code == 0
+        held = {contact.data_fields.get(FIELD) for contact in account.snapshot().values()}
+        assert held == {names[0]}
+    book = account.book_named(pipeline.target.get("address_book", "Nosto contacts"))
+    assert book is not None
+    assert all(book.id in contact.lists for contact in account.snapshot().values())
+
+
+def test_a_killed_run_leaves_no_members_of_another_address_book(days: Days) -> None:
+    """Killed after the account was read back for the other one: who is in the first one is not what was read."""
+    days.restart(address_book="Other")
+    days.pipeline.sandbox.faults.add(Fault("answer", method="POST", path="/v2/address-books", times=99, response=answer(500)))
+    assert days.run({person(1): ["C"]}).code == 1
+    days.pipeline.sandbox.faults.clear()
+    account = days.pipeline.sandbox.account
+    account.by_email[person(4)].lists.clear()
+    days.restart(address_book="Nosto contacts")
+    assert days.pipeline.run().code == 0
+    days.assert_right()
+
+
+def test_an_address_book_of_a_number_is_not_the_one_with_that_id(days: Days) -> None:
+    account = days.pipeline.sandbox.account
+    book = account.add_book("by id")
+    days.restart(address_book_id=book.id)
+    code = days.pipeline.target["activation_code"]
+    days.book = book.name
+    assert days.run({person(1): ["C"]}).code == 0
+    days.assert_right()
+    days.pipeline.target |= {"address_book_id": None, "address_book": str(book.id)}
+    outcome = days.run({person(2): ["C"]})
+    assert outcome.code == 1
+    assert days.pipeline.report["activation_code"] not in {None, code}
+    days.restart()
+    assert days.pipeline.run().code == 0
+    days.assert_right()
+    assert account.book_named(str(book.id)) is not None
 
 
 # what is used of the input, first and then
@@ -216,9 +296,6 @@ def test_using_less_of_the_input_needs_no_full_refresh(days: Days, setting: str)
     else:
         assert days.run({person(7): ["C"]}).code == 0
         days.assert_right()
-
-
-DEFAULTS = {"data_field": FIELD, "address_book": "Nosto contacts", "upload_emails": "all"}
 
 
 def test_another_place_stops_before_the_review(days: Days) -> None:
@@ -289,6 +366,36 @@ def test_snapshots_and_state_restored_ledger_kept(days: Days) -> None:
     days.pipeline.state = older
     days.put({person(1): START[person(1)]})
     days.refused_then_refreshed("does not mention 1 contacts that changed since its bookmark")
+
+
+def test_all_memories_restored_to_the_same_day_are_found_by_the_spot_check(days: Days) -> None:
+    folder, pipeline = days.pipeline.folder, days.pipeline
+    pipeline.target["max_change_percent"] = 100
+    # a day on which all contacts were still new in dotdigital, and are read back by the next run
+    assert days.run({person(5): ["C"]}).code == 0
+    older, content = pipeline.state, dict(days.content)
+    backup(folder)
+    shutil.copytree(folder / "snapshots", folder / "copied")
+    assert days.run({email: ["D"] for email in content}).code == 0
+    restore_ledger(folder)
+    shutil.rmtree(folder / "snapshots")
+    (folder / "copied").rename(folder / "snapshots")
+    pipeline.state, days.content = older, content
+    assert days.run({person(1): ["C"]}).code == 0
+    days.assert_right()
+
+
+def test_a_ledger_restored_to_before_a_restore_is_found_by_the_spot_check(days: Days) -> None:
+    pipeline = days.pipeline
+    pipeline.target["max_change_percent"] = 100
+    assert days.run({email: ["D"] for email in days.content}).code == 0
+    assert days.run({person(5): ["C"]}).code == 0
+    backup(pipeline.folder)
+    run = pipeline.report["run"] - 1
+    assert run_target(pipeline.target, "", pipeline.time, restore=True, run=run).code == 0
+    restore_ledger(pipeline.folder)
+    assert days.run({person(1): ["C"]}).code == 0
+    days.assert_right()
 
 
 def test_a_failed_run_needs_no_full_refresh(days: Days) -> None:
@@ -372,6 +479,76 @@ def test_a_forgotten_contact_that_leaves_is_cleared(days: Days) -> None:
     assert run_target(days.pipeline.target, "", days.pipeline.time, forget=person(0)).code == 0
     assert days.run(leave=(0,)).code == 0
     days.assert_right()
+
+
+@pytest.mark.parametrize("what", ["label settings", "address book", "uploads", "the data field was deleted"])
+def test_a_forgotten_contact_of_the_source_gets_what_all_get(days: Days, what: str) -> None:
+    """The ledger does not have it any more, so a run that has to compare every contact asks for a full refresh."""
+    pipeline = days.pipeline
+    assert forget(days, 1) == "The source still had the address when it was last read."
+    # what changed since then does not depend on it
+    assert days.run({person(5): ["C"]}).code == 0
+    days.assert_right()
+    match what:
+        case "label settings":
+            days.restart(segment_labels={"A": "Apple"})
+            days.label = {"A": "Apple"}
+        case "address book":
+            days.restart(address_book="Other")
+        case "uploads":
+            days.restart(upload_emails="with_segments")
+        case _:
+            del pipeline.sandbox.account.fields[FIELD]
+            for contact in pipeline.sandbox.account.contacts.values():
+                contact.data_fields.pop(FIELD, None)
+    days.put({person(6): ["C"]})
+    days.refused_then_refreshed("An address was forgotten")
+    # once is enough
+    days.restart(segment_delimiter="|")
+    days.delimiter = "|"
+    assert days.run({person(7): ["A", "B"]}).code == 0
+    days.assert_right()
+
+
+def test_a_contact_forgotten_before_it_was_delivered_needs_a_full_refresh(days: Days) -> None:
+    days.pipeline.target["max_contacts_per_run"] = 1
+    assert days.run({person(1): ["C"], person(2): ["C"]}).code == 0
+    assert days.pipeline.report["left_for_later"] == 1
+    forget(days, 2)
+    days.pipeline.target["max_contacts_per_run"] = 0
+    days.put({person(3): ["C"]})
+    days.refused_then_refreshed("an address was forgotten whose delivery was outstanding")
+
+
+def test_a_contact_forgotten_while_its_import_may_be_applied_late_needs_a_full_refresh(days: Days) -> None:
+    account, faults = days.pipeline.sandbox.account, days.pipeline.sandbox.faults
+    account.import_polls = 10_000
+    lost = Fault("drop_after", method="PUT", path="contacts/v3/import", after=lambda _: setattr(account, "import_polls", 0))
+    faults.add(lost)
+    assert days.run({person(1): ["C"]}).code == 0
+    assert days.run({person(1): ["D"]}).code == 0
+    forget(days, 1)
+    account.settle()
+    assert account.by_email[person(1)].data_fields[FIELD] == "C"
+    days.put()
+    days.refused_then_refreshed("an address was forgotten whose delivery was outstanding")
+
+
+def test_a_contact_forgotten_after_it_left_is_not_missed(days: Days) -> None:
+    """As the documents advise: erased in Nosto first, then forgotten."""
+    assert days.run(leave=(0,)).code == 0
+    assert forget(days, 0) == ""
+    days.restart(segment_delimiter="|")
+    days.delimiter = "|"
+    assert days.run({person(7): ["A", "B"]}).code == 0
+    days.assert_right()
+
+
+def forget(days: Days, number: int) -> str:
+    """Forget a contact, and return the beginning of what is said about the source."""
+    outcome = run_target(days.pipeline.target, "", days.pipeline.time, forget=person(number))
+    assert outcome.code == 0, outcome.log
+    return next((line.partition(" If ")[0] for line in outcome.output.splitlines() if line.startswith("The source")), "")
 
 
 def test_a_forgotten_contact_of_the_source_is_nobody_elses_to_clear(days: Days) -> None:
@@ -510,6 +687,7 @@ def test_a_tap_that_breaks_off_after_its_starting_state(pipeline: Pipeline) -> N
 
 def test_a_quiet_hour_of_an_sdk_tap_is_healthy(pipeline: Pipeline) -> None:
     """The SDK repeats the record at the bookmark, and leaves out a STATE that has not changed."""
+    pipeline.target["verify_timeout"] = 0
     assert pipeline.load(sdk_input(None, [ANN], state(1))).code == 0
     for _ in range(3):
         pipeline.sandbox.journal.clear()

@@ -96,6 +96,44 @@ def test_an_attempt_whose_response_was_lost_is_compared_although_its_retry_succe
     assert labels(sandbox) == {f"p{number}@example.com": "C" if number in {0, 2} else "A" for number in range(5)}
 
 
+OTHER_SCOPES: dict[str, dict[str, str]] = {
+    "another address book": {"address_book": "Other"},
+    "no address book": {"upload_emails": "none"},
+    "other uploads": {"upload_emails": "with_segments"},
+}
+
+
+@pytest.mark.parametrize("how", ["lost", "stuck"])
+@pytest.mark.parametrize("change", slow_except({"another address book", "no address book"}, OTHER_SCOPES))
+def test_an_open_or_lost_import_counts_for_the_data_field(pipeline: Pipeline, sandbox: Sandbox, change: str, how: str) -> None:
+    """Another address book or upload mode writes the same data field, and the first import may land last."""
+    pipeline.target |= {"max_change_percent": 100, "import_timeout": 60}
+    assert day(pipeline, 1, {f"p{number}": ["A"] for number in range(5)}) == 0
+    account = sandbox.account
+    account.import_polls = 10_000
+    if how == "lost":
+        sandbox.faults.add(Fault("drop_after", method="PUT", path="contacts/v3/import", times=9))
+    assert day(pipeline, 2, {"p0": ["B"], "p1": ["B"]}) == 1
+    sandbox.faults.clear()
+    pipeline.target |= OTHER_SCOPES[change]
+    pipeline.activate()
+    if how == "stuck":
+        writes = len(sandbox.journal.writes())
+        assert day(pipeline, 3, {"p0": ["C"], "p1": ["C"]}) == 1
+        assert len(sandbox.journal.writes()) == writes, "nothing is sent while the first may still land"
+        for job in account.imports.values():
+            job.polls = 0
+    account.import_polls = 0
+    assert day(pipeline, 4, {"p0": ["C"], "p1": ["C"]}) == 0
+    account.settle()
+    assert day(pipeline, 5, {"p2": ["C"]}) == 0
+    assert labels(sandbox) == {f"p{number}@example.com": "C" if number < 3 else "A" for number in range(5)}
+    if change == "another address book":
+        book = account.book_named("Other")
+        assert book is not None
+        assert all(book.id in contact.lists for contact in account.snapshot().values())
+
+
 def test_an_attempt_that_was_limited_is_not_lost(pipeline: Pipeline, sandbox: Sandbox) -> None:
     assert day(pipeline, 1, {"p0": ["A"]}) == 0
     sandbox.faults.add(Fault(method="PUT", path="contacts/v3/import", response=Response(429, b"{}")))

@@ -37,10 +37,10 @@ WHAT_THE_SYNC_DOES = {
     "fails_import_over_255": "The run sends the import twice, then fails. Its contacts stay pending until max_value_length is 255.",
     "invalid_address_fails_import": "The run sends the import twice, then fails. Its contacts stay pending until the address is excluded.",
     "report_omits_rows": "The run fails. The contacts that the report does not name stay pending, and the next runs send them again.",
-    "unknown_id_ignored": "The run that clears a deleted contact fails, and so do the next ones until a full refresh.",
+    "unknown_id_ignored": "The run that clears a deleted contact fails. The next one looks it up, and finds that there is nothing to clear.",
     "unknown_id_creates": (
-        "The run that clears a deleted contact fails, and so do the next ones until a full refresh. Each creates a contact "
-        "without an address."
+        "The run that clears a deleted contact fails, and creates a contact without an address. The next one looks it up, and finds "
+        "that there is nothing to clear."
     ),
     # delivers the rest, and reports what was rejected
     "suppressed_rejected": "Suppressed contacts are counted and listed as rejected; all others are delivered.",
@@ -57,11 +57,11 @@ WHAT_THE_SYNC_DOES = {
     "list_filter_ignored": "Nothing else: the sync never filters by address book.",
     "created_filter_ignored": "Nothing else, but every incremental run reads the whole account.",
     "created_filter_shows_nothing": (
-        "Contacts that sign up in dotdigital, or come back, get no labels until a full refresh or the run after a --reconcile; all "
-        "others are delivered. Only the rehearsal shows it."
+        "Contacts that sign up in dotdigital, or come back, get no labels until a full refresh or the run after a --reconcile, unless "
+        "the size of the address book shows that something changed; all others are delivered. Only the rehearsal shows it."
     ),
     "read_back_lags": "Each delivery waits until it is visible. If it is not after verify_timeout, the run fails.",
-    "include_lists_missing": "Every full refresh sends all contacts again, to add them to the address book.",
+    "include_lists_missing": "Readings of the account send contacts again, to add them to the address book, each at most twice.",
     "paging_stops_early": (
         "A full refresh sends contacts again that it cannot see. It does not find orphaned labels beyond the first page."
     ),
@@ -103,7 +103,7 @@ REJECTED = {
     "capitals_refused": ("contacts:invalidValue", {"double@example.com"}),
     "rejects_null_on_new": ("apiSchemaViolation", {"plain@example.com", "empty@example.com"}),
 }
-# contacts that a full refresh sends although nothing is wrong
+# contacts that a full refresh sends at most, although nothing is wrong
 HARMLESS = {
     **dict.fromkeys(("no_rate_limit_headers", "programs_hidden", "imports_duplicates_silently", "absent_field_clears"), 0),
     **dict.fromkeys(("unknown_field_ignored", "list_filter_ignored", "invalid_address_accepted", "report_without_ids"), 0),
@@ -283,19 +283,20 @@ def test_what_is_not_confirmed_stays_pending(story: Story, switch: str, confirme
 
 
 @pytest.mark.parametrize("switch", UNKNOWN_ID)
-def test_a_deleted_contact_is_pending_until_its_deletion_is_confirmed(story: Story, switch: str) -> None:
+def test_a_deleted_contact_whose_deletion_is_not_confirmed_is_looked_up(story: Story, switch: str) -> None:
     account = story.sandbox.account
     story.pipeline.activate()
     account.deviations.add(switch)
     assert story.first_load().code == 0
     state = story.pipeline.state
-    for run in (story.changes, story.pipeline.run):
-        assert run().code == 1
-        report = story.report
-        assert (report["outcome"], report["unconfirmed"], report["left_for_later"]) == ("failed", 1, 1)
-        assert story.pipeline.state == state
+    assert story.changes().code == 1
+    report = story.report
+    assert (report["outcome"], report["unconfirmed"], report["left_for_later"]) == ("failed", 1, 1)
+    assert story.pipeline.state == state
+    assert story.pipeline.run().code == 0
+    assert story.report["sent"] == 0
     without_address = [number for number, one in account.contacts.items() if not one.email]
-    assert len(without_address) == (2 if switch == "unknown_id_creates" else 0)
+    assert len(without_address) == (1 if switch == "unknown_id_creates" else 0)
     for number in without_address:
         del account.contacts[number]
     assert story.full_refresh().code == 0
@@ -336,7 +337,7 @@ def test_the_account_is_right_all_the_same(story: Story, switch: str, sent: int)
     for run in (story.first_load, story.changes, story.pipeline.run, story.full_refresh):
         assert run().code == 0
         story.assert_right()
-    assert story.report["sent"] == sent
+    assert story.report["sent"] <= sent
 
 
 @pytest.mark.parametrize("switch", [None, "created_filter_ignored"])
@@ -352,6 +353,8 @@ def test_a_contact_that_comes_back_gets_its_labels(story: Story, switch: str | N
 
 @pytest.mark.parametrize("cure", ["reconcile", "full refresh"])
 def test_a_contact_that_comes_back_and_is_not_shown_waits_until_the_account_is_read(story: Story, cure: str) -> None:
+    # without the spot check, which finds that the address book has lost a contact
+    story.pipeline.target["verify_timeout"] = 0
     come_back(story, "created_filter_shows_nothing")
     assert (story.report["sent"], story.report["problems"]) == (0, [])
     assert story.wrong() == {"new@example.com"}
@@ -444,8 +447,8 @@ def test_a_run_that_cannot_look_leaves_that_to_the_next(story: Story) -> None:
     assert story.first_load().code == 0
     state = story.pipeline.state
     story.sandbox.account.deviations.add("ignores_null")
-    # the imports end, and then no contact can be looked up
-    story.sandbox.faults.add(Fault("answer", path="/contacts/v3/email/", times=999, response=answer(500)))
+    # the spot check has looked up three contacts, the imports end, and then no contact can be looked up
+    story.sandbox.faults.add(Fault("answer", path="/contacts/v3/email/", nth=4, times=999, response=answer(500)))
     assert story.changes().code == 1
     assert (story.report["unconfirmed"], story.pipeline.state) == (0, state)
     story.sandbox.faults.clear()
@@ -461,12 +464,15 @@ def test_a_run_that_could_not_look_is_looked_after_once(story: Story) -> None:
     story.sandbox.faults.add(Fault("answer", path="/contacts/v3/email/", times=999, response=answer(500)))
     assert story.first_load().code == 1
     story.sandbox.faults.clear()
+    looked_up = []
     for _ in range(2):
         story.sandbox.journal.clear()
         assert story.pipeline.run().code == 0
         assert story.sandbox.journal.imports() == []
+        looked_up.append(sum("/email/" in call.path for call in story.sandbox.journal.calls("dotdigital", "GET")))
     story.assert_right()
-    assert [call for call in story.sandbox.journal.calls("dotdigital", "GET") if "/email/" in call.path] == []
+    # the first run reads the whole account, the second looks up contacts for the spot check
+    assert looked_up == [0, 3]
 
 
 def test_a_run_that_ends_after_it_created_a_field_leaves_no_new_field_for_a_filled_one(story: Story) -> None:

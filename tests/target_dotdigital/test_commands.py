@@ -154,7 +154,7 @@ def test_an_import_of_an_earlier_run_counts_where_its_outcome_was_received(pipel
     assert pipeline.load(singer(people(ann=[]))).code == 1
     for job in sandbox.account.imports.values():
         job.polls = 0
-    assert explained(pipeline)["status"] == "in doubt"
+    assert explained(pipeline)["status"] == "unknown"
     pipeline.load(singer([]))
     third, second, _ = runs(pipeline)
     assert (second["cleared"], second["unconfirmed"]) == (0, 1)
@@ -290,7 +290,7 @@ def test_explain_of_contacts_that_were_sent_and_not_confirmed(pipeline: Pipeline
     sandbox.account.forget_rows = 1
     assert pipeline.load(singer(people(ann=["A"]))).code == 1
     facts = explained(pipeline)
-    assert (facts["status"], facts["in_doubt"]) == ("pending", True)
+    assert (facts["status"], facts["result_unknown"]) == ("pending", True)
     assert "It was sent, but dotdigital did not confirm it." in facts["explanation"]
     assert facts["deliveries"][0]["outcome"] == "unconfirmed"
 
@@ -391,6 +391,50 @@ def test_rejected_lists_what_to_do(pipeline: Pipeline, sandbox: Sandbox) -> None
     assert "A;B" in rows[ANN]
     assert rows[ANN].endswith("next run")
     assert rows[BOB].endswith("when it changes")
+
+
+@pytest.mark.parametrize("code", ["invalidEmail", "tooBusy"])
+@pytest.mark.parametrize("how", ["incremental", "whole"])
+@pytest.mark.parametrize(
+    "what", ["label taken back", "new contact leaves", "new contact without labels leaves", "put right by hand"]
+)
+def test_what_is_not_wanted_any_more_is_not_rejected_any_more(
+    pipeline: Pipeline, sandbox: Sandbox, what: str, how: str, code: str
+) -> None:
+    others = people(bob=["A"], cleo=["A"])
+    labels = [] if "without" in what else ["A"]
+
+    def load(*contacts: dict[str, Any]) -> None:
+        text = singer([*contacts, *others], state=day(pipeline.time.wall()))
+        if how == "whole":
+            lines = [json.loads(line) for line in text.splitlines()]
+            lines = [line | {"version": 1} if line["type"] == "RECORD" else line for line in lines]
+            lines.insert(-1, {"type": "ACTIVATE_VERSION", "stream": "people", "version": 1})
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+        pipeline.time.skipped += 30 * HOUR
+        outcome = pipeline.load(text)
+        assert outcome.code == 0, outcome.log
+
+    if "leaves" not in what:
+        load(*people(ann=labels))
+    reject(sandbox, ann=code)
+    load(*people(ann=["B"] if "leaves" not in what else labels))
+    assert (pipeline.report["still_rejected"], explained(pipeline)["rejection"]["code"]) == (1, code)
+    assert (pipeline.folder / "reports" / "rejected.csv").read_text().count(ANN) == 1
+    if "leaves" in what:
+        load(*([{"email": ANN, "segments": [], "_sdc_deleted_at": "2026-11-01T00:00:00Z"}] if how == "incremental" else []))
+    elif what == "label taken back":
+        load(*people(ann=labels))
+    else:
+        sandbox.account.edit(ANN, FIELD, "B")
+        assert ask(pipeline, reconcile=True).code == 0
+        load(*people(ann=["B"]))
+    assert (pipeline.report["still_rejected"], pipeline.report["rejected"]) == (0, 0)
+    assert explained(pipeline)["rejection"] is None
+    assert explained(pipeline)["status"] == ("removed" if "leaves" in what else "confirmed")
+    assert ANN not in (pipeline.folder / "reports" / "rejected.csv").read_text()
+    assert ANN not in (pipeline.folder / "reports" / "rejected.singer.jsonl").read_text()
+    assert ask(pipeline, rejected=True).output == "No contact is rejected.\n"
 
 
 def test_reconcile_tries_once_more_what_was_rejected_for_good(pipeline: Pipeline, sandbox: Sandbox) -> None:
@@ -544,7 +588,7 @@ def test_a_ledger_of_several_accounts_is_read_for_the_one_that_the_login_names(p
     engine = sa.create_engine(pipeline.target["ledger_url"])
     with engine.begin() as connection:
         connection.exec_driver_sql(
-            "INSERT INTO dotdigital_scopes (key, account_id) VALUES ('7|nosto contacts|NOSTOSEGMENT', 7)",
+            "INSERT INTO dotdigital_scopes (account_id, data_field, address_book) VALUES (7, 'NOSTOSEGMENT', 'nosto contacts')",
         )
     engine.dispose()
     sandbox.journal.clear()

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def reconcile(settings: Settings, clock: Clock) -> tuple[int, Counter[Drift], int]:
     """Read the whole account back into the ledger.
 
-    The next run tries rejected contacts once more, if they do not hold what they should. It also clears orphaned labels, provided
+    The next run tries rejected contacts once more, if they do not hold what they should, and those that did not come into the address
+    book. It also clears orphaned labels, provided
     that a complete input of the source has reached this ledger before; otherwise they are kept until one does.
 
     Returns:
@@ -36,6 +37,7 @@ def reconcile(settings: Settings, clock: Clock) -> tuple[int, Counter[Drift], in
         ledger = ContactLedger(connection, scope.id, uploads=settings.upload_emails, run=run)
         # whatever the reason was, somebody may have cured it in dotdigital
         ledger.forget_rejected_labels()
+        ledger.retry_membership()
         keep_excluded_current(ledger, scope, settings)
         keep_membership_current(ledger, scope, place)
         reading = AccountReading(ledger, settings.is_excluded)

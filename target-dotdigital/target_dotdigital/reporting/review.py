@@ -190,14 +190,14 @@ def _what(report: Report, planned: Planned) -> list[str]:
 
 def _cost(planned: Planned, settings: Settings, account: Account, limits: Mapping[str, int]) -> str:
     cost = f"Cost: {planned.import_calls:,} import calls"
-    if settings.verify_timeout:
-        cost += f"; each later run also looks up {CHECKED_CONTACTS} contacts that it believes unchanged"
     if limit := limits.get("lowCallRate"):
         cost += f"; the account allows {limit:,} such calls a minute"
     if account.calls_left is not None:
         cost += f"; the account has {account.calls_left:,} calls left in this hour, and each poll of an import counts"
     if settings.max_contacts_per_run and planned.plan.total > settings.max_contacts_per_run:
         cost += f"; {settings.max_contacts_per_run:,} contacts in the first run, the rest in the next ones"
+    if settings.verify_timeout:
+        cost += f"; every later run also looks up {CHECKED_CONTACTS} contacts that it believes unchanged"
     return cost
 
 

@@ -258,8 +258,11 @@ class SyncRun:
         connection.commit()
         account = ensure_book_and_fields(settings, place.client, place.account, needed)
         require_private(account)
-        with place.ledger.engine.begin() as stored:
-            update_scope(stored, ledger.scope, address_book_id=account.book.id if account.book else None)
+        if account.book is not None and place.account.book is None:
+            # none of its contacts is one that the ledger has put there
+            with place.ledger.engine.begin() as stored:
+                facts = {"address_book_id": account.book.id, "address_book_offset": account.book.contacts}
+                update_scope(stored, ledger.scope, **facts)
         self._opened.delivery.deliver(account, ledger.scope, total, restored)
         return account
 

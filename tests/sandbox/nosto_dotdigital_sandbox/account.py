@@ -46,6 +46,7 @@ class Account(Records):
         import_seconds: minimum duration of an import in seconds.
         outcomes: final states of the next imports, instead of Finished.
         refuse: called with an address; returns a failure code to reject the row, or None.
+        kept_out: called with a contact; returns whether imports do not add it to address books, such as a suppressed one.
         forget_rows: number of rows that the next imports apply but leave out of their report.
         contact_limit: quota of contacts; None means no quota.
         max_active_imports: number of open imports that the account allows.
@@ -69,6 +70,7 @@ class Account(Records):
         self.import_seconds = 0.0
         self.outcomes: list[str] = []
         self.refuse: Callable[[str], str | None] = lambda _email: None
+        self.kept_out: Callable[[Contact], bool] = lambda _contact: False
         self.forget_rows = 0
         self.partial = 1.0
         self.contact_limit: int | None = None
@@ -254,7 +256,8 @@ class Account(Records):
                     contact.data_fields.pop(spelled, None)
             else:
                 contact.data_fields[spelled] = value
-        contact.lists.update(row.get("lists", ()))
+        if not self.kept_out(contact):
+            contact.lists.update(row.get("lists", ()))
         email = row.get("channelProperties", {}).get("email", {})
         contact.status = email.get("status", contact.status)
         contact.opt_in_type = email.get("optInType", contact.opt_in_type)

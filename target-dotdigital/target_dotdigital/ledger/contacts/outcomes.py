@@ -147,9 +147,9 @@ class ContactOutcomes:
         self._forget_held(contacts.c.email.in_(delivered))
 
     def _forget_held(self, which: sa.ColumnElement[bool]) -> None:
-        values = {"contact_id": None, "confirmed": None, "result_unknown": True}
-        pending = is_pending(self._uploads, confirmed=sa.null(), result_unknown=sa.true())
-        self._connection.execute(sa.update(contacts).where(self._mine, which).values(values | {"pending": pending}))
+        unknown: dict[str, Any] = {"confirmed": sa.null(), "in_address_book": sa.false(), "result_unknown": sa.true()}
+        pending = is_pending(self._uploads, **unknown)
+        self._connection.execute(sa.update(contacts).where(self._mine, which).values(contact_id=None, pending=pending, **unknown))
 
     def forget_gone(self, key: int) -> int:
         """Forget what dotdigital held of contacts whose ID it no longer knows, and return their number.

@@ -131,6 +131,11 @@ class RemoteContacts(ContactQueries):
         listed = contacts.c.in_address_book | (contacts.c.membership_tries > 0)
         self.connection.execute(sa.update(contacts).where(self._mine, listed).values(in_address_book=False, membership_tries=0))
 
+    def retry_membership(self) -> None:
+        """Let contacts be delivered once more that dotdigital did not put into the address book."""
+        tried = sa.update(contacts).where(self._mine, contacts.c.membership_tries > 0)
+        self.connection.execute(tried.values(membership_tries=0))
+
     def trust_membership(self) -> None:
         """Trust that all contacts which were delivered by address are in the address book, because its size says so."""
         assumed = contacts.c.in_address_book & (contacts.c.membership_tries > 0)
