@@ -116,7 +116,9 @@ def unmatched_entries(settings: LabelSettings, names: Collection[str]) -> list[s
     entries = {"segment_priority": settings.priority, "segment_labels": [name for name, _ in settings.labels]}
     folded = {name.casefold(): name for name in sorted(names)}
     found = []
-    for setting, entry in [(setting, entry) for setting, listed in entries.items() for entry in listed if names and entry not in names]:
+    for setting, entry in [
+        (setting, entry) for setting, listed in entries.items() for entry in listed if names and entry not in names
+    ]:
         nearest = folded[difflib.get_close_matches(entry.casefold(), folded, n=1, cutoff=0.0)[0]]
         found.append(f"{entry!r} in {setting} is the name of no segment; the nearest name is {nearest!r}")
     return found
