@@ -64,8 +64,8 @@ CONFIG = th.PropertiesList(
         default=["*"],
         title="Segments to synchronise",
         description=(
-            "Shell-style patterns of the names of segments to synchronise, case-sensitive. The run stops if they match no existing "
-            "segment."
+            "Shell-style patterns of the names of segments to synchronise, case-sensitive. A pattern that is the name of a segment means "
+            "that segment, even with brackets in it. The run warns of a pattern that matches nothing, and stops if none matches."
         ),
     ),
     th.Property(
@@ -73,7 +73,7 @@ CONFIG = th.PropertiesList(
         th.ArrayType(th.StringType(nullable=False)),
         default=[],
         title="Segments to exclude",
-        description="Shell-style patterns of the names of segments to exclude from those that match segments.",
+        description="Patterns, as in segments, of the names of segments to exclude from those that match segments.",
     ),
     th.Property(
         "api_token",
@@ -117,7 +117,10 @@ CONFIG = th.PropertiesList(
         th.IntegerType(minimum=0),
         default=0,
         title="Maximum malformed lines",
-        description="Guard: stop if more lines than this are malformed: not a JSON object, no address, or no list of names.",
+        description=(
+            "Guard: stop if more lines than this are malformed: not a JSON object, no address, or no list of names. The contacts of lines "
+            "that are allowed keep the segments that were last known."
+        ),
     ),
     th.Property(
         "allow_empty_export",

@@ -75,7 +75,7 @@ def require_plausible_content(settings: Settings, parsed: ParsedExport) -> None:
         msg = (
             f"{parsed.invalid} of {parsed.lines} lines of the export are malformed (not a JSON object, no address, or no list of "
             f"names), more than max_invalid_lines ({settings.max_invalid_lines}). Nothing was emitted. Inspect the file, and raise the "
-            "setting if these contacts may be skipped."
+            "setting if these contacts may keep the segments that were last known."
         )
         raise GuardError(msg)
     if parsed.contacts == 0 and not settings.allow_empty_export:

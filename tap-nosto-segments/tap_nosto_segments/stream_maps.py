@@ -8,15 +8,11 @@ import json
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
-from singer_sdk.mapper import RemoveRecordTransform
-
 from tap_nosto_segments.errors import SettingsError
 from tap_nosto_segments.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
-
-    from singer_sdk.mapper import StreamMap
+    from collections.abc import Collection, Iterator, Mapping
 
 MARK = "_sdc_deleted_at"
 # what an expression for the address may depend on: nothing that differs between the records of one contact, and nothing random
@@ -55,18 +51,18 @@ def require_mapped_streams(stream_maps: Mapping[str, Any], streams: Collection[s
             raise SettingsError(msg)
 
 
-def require_marks_of_removal(stream_maps: Mapping[str, Any], stream: str, maps: Sequence[StreamMap]) -> None:
+def require_marks_of_removal(stream_maps: Mapping[str, Any], stream: str, *, is_dropped: bool) -> None:
     """Reject stream maps by which a contact that was removed, or that no longer passes a filter, would keep its segments.
 
     Args:
         stream_maps: the setting.
         stream: the stream of contacts.
-        maps: what the SDK has made of the setting for this stream.
+        is_dropped: whether the SDK drops every record of it.
 
     Raises:
         SettingsError: a map filters contacts, drops the stream or the mark of removal, or changes the address of a removed contact.
     """
-    if all(isinstance(one, RemoveRecordTransform) for one in maps):
+    if is_dropped:
         msg = (
             f"stream_maps drops the stream {stream} as a whole (null for it, or for __else__), but its bookmark would advance: what "
             "changes meanwhile would never be emitted. Nothing was fetched. Deselect the stream in the catalog, or correct stream_maps."

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from singer_sdk import Stream
 from singer_sdk import typing as th
-from singer_sdk.mapper import DefaultStreamMap, SameRecordTransform
+from singer_sdk.mapper import DefaultStreamMap, RemoveRecordTransform, SameRecordTransform
 from singer_sdk.singerlib import Metadata, MetadataMapping, Schema
 from typing_extensions import override
 
@@ -164,6 +164,11 @@ class ExportStream(Stream):
                 for name in self.schema["properties"]
             )
         )
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether stream maps drop every record."""
+        return all(isinstance(stream_map, RemoveRecordTransform) for stream_map in self.stream_maps)
 
     @property
     def deselected(self) -> set[str]:

@@ -184,7 +184,7 @@ class TapNostoSegments(Tap):
         stream_maps = self.config.get("stream_maps") or {}
         require_mapped_streams(stream_maps, list(self.streams))
         for stream in self._contact_streams():
-            require_marks_of_removal(stream_maps, stream.name, stream.stream_maps)
+            require_marks_of_removal(stream_maps, stream.name, is_dropped=stream.is_dropped)
 
     @property
     def _maps(self) -> str | None:

@@ -100,3 +100,32 @@ def test_meltano_takes_the_definition_for_the_hub(plugin: str, tmp_path: Path) -
     (tmp_path / "below").mkdir()
     shown = run(BIN / "meltano", "--environment=dev", "config", "print", plugin, cwd=tmp_path / "below")
     assert f"{tmp_path}/var/dev/" in shown
+
+
+@pytest.mark.slow
+def test_the_tap_reads_every_line_with_the_lowest_versions_that_it_allows(tmp_path: Path) -> None:
+    """DuckDB before 1.5.4 takes the first record of a line, and drops the rest of the line in silence."""
+    home = tmp_path / "lowest"
+    run(UV, "venv", "-q", "--python", BIN / "python", home)
+    python = home / "bin" / "python"
+    run(UV, "pip", "install", "-q", "--resolution", "lowest-direct", "--python", python, ROOT / "tap-nosto-segments")
+    installed = {one["name"]: one["version"] for one in json.loads(run(UV, "pip", "list", "--format=json", "--python", python))}
+    assert installed["duckdb"] == "1.5.4"
+    export, config = tmp_path / "export.jsonl", tmp_path / "config.json"
+    good = [f'{{"email":"{name}@example.com","seg":["A"]}}\n' for name in "abc"]
+    settings = {"export_url": str(export), "snapshot_uri": str(tmp_path / "snapshots"), "max_export_age_hours": 0}
+
+    def emitted(*lines: str) -> list[str]:
+        export.write_text("".join(lines))
+        config.write_text(json.dumps(settings))
+        messages = [json.loads(line) for line in run(home / "bin" / "tap-nosto-segments", "--config", config).splitlines()]
+        return [message["record"]["email"] for message in messages if message["type"] == "RECORD"]
+
+    assert emitted(*good) == ["a@example.com", "b@example.com", "c@example.com"]
+    for rest in (good[1], " x\n"):
+        settings["max_invalid_lines"] = 0
+        with pytest.raises(AssertionError, match="1 of 2 lines"):
+            emitted(good[0].strip() + rest, good[2])
+        settings["max_invalid_lines"] = 1
+        # a and b keep what is known of them
+        assert emitted(good[0].strip() + rest, good[2]) == ["a@example.com", "b@example.com", "c@example.com"]

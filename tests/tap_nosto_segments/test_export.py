@@ -351,7 +351,9 @@ def test_a_wrong_file_of_certificates_is_named(
     assert "REQUESTS_CA_BUNDLE" in outcome.log
 
 
-@pytest.mark.parametrize("proxy", ["http://127.0.0.1:{}", "http://", "htp://127.0.0.1:{}", "http://[bad", "http://127.0.0.1:{}99999"])
+@pytest.mark.parametrize(
+    "proxy", ["http://127.0.0.1:{}", "http://", "htp://127.0.0.1:{}", "http://[bad", "http://127.0.0.1:{}99999"]
+)
 def test_a_wrong_proxy_is_named(config: dict[str, object], monkeypatch: pytest.MonkeyPatch, closed_port: int, proxy: str) -> None:
     for name in ("NO_PROXY", "no_proxy", "https_proxy"):
         monkeypatch.delenv(name, raising=False)

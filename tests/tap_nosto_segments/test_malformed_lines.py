@@ -64,7 +64,7 @@ def test_their_contacts_are_neither_changed_nor_removed(config: dict[str, Any], 
     write(config, line, a=["A2"])
     outcome = run_tap(config, state)
     # c left; without the address of the line, it could be that of c
-    left = [("c", [], True)] if is_readable else []
+    left: list[tuple[Any, ...]] = [("c", [], True)] if is_readable else []
     assert summary(outcome) == [("a", ["A2"], False), *left]
     kept = [("b", ["B"], False), *([] if is_readable else [("c", ["C"], False)])]
     # a full refresh, of the same file and of another one

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.running import Pipeline, singer
 from target_dotdigital.settings import LabelSettings
 from target_dotdigital.sync.labels import Labels, ambiguous_names
 
@@ -60,3 +61,26 @@ def test_names_that_a_rule_may_confuse_are_told() -> None:
         "'VIP' is part of 'vip lapsed'",
         "'a;b' contains the delimiter ';'",
     ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words", "value"),
+    [
+        ({"segment_priority": ["vip"]}, ["'vip' in segment_priority", "'VIP'"], "Sale [A];VIP"),
+        ({"segment_priority": ["VIP", "Sale [B]"]}, ["'Sale [B]' in segment_priority", "'Sale [A]'"], "VIP;Sale [A]"),
+        ({"segment_labels": {"V I P": "Gold"}}, ["'V I P' in segment_labels", "'VIP'"], "Sale [A];VIP"),
+        # brackets are not read as a set of characters
+        ({"segment_labels": {"Sale [A]": "S", "VIP": "Gold"}, "segment_priority": ["Sale [A]"]}, [], "S;Gold"),
+    ],
+)
+def test_an_entry_that_is_no_name_of_a_segment_is_named_with_the_nearest(
+    pipeline: Pipeline, settings: dict[str, object], words: list[str], value: str
+) -> None:
+    pipeline.target |= settings
+    pipeline.activate()
+    outcome = pipeline.load(singer([{"email": "a@example.com", "segments": ["VIP", "Sale [A]"]}]))
+    assert outcome.code == 0, outcome.log
+    warnings = [line for line in outcome.log.splitlines() if "the name of no segment" in line]
+    assert len(warnings) == bool(words)
+    assert all(word in warnings[0] for word in words)
+    assert pipeline.sandbox.account.snapshot()["a@example.com"].data_fields["NOSTOSEGMENT"] == value

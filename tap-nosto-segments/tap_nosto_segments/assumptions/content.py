@@ -26,7 +26,7 @@ ASSUMPTIONS = (
         check="Parses every line, and counts those that are not JSON objects.",
         by_hand=f"{DOWNLOAD}: each begins with {{ and ends with }}.",
         if_wrong="Runs fail before their first message if more than max_invalid_lines lines are malformed.",
-        consequence="Do not activate. If only a few lines are malformed, raise max_invalid_lines; their contacts are then skipped.",
+        consequence="Do not activate. If only a few lines are malformed, raise max_invalid_lines; their contacts then keep their segments.",
     ),
     Assumption(
         id="text_is_utf8",

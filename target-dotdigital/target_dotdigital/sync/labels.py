@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import difflib
 import re
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from target_dotdigital.errors import DeliveryError
 from target_dotdigital.payloads import to_payload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from target_dotdigital.settings import LabelSettings
 
@@ -174,6 +175,24 @@ def ambiguous_names(names: Iterable[str], delimiter: str) -> list[str]:
         if inner != outer and folded[inner] in folded[outer]
     ]
     return found + [f"{name!r} contains the delimiter {delimiter!r}" for name in ordered if delimiter in name]
+
+
+def unmatched_entries(settings: LabelSettings, names: Collection[str]) -> list[str]:
+    """Return a sentence for each entry of `segment_priority` and `segment_labels` that is not the name of a segment.
+
+    Args:
+        settings: the label settings.
+        names: the names of all segments that have contacts.
+    """
+    entries = {"segment_priority": settings.priority, "segment_labels": [name for name, _ in settings.labels]}
+    folded = {name.casefold(): name for name in sorted(names)}
+    found = []
+    for setting, entry in [
+        (setting, entry) for setting, listed in entries.items() for entry in listed if names and entry not in names
+    ]:
+        nearest = folded[difflib.get_close_matches(entry.casefold(), folded, n=1, cutoff=0.0)[0]]
+        found.append(f"{entry!r} in {setting} is the name of no segment; the nearest name is {nearest!r}")
+    return found
 
 
 class LabelEncoder:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from target_dotdigital.ledger.contacts.figures import plan_figures
 from target_dotdigital.ledger.runs import latest_segments
 from target_dotdigital.stats import Planned
-from target_dotdigital.sync.labels import ambiguous_names
+from target_dotdigital.sync.labels import ambiguous_names, unmatched_entries
 
 if TYPE_CHECKING:
     import datetime
@@ -36,6 +36,8 @@ def make_plan(opened: OpenRun, restored: int | None = None) -> Planned:
     ledger, settings = opened.ledger, opened.place.settings
     unknown = ledger.settle_unknown()
     segments = ledger.segments()
+    for entry in unmatched_entries(settings.labels, segments):
+        LOGGER.warning("%s. Correct it, unless its segment is yet to be created or filled; capitals count.", entry)
     plan = plan_figures(ledger, restored)
     LOGGER.info(
         "Plan: %d to create, %d to update, %d to clear, %d to add to the address book, %d to resend, %d unchanged",
