@@ -14,7 +14,7 @@ from support.cases import slow_except
 from support.oracle import FIELD
 from support.running import Pipeline, run_target, singer
 from target_dotdigital.addresses import normalise
-from target_dotdigital.dotdigital.answers import own_address
+from target_dotdigital.dotdigital.answers import own_address, read_error
 from target_dotdigital.dotdigital.messages import ContactReference, Identifiers, ImportStatus
 from target_dotdigital.records import Row, Verdict
 from target_dotdigital.sync.verdicts import verdicts
@@ -72,7 +72,7 @@ BAD = {
 @pytest.mark.parametrize(
     ("how", "which"),
     slow_except(
-        {(how, "some of one import") for how in REFUSALS} | {("refuses_calls_silently", "a whole import")},
+        {("refuses_calls", "some of one import"), ("refuses_calls_by_number", "two neighbours"), ("refuses_calls_silently", "one")},
         [(how, which) for how in REFUSALS for which in BAD],
     ),
 )
@@ -140,8 +140,13 @@ REFUSED_WHOLE = {
 }
 
 
-@pytest.mark.parametrize("count", [1, 7, 600])
-@pytest.mark.parametrize("what", slow_except({"a code", "always the first row", "too large"}, REFUSED_WHOLE))
+@pytest.mark.parametrize(
+    ("what", "count"),
+    slow_except(
+        {("a code", 1), ("a code", 600), ("always the first row", 7), ("too large", 7), ("a firewall", 7)},
+        [(what, count) for what in REFUSED_WHOLE for count in (1, 7, 600)],
+    ),
+)
 def test_a_service_that_refuses_every_call_rejects_no_row(pipeline: Pipeline, sandbox: Sandbox, what: str, count: int) -> None:
     pipeline.target["contacts_per_import"] = 100
     contacts = people(count, "A")
@@ -186,6 +191,41 @@ def test_a_refused_call_is_no_reason_to_read_the_account_again(pipeline: Pipelin
     assert load(pipeline, {**contacts, "p0005@example.com": ["B"]}) == 0
     listings = [call.target for call in sandbox.journal.calls("dotdigital", "GET") if call.path == "/contacts/v3"]
     assert all("~created" in target for target in listings)
+
+
+NAMED: list[tuple[object, set[int]]] = [
+    ({"errorCode": "contacts:invalidValue", "description": "contacts[12].consentRecords[3].dateTimeConsented is invalid"}, {12}),
+    (
+        {
+            "errorCode": "server:badRequest",
+            "details": [{"item": "line 1, position 7", "description": "Path 'contacts[4].lists[0]'"}],
+        },
+        {4},
+    ),
+    ({"errorCode": "contacts:invalidValue", "details": [{"item": "contacts[0]", "error": "x"}, {"item": "contacts[9]"}]}, {0, 9}),
+    ({"title": "One or more validation errors", "errors": {"$.contacts[7].dataFields": ["x"], "Contacts[8].Lists": ["y"]}}, {7, 8}),
+    ({"errorCode": "contacts:invalidValue", "description": "/contacts/5/identifiers: wrong"}, {5}),
+    ({"errorCode": "contacts:invalidValue", "description": "contacts.6.identifiers"}, {6}),
+    ({"errorCode": "contacts:invalidValue", "description": "[2].identifiers.email"}, {2}),
+    ({"message": "importContacts[3] is invalid. ERROR_INVALID_REQUEST"}, {3}),
+    ({"errorCode": "contacts:invalidValue", "description": "consentRecords[3] of some contact"}, set()),
+    ({"errorCode": "contacts:invalidValue", "description": "too many contacts (600000000000)"}, set()),
+    ([{"description": "contacts[3]"}], set()),
+]
+
+
+@pytest.mark.parametrize(("body", "rows"), NAMED)
+def test_which_rows_an_answer_names(body: object, rows: set[int]) -> None:
+    assert set(read_error(msgspec.json.encode(body)).rows) == rows
+
+
+def test_an_answer_that_names_every_row_is_read_to_its_end() -> None:
+    lines = [
+        {"item": f"contacts[{number}].dataFields", "description": "The value is too long for this field"}
+        for number in range(10_000)
+    ]
+    found = read_error(msgspec.json.encode({"errorCode": "contacts:invalidValue", "description": "x", "details": lines}))
+    assert (found.code, len(found.rows)) == ("contacts:invalidValue", 10_000)
 
 
 def test_imports_that_are_too_large_are_halved(pipeline: Pipeline, sandbox: Sandbox) -> None:

@@ -95,7 +95,7 @@ def test_the_wrong_region(pipeline: Pipeline) -> None:
 
 def test_an_endpoint_that_is_not_dotdigitals_gets_no_password(pipeline: Pipeline) -> None:
     pipeline.sandbox.dotdigital.endpoint = "https://api.example.com"
-    assert_refused(pipeline, pipeline.load(ONE), "not its own", "password was not sent")
+    assert_refused(pipeline, pipeline.load(ONE), "not one of its own", "password was not sent", "api_url")
 
 
 def test_an_address_book_name_that_a_segment_has(pipeline: Pipeline) -> None:

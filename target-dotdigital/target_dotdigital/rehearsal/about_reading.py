@@ -73,8 +73,8 @@ READING = (
             "until a run with --full-refresh, or the run after a --reconcile. If it is ignored, every run reads the whole account."
         ),
         consequence=(
-            "You can activate, but run --reconcile regularly: the run after it writes the labels of new contacts. Check that the "
-            "clock of this machine is right, and report it to dotdigital's support."
+            "You can activate, but run --reconcile regularly: the run after it writes the labels of new contacts. Report it to "
+            "dotdigital's support."
         ),
     ),
 )
