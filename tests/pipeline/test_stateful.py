@@ -60,6 +60,26 @@ class Machine(RuleBasedStateMachine):
         self.days.put(self.days.edited(edits))
         self.days.run(fault=kind, nth=nth)
 
+    @precondition(lambda self: self.days.late)
+    @rule(then=THEN)
+    def what_was_lost_arrives_late(self, then: str) -> None:
+        self.days.land()
+        self._then(then)
+
+    @rule(
+        edits=EDITS, kind=st.sampled_from(("stuck", "lost, then retried")), uploads=st.sampled_from(("all", "none", "another book"))
+    )
+    def settings_change_while_an_import_is_open(self, edits: list[tuple[str, str]], kind: str, uploads: str) -> None:
+        days = self.days
+        days.put(days.edited(edits))
+        days.run(fault=kind, nth=3)
+        if uploads == "another book":
+            days.deliver_to(upload_emails="all", address_book=OTHER_BOOK if days.pipeline.target["address_book"] == BOOK else BOOK)
+        else:
+            days.deliver_to(upload_emails=uploads)
+        days.put(days.edited(edits))
+        self._run()
+
     @rule(which=SOME_MEMORIES, then=THEN)
     def memories_are_lost(self, which: set[str], then: str) -> None:
         self.days.lose(which)
@@ -114,7 +134,7 @@ class Machine(RuleBasedStateMachine):
     def few_contacts_a_run_are_allowed(self, most: int) -> None:
         self.days.pipeline.target["max_contacts_per_run"] = most
 
-    @precondition(lambda self: "release" in COMMANDS and self.days.held.get(self.days.place))
+    @precondition(lambda self: "release" in COMMANDS and self.days.held.get(self.days.scope))
     @rule()
     def held_contacts_are_released(self) -> None:
         self.days.release()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from nosto_dotdigital_sandbox import Contact
+    from nosto_dotdigital_sandbox.account import Import
 
 SHOPPERS = tuple(f"{letter}@example.com" for letter in "abcdefgh")
 # in the account from the beginning: one who has nothing to do with the shop, and one with labels that only dotdigital remembers
@@ -37,15 +38,18 @@ OTHER_FIELD, OTHER_BOOK = "OTHERFIELD", "Second list"
 MEMORIES = ("ledger", "snapshots", "state")
 FAULTS = (
     *("drop_before", "drop_after", "cut", "garble", "500 for good", "Failed", "RejectedByWatchdog", "half applied", "fewer rows"),
-    "rejected",
+    *("rejected", "stuck", "lost, then retried"),
 )
 # how many contacts of the first export the account knew before, and the first day
 FIRST_DAY = {"a": "A", "b": "AB", "c": "B", "d": "", "e": "C", "f": "A"}
 HEALTHY = frozenset({"delivered", "partly delivered", "nothing to do"})
 # longer than any pause before a rejected row is tried again
 LONG = 100 * 86_400.0
+# a lost attempt at an import is applied within two days, or never
+LATEST = 44 * 3600.0
 
 Content = dict[str, list[str]]
+Scope = tuple[str, str]  # ledger and data field
 
 
 class Ending(enum.Enum):
@@ -64,6 +68,11 @@ class Place:
     field: str
     book: str | None
 
+    @property
+    def scope(self) -> Scope:
+        """What labels belong to: another address book asks only for membership again."""
+        return self.ledger, self.field
+
 
 @dataclass(slots=True)
 class Ledger:
@@ -77,7 +86,7 @@ class Ledger:
 
     version: int
     files: dict[str, bytes]
-    held: dict[Place, frozenset[str]]
+    held: dict[Scope, frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +120,8 @@ class Edit:
     email: str
     data_field: str | None
     row_results: list[list[str] | None]
-    read_by: set[Place] = field(default_factory=set)
-    known_to: set[Place] = field(default_factory=set)
+    read_by: set[Scope] = field(default_factory=set)
+    known_to: set[Scope] = field(default_factory=set)
 
 
 class Days:
@@ -138,7 +147,11 @@ class Days:
         self._numbers = itertools.count(1)
         # ledger -> version, and what is held in it
         self.versions = dict.fromkeys(("ledger", "second"), 0)
-        self.held: dict[Place, frozenset[str]] = {}
+        self.held: dict[Scope, frozenset[str]] = {}
+        # attempts at imports whose answer was lost, and that dotdigital has yet to apply: import and the time of the attempt
+        self.late: list[tuple[Import, float]] = []
+        # whether an address was forgotten since the ledger was last told of every contact
+        self.lacks_contacts = False
         self.chosen = frozenset(NAMES)
         self.days: list[Content] = []
         self.ever: set[str] = set()
@@ -230,6 +243,11 @@ class Days:
         return Place(self.ledger, target["data_field"], None if target["upload_emails"] == "none" else target["address_book"])
 
     @property
+    def scope(self) -> Scope:
+        """Ledger and data field that the settings name."""
+        return self.place.scope
+
+    @property
     def ledger(self) -> str:
         """The ledger that the settings name."""
         return Path(self.pipeline.target["ledger_url"]).stem
@@ -241,6 +259,8 @@ class Days:
 
     def use_the_other_ledger(self) -> None:
         """Change to the other ledger and its folder of reports."""
+        # another ledger does not know of them
+        self.land()
         name = "second" if self.ledger == "ledger" else "ledger"
         reports = "reports" if name == "ledger" else "second reports"
         self.pipeline.target |= {"ledger_url": f"sqlite:///{self.folder / f'{name}.db'}", "report_dir": str(self.folder / reports)}
@@ -270,6 +290,7 @@ class Days:
         self._calm()
         if self.waiting and fault is None:
             self.time.seconds += LONG
+        self.land(overdue=True)
         if whole or self.only_dotdigital_could_know():
             self.pipeline.state = None
         whole = self.pipeline.state is None
@@ -287,7 +308,7 @@ class Days:
                 written = [f"{call.method} {call.path}" for call in self.sandbox.journal.writes()]
                 assert not written, f"rejected, but something was written before: {written}"
             case Ending.FAILED:
-                assert fault is not None or self.held.get(self.place), f"failed although nothing went wrong: {outcome.log}"
+                assert fault is not None or self.held.get(self.scope), f"failed although nothing went wrong: {outcome.log}"
             case Ending.HEALTHY:
                 self._settle(report, whole=whole, disturbed=disturbed, fault=fault)
         if not (disturbed or may_be_refused) or ending is Ending.HEALTHY:
@@ -318,7 +339,7 @@ class Days:
         """End all faults, and let dotdigital do what it has accepted."""
         self.sandbox.faults.clear()
         account = self.sandbox.account
-        account.outcomes, account.partial, account.forget_rows = [], 1.0, 0
+        account.outcomes, account.partial, account.forget_rows, account.import_polls = [], 1.0, 0, 1
         account.refuse = lambda _email: None
         account.settle()
 
@@ -335,10 +356,42 @@ class Days:
                 account.outcomes, account.partial = ["Failed", "Failed"], 0.5
             case "fewer rows":
                 account.forget_rows = 1
+            case "stuck":
+                account.import_polls = 10_000
+            case "lost, then retried":
+                account.import_polls = 10_000
+                keep = Fault("drop_after", method="PUT", after=lambda _: self._keep_late())
+                # the imports before that one are processed as usual
+                self.sandbox.faults.add(Fault("rewrite", method="PUT", times=nth % 3, rewrite=lambda one: one, after=self._finish))
+                self.sandbox.faults.add(keep)
             case "rejected":
                 account.refuse = lambda email: "tooBusy" if email < "c" else None
             case _:
                 self.sandbox.faults.add(Fault(fault, service=None, nth=nth))  # type: ignore[arg-type]  # one of the kinds
+
+    def _finish(self, _request: object) -> None:
+        """Let dotdigital process what it has accepted so far, except what is late."""
+        self.sandbox.account.settle()
+
+    def _keep_late(self) -> None:
+        """Keep back the import that was accepted last; its answer is about to be lost."""
+        account = self.sandbox.account
+        account.import_polls = 1
+        key = next(reversed(account.imports))
+        self.late.append((account.imports.pop(key), self.time.wall()))
+
+    def land(self, *, overdue: bool = False) -> None:
+        """Let dotdigital apply attempts at imports whose answer was lost.
+
+        Args:
+            overdue: only those that it will not apply later than this.
+        """
+        account, now = self.sandbox.account, self.time.wall()
+        landed = [one for one in self.late if not overdue or now - one[1] > LATEST]
+        self.late = [one for one in self.late if one not in landed]
+        for job, _ in landed:
+            account.imports[job.id] = job
+            account.settle()
 
     def _note(self, fault: str | None) -> None:
         """Learn what a run has stored, sent and been rejected, whatever became of it."""
@@ -350,7 +403,7 @@ class Days:
         if fault == "rejected":
             self.waiting = frozenset(SHOPPERS[:2])
         if "release" in COMMANDS:
-            self.held[self.place] = self.held.get(self.place, frozenset()) | self._rejected()
+            self.held[self.scope] = self.held.get(self.scope, frozenset()) | self._rejected()
 
     def _rejected(self) -> set[str]:
         """The contacts of the imports that Data Watchdog rejected."""
@@ -364,10 +417,18 @@ class Days:
 
     def _settle(self, report: dict[str, Any], *, whole: bool, disturbed: bool, fault: str | None) -> None:
         """Take a healthy run into account: from now on the memories have to agree."""
-        place, wanted = self.place, self.wanted()
-        for edit in (*self.edits, *self.forgotten):
-            if whole or place in edit.read_by or wanted.get(edit.email) not in edit.row_results:
-                edit.known_to.add(place)
+        place, scope, wanted = self.place, self.scope, self.wanted()
+        # the members of another address book are read back, and with them the whole account
+        compared = whole or (
+            self.settled is not None and place.book not in {None, self.settled.book} and scope == self.settled.scope
+        )
+        for edit in self.edits:
+            if compared or scope in edit.read_by or wanted.get(edit.email) not in edit.row_results:
+                edit.known_to.add(scope)
+        for edit in self.forgotten:
+            if whole or wanted.get(edit.email) not in edit.row_results:
+                edit.known_to.add(scope)
+        self.lacks_contacts = self.lacks_contacts and not whole
         if fault is None:
             self.waiting = frozenset()
         self.versions[self.ledger] = next(self._numbers)
@@ -387,10 +448,10 @@ class Days:
         self.versions[self.ledger] = next(self._numbers)
         if agreed:
             self.left = self._backup()
-            unknown = {one.email for one in self.forgotten if self.place not in one.known_to}
+            unknown = {one.email for one in self.forgotten if self.scope not in one.known_to}
             for edit in self.edits:
                 if edit.email not in unknown:
-                    edit.read_by.add(self.place)
+                    edit.read_by.add(self.scope)
         self.backups.append(self._backup())
 
     def forget(self, email: str) -> None:
@@ -399,6 +460,7 @@ class Days:
             # what was still to be sent is forgotten with it
             self._edited(email, None)
         self.forgotten.append(self._edit(email, None))
+        self.lacks_contacts = True
         self._calm()
         self._begin()
         outcome = run_target(self.pipeline.target, "", self.time, forget=email)
@@ -409,7 +471,7 @@ class Days:
         """Release what Data Watchdog rejected."""
         self._begin()
         run_target(self.pipeline.target, "", self.time, release=True)
-        self.held.pop(self.place, None)
+        self.held.pop(self.scope, None)
 
     def put_back(self) -> None:
         """Put back what the last run replaced; only a full refresh brings it again."""
@@ -460,6 +522,7 @@ class Days:
     def lose(self, memories: Collection[str]) -> None:
         """Lose memories altogether."""
         if "ledger" in memories:
+            self.land()
             self._write_ledger(Ledger(-next(self._numbers), {}, {}))
         if "snapshots" in memories:
             self._write_snapshots({})
@@ -470,6 +533,7 @@ class Days:
         """Put memories back to how an earlier run left them; 0 ago is how the last one did."""
         backup = self.backups[max(0, len(self.backups) - 1 - ago)]
         if "ledger" in memories:
+            self.land()
             self._write_ledger(backup.ledgers[self.ledger])
         if "snapshots" in memories:
             self._write_snapshots(backup.snapshots)
@@ -485,7 +549,7 @@ class Days:
                     for suffix in ("", "-wal", "-shm")
                     if (path := self.folder / f"{name}.db{suffix}").exists()
                 },
-                {place: emails for place, emails in self.held.items() if place.ledger == name},
+                {scope: emails for scope, emails in self.held.items() if scope[0] == name},
             )
             for name, version in self.versions.items()
         }
@@ -500,9 +564,9 @@ class Days:
         for suffix, content in ledger.files.items():
             (self.folder / f"{name}.db{suffix}").write_bytes(content)
         self.versions[name] = ledger.version
-        self.held = {place: emails for place, emails in self.held.items() if place.ledger != name} | ledger.held
+        self.held = {scope: emails for scope, emails in self.held.items() if scope[0] != name} | ledger.held
         for edit in self.edits:
-            edit.read_by = {place for place in edit.read_by if place.ledger != name}
+            edit.read_by = {scope for scope in edit.read_by if scope[0] != name}
 
     def _write_snapshots(self, files: dict[str, bytes]) -> None:
         folder = self.folder / "snapshots"
@@ -520,7 +584,8 @@ class Days:
     def disturbed(self) -> bool:
         """Whether a memory is not as the last run that could rely on it left it."""
         return (
-            self.place != self.settled
+            self.settled is None
+            or self.scope != self.settled.scope
             or self.versions[self.ledger] != self.left.ledgers[self.ledger].version
             or not self.left.stored <= self._snapshots()
         )
@@ -534,7 +599,14 @@ class Days:
         """
         if self.pipeline.state is None:
             return False
-        known = self.place == self.settled and self.versions[self.ledger] == self.left.ledgers[self.ledger].version
+        if self.lacks_contacts:
+            # the ledger may lack a contact of the source, and some runs need to know all
+            return True
+        known = (
+            self.settled is not None
+            and self.scope == self.settled.scope
+            and self.versions[self.ledger] == self.left.ledgers[self.ledger].version
+        )
         snapshots = self._snapshots()
         whole = self.left.stored <= snapshots or not snapshots
         return not (known and whole and _text(self.pipeline.state) in self.honest)
@@ -573,9 +645,9 @@ class Days:
     @property
     def exempt(self) -> set[str]:
         """The contacts of which nobody on our side can know, or that have to wait, each for a reason that the model was row_results."""
-        place = self.place
-        edited = {edit.email for edit in self.edits if edit.data_field in {None, place.field} and place not in edit.known_to}
-        return edited | self.waiting | self.held.get(place, frozenset())
+        scope, name = self.scope, self.place.field
+        edited = {edit.email for edit in self.edits if edit.data_field in {None, name} and scope not in edit.known_to}
+        return edited | self.waiting | self.held.get(scope, frozenset())
 
     def _seen(self, account: dict[str, Contact], email: str) -> tuple[int, object, bool] | None:
         if email not in account:
