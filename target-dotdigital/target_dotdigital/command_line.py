@@ -144,11 +144,11 @@ class CommandLine(Target):
             ended = signal_of(error)
             if ended is None and not isinstance(error, Exception):
                 raise
-            message = explain(error, target.line if target is not None else 0)
             cls.logger.debug("What happened, in full", exc_info=True)
             if ended is None:
                 drain(stdin_of(file_input))
-            report = _report(target, error, message, given.config, cls.clock)
+            report = _report(target, error, given.config, cls.clock)
+            message = report.problems[0]
             notify(report, given.config if target is None else target.config, message)
             cls.logger.info("%s", report.summary())
             cls._fail(message, 1 if ended is None else SIGNALLED + ended)
@@ -159,11 +159,11 @@ class CommandLine(Target):
         raise SystemExit(code) from None
 
 
-def _report(target: CommandLine | None, error: BaseException, message: str, config: dict[str, Any], clock: type[Clock]) -> Report:
+def _report(target: CommandLine | None, error: BaseException, config: dict[str, Any], clock: type[Clock]) -> Report:
     """Write the report of a run that failed, unless the run has done so itself; return it."""
     if target is not None and "sync_run" in vars(target):
         target.sync_run.fail(error)
         return target.report
     report = Report(started_at=clock().now()) if target is None else target.report
-    report_failure(error, message, report, config)
+    report_failure(error, explain(error, target.line if target is not None else 0), report, config)
     return report

@@ -180,6 +180,7 @@ def report_failure(error: BaseException, message: str, report: Report, config: M
     schema = CONFIG.to_dict()
     path, keep = (read_setting(config, schema, name) for name in ("report_dir", "report_keep"))
     report.finished_at = report.finished_at or report.started_at
+    report.problems.insert(0, message)
     with contextlib.suppress(SettingsError):
         open_folder(path).publish_failure(report, error, message, max(1, keep))
 

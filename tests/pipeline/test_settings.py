@@ -117,7 +117,8 @@ def test_every_switch_of_the_tap_is_read_alike(tmp_path: Path) -> None:
         outcome = run(text)
         assert (outcome.code, outcome.output) == (1, "")
         assert "or set allow_empty_export" in outcome.errors[-1]
-    for value in ("enabled", "", "2", 2, []):
+    values: list[Any] = ["enabled", "", "2", 2, []]
+    for value in values:
         outcome = run(value)
         assert (outcome.code, outcome.output) == (1, "")
         assert "allow_empty_export" in outcome.errors[-1]
@@ -196,7 +197,7 @@ def run_with(pipeline: Pipeline, tmp_path: Path, *arguments: str, **variables: s
     path = tmp_path / "config.json"
     path.write_text(json.dumps(pipeline.target))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TARGET_")} | variables
-    command = [BIN / "target-dotdigital", "--config", path, *arguments]
+    command = [str(BIN / "target-dotdigital"), "--config", str(path), *arguments]
     return subprocess.run(command, input=ONE, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -302,7 +303,7 @@ def test_a_command_reads_switches_alike(pipeline: Pipeline, monkeypatch: pytest.
 
 def test_discover_refuses_a_switch_in_one_line(tmp_path: Path) -> None:
     environment = os.environ | {"TAP_NOSTO_SEGMENTS_ALLOW_EMPTY_EXPORT": "enabled"}
-    command = [BIN / "tap-nosto-segments", "--config=ENV", "--discover"]
+    command = [str(BIN / "tap-nosto-segments"), "--config=ENV", "--discover"]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert "allow_empty_export" in done.stderr

@@ -10,7 +10,7 @@ import logging
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from nosto_dotdigital_sandbox import ExportFile
 from singer_sdk.plugin_base import _ConfigInput
@@ -146,8 +146,8 @@ def run_tap(
     return Outcome(code, output.getvalue(), log.getvalue(), error)
 
 
-def run_target(config: dict[str, Any], text: str, time: FakeTime | None = None, **options: Any) -> Outcome:
-    """Run the target in this process, by the entry that its command uses."""
+def run_target(config: dict[str, Any], text: str | IO[str], time: FakeTime | None = None, **options: Any) -> Outcome:
+    """Run the target in this process, by the entry that its command uses; its input is a text or a file."""
 
     class Timed(TargetDotdigital):
         """The target, with a clock that does not wait."""
@@ -157,7 +157,9 @@ def run_target(config: dict[str, Any], text: str, time: FakeTime | None = None, 
     code, error = 0, None
     with _captured() as (output, log):
         try:
-            Timed.invoke(config=_ConfigInput(dict(config)), file_input=io.StringIO(text), **options)
+            Timed.invoke(
+                config=_ConfigInput(dict(config)), file_input=io.StringIO(text) if isinstance(text, str) else text, **options
+            )
         except SystemExit as end:
             code, error = int(end.code or 0), end.__context__
     return Outcome(code, output.getvalue(), log.getvalue(), error)

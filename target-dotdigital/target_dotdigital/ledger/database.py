@@ -69,11 +69,12 @@ SQLITE_CAUSES = {
     sqlite3.SQLITE_FULL: FULL,
     sqlite3.SQLITE_CANTOPEN: "it, or a file beside it, cannot be opened. Check ledger_url, and the rights of the folder",
 }
+UNREACHABLE = "the server cannot be reached, or has ended the connection. Check ledger_url, the server and the network"
+REJECTED = "the server rejected the login: user, password or database are wrong, or it takes no more connections. Check ledger_url"
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: a code, or the class that begins it
 POSTGRES_CAUSES = {
-    "08": "the server cannot be reached, rejected the login, or ended the connection. Check ledger_url, the server and the network",
-    "28": "the server rejected the user or its password. Check ledger_url",
-    "3D": "the server has no such database. Create it, or check ledger_url",
+    "08": UNREACHABLE,
+    **dict.fromkeys(("28", "3D"), REJECTED),
     "3F": "the database has no such schema. Create it, or check ledger_url",
     "25006": "the server is read-only, such as a replica. Let ledger_url name the primary server",
     "25P03": "the server ended a transaction that was idle (idle_in_transaction_session_timeout). Raise that limit",
@@ -321,8 +322,10 @@ def cause_of(error: BaseException) -> str | None:
         # the lower eight bits are the kind of error
         return SQLITE_CAUSES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
     state = getattr(error, "sqlstate", None) or ""
-    # without a code, there was no answer of the server
-    codes = (state, state[:2]) if state or type(error).__name__ != "OperationalError" else ("08",)
+    if not state and type(error).__name__ == "OperationalError":
+        # libpq hands on no code while it connects; what a server answers then begins with the severity
+        return REJECTED if "FATAL" in str(error) else UNREACHABLE
+    codes = (state, state[:2])
     return next((POSTGRES_CAUSES[code] for code in codes if code in POSTGRES_CAUSES), None)
 
 

@@ -111,6 +111,7 @@ class SyncRun:
         self._failure = error
         message = self._explain(error)
         self.report.outcome = outcome_of(error)
+        self.report.problems.insert(0, message)
         try:
             # a run that has delivered everything stays so in the ledger if only its report cannot be written
             if not isinstance(error, ReportError):
