@@ -99,7 +99,7 @@ def _settings(tenant: Tenant, folder: Path) -> dict[str, Any]:
         "TAP_NOSTO_SEGMENTS_EXPORT_URL": tenant.export_url,
         "TAP_NOSTO_SEGMENTS_MAX_EXPORT_AGE_HOURS": 0,
         "TARGET_DOTDIGITAL_API_URL": tenant.api_url,
-        "TARGET_DOTDIGITAL_ACTIVATION_CODE": pipeline.activate(),
+        "TARGET_DOTDIGITAL_ACTIVATION_CODE": pipeline.activate("contact_segments"),
     }
 
 
