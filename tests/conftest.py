@@ -140,5 +140,5 @@ def pipeline(sandbox: Sandbox, tmp_path: Path, time: FakeTime, ledger_url: str, 
     """The pipeline, switched on, before its first run."""
     made = Pipeline(sandbox, tmp_path, time)
     made.target |= {"ledger_url": ledger_url, "activation_code": activation_code}
-    made.approved = activation_code
+    made.approved.add(activation_code)
     return made

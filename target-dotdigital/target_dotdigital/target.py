@@ -7,6 +7,7 @@ import signal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from singer_sdk.exceptions import MissingKeyPropertiesError
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
 from singer_sdk.mapper import PluginMapper, RemoveRecordTransform, SameRecordTransform
 from typing_extensions import override
@@ -195,15 +196,16 @@ class TargetDotdigital(CommandLine):
 
     @override
     def _process_schema_message(self, message_dict: dict[str, Any]) -> None:
-        super()._process_schema_message(message_dict)
         stream, schema = message_dict["stream"], message_dict["schema"]
+        # before any stream map, and before the sink adds it
+        is_marked = "_sdc_deleted_at" in schema["properties"]
+        super()._process_schema_message(message_dict)
         if self.config.get("stream_maps"):
             self._address_maps.register(stream, schema)
         for name in self._contact_streams(stream):
             collector = self.sync_run.collector
             collector.sources[name] = stream
-            # before any stream map
-            if "_sdc_deleted_at" in schema["properties"]:
+            if is_marked:
                 collector.marked.add(name)
 
     @override
@@ -218,6 +220,10 @@ class TargetDotdigital(CommandLine):
             sink = self.get_sink(name)
             sink.record_counter_metric.increment()
             if fate is Fate.PASSED:
+                if not mapped.keys() >= set(sink.key_properties):
+                    # as the SDK has it for every record
+                    msg = "A record lacks a key property."
+                    raise MissingKeyPropertiesError(msg)
                 sink.process_record(dict(mapped), {})
             elif name not in self.skipped and fate is Fate.REMOVED:
                 self.sync_run.collector.add(name, mapped.get(email), None, deleted=True)

@@ -45,9 +45,9 @@ def select(project: Project, pattern: str) -> None:
     project.change(lambda file: file["plugins"]["extractors"][0].update(select=[pattern]))
 
 
-def activate(project: Project, sandbox: Sandbox, folder: Path) -> None:
+def activate(project: Project, sandbox: Sandbox, folder: Path, stream: str) -> None:
     made = Pipeline(sandbox, folder / "reviewed")
-    project.environment["TARGET_DOTDIGITAL_ACTIVATION_CODE"] = made.activate()
+    project.environment["TARGET_DOTDIGITAL_ACTIVATION_CODE"] = made.activate(stream)
 
 
 def labels(sandbox: Sandbox) -> dict[str, str | None]:
@@ -149,7 +149,7 @@ def test_a_csv_file_into_dotdigital(project: Project, sandbox: Sandbox, tmp_path
     project.change(
         lambda file: file["plugins"]["loaders"][0].update(config={"email_property": "e_mail", "segments_property": "groups"})
     )
-    activate(project, sandbox, tmp_path)
+    activate(project, sandbox, tmp_path, "loyalty")
     project.meltano("run", "tap-spreadsheets", "target-dotdigital")
     assert labels(sandbox) == {email: ";".join(sorted(names)) or None for email, names in PEOPLE.items()}
 
@@ -173,7 +173,7 @@ def test_a_table_into_dotdigital(project: Project, sandbox: Sandbox, ledger_url:
     project.change(
         lambda file: file["plugins"]["loaders"][0].update(config={"email_property": "mail", "segments_property": "tiers"})
     )
-    activate(project, sandbox, tmp_path)
+    activate(project, sandbox, tmp_path, f"{schema}-shoppers")
     project.meltano("run", "tap-postgres", "target-dotdigital")
     assert labels(sandbox) == {email: ";".join(sorted(names)) or None for email, names in PEOPLE.items()}
 
@@ -225,7 +225,7 @@ def test_an_incremental_table_of_another_tap(project: Project, sandbox: Sandbox,
     project.change(
         lambda file: file["plugins"]["loaders"][0].update(config={"email_property": "mail", "segments_property": "tiers"})
     )
-    activate(project, sandbox, tmp_path)
+    activate(project, sandbox, tmp_path, stream)
 
     def day(number: int, changes: dict[str, list[str]]) -> None:
         held.update(changes)
@@ -252,7 +252,7 @@ def test_an_incremental_file_of_another_tap(project: Project, sandbox: Sandbox, 
     project.change(
         lambda file: file["plugins"]["loaders"][0].update(config={"email_property": "e_mail", "segments_property": "groups"})
     )
-    activate(project, sandbox, tmp_path)
+    activate(project, sandbox, tmp_path, "loyalty")
 
     def write(day: int, groups: str) -> None:
         path.write_text(f"e_mail,groups\nann@example.com,{groups}\nbob@example.com,VIP\n")

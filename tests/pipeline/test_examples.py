@@ -70,7 +70,7 @@ def run_two_accounts(tmp_path: Path, ledger_url: str, snapshots: str) -> None:
         for number, sandbox in enumerate((first, second)):
             sandbox.account.id += number
             name = f"shop_{number}"
-            code = Pipeline(sandbox, tmp_path / name).activate()
+            code = Pipeline(sandbox, tmp_path / name).activate("contact_segments")
             body = Shop(60 + number).export(0)
             sandbox.nosto.export = ExportFile(body, START)
             wanted.append(expected(body))

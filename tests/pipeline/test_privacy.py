@@ -97,7 +97,7 @@ def test_files_are_private_whatever_the_mask(pipeline: Pipeline, sandbox: Sandbo
             [BIN / "tap-nosto-segments", "--config", config_of(pipeline.tap, tmp_path)], capture_output=True, text=True, check=True
         ).stdout
         subprocess.run(
-            [BIN / "target-dotdigital", "--config", config_of(pipeline.target, tmp_path)],
+            [BIN / "target-dotdigital", "--config", config_of(pipeline.target_for(text), tmp_path)],
             input=text,
             capture_output=True,
             text=True,

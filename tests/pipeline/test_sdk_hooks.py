@@ -56,10 +56,12 @@ HOOKS = [
     Hook(Target, "_handle_termination", "(self, signum, frame)"),
     # Incoming STATE: the SDK keeps only the last one; the first one, with which the input begins, is seen here alone.
     Hook(Target, "_process_state_message", "(self, message_dict)"),
+    # Schemas before any stream map, which may drop the mark of removal. The sink gets the mapped schema alone.
+    Hook(Target, "_process_schema_message", "(self, message_dict)"),
     # BATCH messages: they reach the sink as whole files (`process_batch_files`), past the checks of each record and from any place.
     Hook(Target, "_process_batch_message", "(self, message_dict)"),
     # A record of a batch file that needs stream maps or the SDK's own checks is handed over as a RECORD message. `listen` is the only
-    # public way in, and reads lines.
+    # public way in, and reads lines. Overridden, because the SDK drops marks of removal together with what a filter drops.
     Hook(Target, "_process_record_message", "(self, message_dict)"),
     # Outgoing STATE: `drain_all` is final and writes whatever came last. The barrier has to stand where it is written.
     Hook(Target, "_write_state_message", "(self, state)"),

@@ -273,7 +273,7 @@ class Days:
             # to look at the review must leave no trace in the ledgers that the test is about
             kept = {name: target[name] for name in ("ledger_url", "report_dir")}
             target |= {"ledger_url": f"sqlite:///{self.folder / 'review.db'}", "report_dir": str(self.folder / "reports")}
-            self._codes[key] = self.pipeline.activate()
+            self._codes[key] = self.pipeline.activate("contact_segments")
             target |= kept
         target["activation_code"] = self._codes[key]
 

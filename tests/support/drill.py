@@ -116,7 +116,7 @@ class Drill:
         }
         self.pipeline.tap |= {"max_shrink_percent": 100}
         self.days = [expected(self.shop.export(day)) for day in range(2)]
-        self.pipeline.activate()
+        self.pipeline.activate("contact_segments")
         self.pipeline.export(self.shop.export(0))
         outcome = self.pipeline.run()
         assert outcome.code == 0, outcome.log

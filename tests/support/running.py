@@ -22,7 +22,7 @@ from target_dotdigital.target import TargetDotdigital
 from support.report_schema import deviations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from nosto_dotdigital_sandbox import Sandbox
 
@@ -175,6 +175,11 @@ def singer(records: list[dict[str, Any]], stream: str = "people", state: object 
     return "".join(json.dumps(line) + "\n" for line in lines)
 
 
+def covering(code: str, streams: Iterable[str]) -> str:
+    """Give an activation code for other streams."""
+    return f"{code[:9]}-{stream_group(streams)}"
+
+
 def contact_streams(text: str, config: dict[str, Any]) -> set[str]:
     """Give the streams of an input that have contacts."""
     needed = {config.get("email_property") or "email", config.get("segments_property") or "segments"}
@@ -195,7 +200,7 @@ class Pipeline:
     Args:
         sandbox: the stand-in.
         folder: where snapshots, ledger and reports go.
-        approved: activation code that stands for every stream: `load` puts in the group of the streams that the input has.
+        approved: activation codes of `activate`, for which `load` takes the code that covers the streams of the input instead.
     """
 
     sandbox: Sandbox
@@ -205,7 +210,7 @@ class Pipeline:
     tap: dict[str, Any] = field(default_factory=dict)
     target: dict[str, Any] = field(default_factory=dict)
     catalog: dict[str, Any] | None = None
-    approved: str | None = None
+    approved: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Fill in what every run needs."""
@@ -238,13 +243,17 @@ class Pipeline:
     def load(self, text: str) -> Outcome:
         """Run the target, some hours after whatever was before, and keep the STATE that it writes."""
         self.time.skipped += HOURS
-        config = dict(self.target)
-        if self.approved is not None and config.get("activation_code") == self.approved:
-            config["activation_code"] = f"{self.approved[:9]}-{stream_group(contact_streams(text, config))}"
-        outcome = run_target(config, text, self.time)
+        outcome = run_target(self.target_for(text), text, self.time)
         if outcome.state is not None:
             self.state = outcome.state
         return outcome
+
+    def target_for(self, text: str) -> dict[str, Any]:
+        """Give the target's settings with the activation code that covers the streams of an input."""
+        code = self.target.get("activation_code")
+        return self.target | (
+            {"activation_code": covering(code, contact_streams(text, self.target))} if code in self.approved else {}
+        )
 
     def run(self) -> Outcome:
         """Run both; the target's end counts, unless the tap failed."""
@@ -264,7 +273,8 @@ class Pipeline:
         assert outcome.code == 1, outcome.log
         code = str(self.report["activation_code"])
         assert self.report["outcome"] == "not activated", outcome.log
-        self.target["activation_code"] = self.approved = code
+        self.target["activation_code"] = code
+        self.approved.add(code)
         return code
 
     @property
