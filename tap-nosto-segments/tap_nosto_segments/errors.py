@@ -103,17 +103,20 @@ def storage_error(error: Exception, *, action: str, emitted: bool = False) -> Sn
         action: the work, as a past participle: "stored", "compared".
         emitted: whether messages may already have been written.
     """
-    code = _errno_of(error)
+    code, name = _errno_of(error), type(error).__name__
     consequence = "The output is incomplete, and the bookmark stays" if emitted else "Nothing was emitted"
-    name = type(error).__name__
     if code in OUT_OF_SPACE_ERRNOS or "OutOfMemory" in name:
-        problem = f"({name}): probably the disk for temporary files is full, or memory ran out"
-        advice = "Free some space, or point TMPDIR to a larger disk."
-    else:
-        reason = "a reason that it does not give" if code is None else os.strerror(code)
-        problem = f"({name}: {reason}): the folder for temporary files cannot be used"
-        advice = "Check its permissions and its disk, or point TMPDIR to another folder."
-    return SnapshotError(f"The export could not be {action} {problem}. {consequence}. {advice}")
+        msg = (
+            f"The export could not be {action} ({name}): probably the disk for temporary files is full, or memory ran out. {consequence}. "
+            "Free some space, or point TMPDIR to a larger disk."
+        )
+        return SnapshotError(msg)
+    reason = "no reason given" if code is None else os.strerror(code)
+    msg = (
+        f"The export could not be {action} ({name}: {reason}): the folder for temporary files cannot be used. {consequence}. Check its "
+        "permissions and its disk, or point TMPDIR to another folder."
+    )
+    return SnapshotError(msg)
 
 
 def _errno_of(error: Exception) -> int | None:
