@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -267,13 +267,21 @@ class Client:
             self.limits[scope] = int(limit)
 
 
+class _Facts(TypedDict):
+    """The facts of a response that an error carries."""
+
+    status: int | None
+    code: str | None
+    request_id: str | None
+    rows: tuple[int, ...]
+    is_dotdigitals: bool
+
+
 def _error(kind: str, method: str, failure: retry.Failure, reason: str, error: ErrorBody, *, tries: int, is_v3: bool) -> Exception:
     status, code = failure.status, failure.code
     number = shown(failure.headers.get("x-request-id", "")) or None
 
-    def failed(msg: str, kind: type[ApiError] = ApiError) -> ApiError:
-        return kind(msg, status=status, code=code, request_id=number, rows=error.rows, is_dotdigitals=error.is_dotdigitals)
-
+    facts = _Facts(status=status, code=code, request_id=number, rows=error.rows, is_dotdigitals=error.is_dotdigitals)
     if status == HTTPStatus.UNAUTHORIZED:
         msg = (
             "dotdigital rejected the API user or its password (status 401): nothing was written by this call. Check api_user and "
@@ -285,10 +293,10 @@ def _error(kind: str, method: str, failure: retry.Failure, reason: str, error: E
             f"dotdigital denied access to {kind!r} (status 403): the account is in another region, or the API user lacks a permission. "
             "Remove api_url from the settings, so that the region is detected, and check the user's permissions."
         )
-        return failed(f"{msg} {NO_V3}" if is_v3 else msg)
+        return ApiError(f"{msg} {NO_V3}" if is_v3 else msg, **facts)
     if status == HTTPStatus.TOO_MANY_REQUESTS and code == retry.NO_FREE_SLOT:
         msg = "Other integrations use all of the account's import slots, so nothing was sent by this call. Run again later."
-        return failed(msg, TooManyImportsError)
+        return TooManyImportsError(msg, **facts)
     details = "".join(f", {name} {value}" for name, value in {"code": code, "request": number}.items() if value)
     again = (
         CONSEQUENCES[method]
@@ -297,4 +305,5 @@ def _error(kind: str, method: str, failure: retry.Failure, reason: str, error: E
     )
     if status == HTTPStatus.NOT_FOUND and is_v3 and code is None:
         again = f"{NO_V3} {again}"
-    return failed(f"dotdigital: {kind} failed after {tries} {'try' if tries == 1 else 'tries'}: {reason}{details}. {again}")
+    msg = f"dotdigital: {kind} failed after {tries} {'try' if tries == 1 else 'tries'}: {reason}{details}. {again}"
+    return ApiError(msg, **facts)
