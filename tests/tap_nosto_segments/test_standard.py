@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # the SDK's factory needs the settings when this file is imported
-FOLDER = Path(tempfile.gettempdir()) / "tap-nosto-segments-standard"
+FOLDER = Path(tempfile.gettempdir()) / f"tap-nosto-segments-standard-{os.getpid()}"
 CONFIG = {"export_url": str(FOLDER / "export.jsonl"), "snapshot_uri": str(FOLDER / "snapshots"), "max_export_age_hours": 0}
 CATALOG = TapNostoSegments(config=dict(CONFIG), validate_config=False, setup_mapper=False).catalog_dict
 for entry in CATALOG["streams"]:
