@@ -26,7 +26,7 @@ COUNTS = ("read", "sent", "created", "updated", "cleared", "rejected", "unconfir
 HEADER = ("Run", "Started (UTC)", "Duration", "Outcome", *(name.capitalize() for name in COUNTS), "Source at")
 NUMBERS = (0, *range(4, 4 + len(COUNTS)))
 UNFINISHED, BROKEN_OFF = "unfinished", "broken off"
-NO_RUNS = "No run has been allowed to write to this account, address book and data field yet."
+NO_RUNS = "No run has been allowed to write to this account and data field yet."
 
 
 @dataclass(frozen=True, slots=True)

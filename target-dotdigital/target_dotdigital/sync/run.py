@@ -112,7 +112,7 @@ class SyncRun:
         images = before_images(opened.connection, ledger.scope, run)
         if not images:
             leave(opened, "nothing put back")
-            msg = f"Run {run} has delivered nothing to this account, address book and data field: nothing to restore. Check --run."
+            msg = f"Run {run} has delivered nothing to this account and data field: nothing to restore. Check --run."
             raise SettingsError(msg)
         with self._reported():
             self.report.restored = run
