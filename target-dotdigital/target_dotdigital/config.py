@@ -114,8 +114,8 @@ CONFIG = th.PropertiesList(
         default=[],
         title="Addresses to exclude",
         description=(
-            "Shell-style patterns of addresses that are neither uploaded nor labelled, such as *@example.com. Taking a pattern out "
-            "asks for a full refresh, because the contacts were left out until then."
+            "Shell-style patterns of addresses that are neither uploaded nor labelled, such as *@example.com, even if they wait to be "
+            "sent. Taking a pattern out asks for a full refresh, because the contacts were left out until then."
         ),
     ),
     th.Property(
@@ -229,7 +229,7 @@ CONFIG = th.PropertiesList(
         title="Verification timeout (seconds)",
         description=(
             "After each delivery, up to three of the delivered contacts are looked up, because dotdigital has to hold what it "
-            "confirmed. Seconds to wait until it does; 0: no look-up."
+            "confirmed. Seconds to wait until it does; 0: no look-up, and no spot check of contacts that need no update."
         ),
     ),
     th.Property(

@@ -78,7 +78,7 @@ class AgreementError(TargetError):
     title: ClassVar[str] = "Agreement of the two memories"
     cause: ClassVar[str] = (
         "The input starts from a bookmark that this ledger has not acknowledged: the ledger, the snapshots or the STATE were "
-        "lost, replaced or restored, or a setting names another account, address book or data field."
+        "lost, replaced or restored, a setting names another account or data field, or an address was forgotten that the source still has."
     )
     remedy: ClassVar[str] = "Run once with `meltano run --full-refresh tap-nosto-segments target-dotdigital`. Nothing was written."
 

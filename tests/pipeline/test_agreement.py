@@ -220,7 +220,8 @@ def test_another_address_book_or_upload_mode_asks_only_for_membership(days: Days
 def test_a_source_without_state_that_goes_to_another_address_book_and_back(pipeline: Pipeline, case: str) -> None:
     there, back = MEMBERSHIP[case]
     account = pipeline.sandbox.account
-    for names, settings in ((["A"], {}), (["B"], there), (["A"], back)):
+    # the second day without changes, so that what is new in dotdigital is not read again when the labels are those of before
+    for names, settings in ((["A"], {}), (["A"], {}), (["B"], there), (["A"], back)):
         pipeline.target |= {**settings, "max_change_percent": 100}
         pipeline.activate()
         records = [{"email": person(number), "segments": names} for number in range(150)]

@@ -276,9 +276,7 @@ def test_a_row_that_reaches_another_contact_is_counted_and_corrected_in_the_same
         del names["renamed"]
     if "renamed@example.com" in account.by_email:
         account.remove_contact("renamed@example.com")
-    contact = account.by_email.pop("p001@example.com")
-    contact.email = "renamed@example.com"
-    account.by_email[contact.email] = contact
+    _rename(account)
     # with_segments: only a contact without labels is matched by ID
     assert source.run({"p001": ["C"] if uploads == "none" else []}) == 0
     wanted = dict.fromkeys(names, "A") | {"renamed": "B" if who == "somebody of the source" else ""}
@@ -291,6 +289,39 @@ def test_a_row_that_reaches_another_contact_is_counted_and_corrected_in_the_same
     assert source.report["sent"] == 0
 
 
+def test_two_rows_about_one_contact_whose_address_changed(source: Source) -> None:
+    """The old and the new address change on one day: matched by ID, both rows would be about the same contact."""
+    account, pipeline = source.account, source.pipeline
+    pipeline.target |= {"upload_emails": "none", "max_change_percent": 100}
+    account.add_field(FIELD)
+    for one in people(9):
+        account.add_contact(f"{one}@example.com")
+    pipeline.activate()
+    assert source.whole(people(9, "A")) == 0
+    _rename(account)
+    assert source.run({"p001": ["C"], "renamed": ["D"]}) == 0
+    assert (source.labels()["renamed"], source.report["rejected"]) == ("D", 0)
+    assert source.run({}, "p001") == 0
+    assert source.labels()["renamed"] == "D"
+
+
+def test_a_contact_that_left_and_whose_id_belongs_to_another(source: Source) -> None:
+    account, pipeline = source.account, source.pipeline
+    pipeline.target |= {"max_change_percent": 100, "verify_timeout": 0}
+    assert source.whole({**people(9, "A"), "renamed": ["B"]}) == 0
+    account.remove_contact("renamed@example.com")
+    _rename(account)
+    assert source.run({}, "p001") == 0
+    assert source.labels()["renamed"] == "B"
+    assert (source.report["sent"], source.report["updated"]) == (2, 2)
+
+
+def _rename(account: Any) -> None:
+    contact = account.by_email.pop("p001@example.com")
+    contact.email = "renamed@example.com"
+    account.by_email[contact.email] = contact
+
+
 def test_a_row_of_an_earlier_run_that_reached_another_contact_is_corrected(source: Source) -> None:
     account, pipeline = source.account, source.pipeline
     pipeline.target |= {"upload_emails": "none", "max_change_percent": 100, "import_timeout": 60}
@@ -299,14 +330,12 @@ def test_a_row_of_an_earlier_run_that_reached_another_contact_is_corrected(sourc
         account.add_contact(f"{one}@example.com")
     pipeline.activate()
     assert source.whole(people(9, "A")) == 0
-    contact = account.by_email.pop("p001@example.com")
-    contact.email = "renamed@example.com"
-    account.by_email[contact.email] = contact
+    _rename(account)
     account.import_polls = 10_000
     assert source.run({"p001": ["C"]}) == 1
     account.import_polls = 0
     account.settle()
-    assert contact.data_fields[FIELD] == "C"
+    assert account.by_email["renamed@example.com"].data_fields[FIELD] == "C"
     assert source.run({"p001": ["C"]}) == 0
     assert source.labels()["renamed"] == ""
     assert (source.report["sent"], source.report["updated"]) == (2, 2)
@@ -357,8 +386,8 @@ def test_contacts_that_have_yet_to_confirm_are_not_taken_off_every_day(source: S
     for number in range(5):
         assert source.run({**people(20, "A"), f"p{number:03d}": ["B"]} if number == 0 else {f"p{number:03d}": ["B"]}) == 0
         sent.append(source.report["sent"])
-    assert sent == [20, 20, 1, 1, 1] or sum(sent) <= 20 + 20 + 3
-    assert sent[-1] == 1
+    # each once more, and then only for other labels
+    assert (sum(sent[:-1]) <= 20 + 20 + 3, sent[-1]) == (True, 1)
     assert source.members() == set()
     # they confirm
     book = account.book_named(BOOK)

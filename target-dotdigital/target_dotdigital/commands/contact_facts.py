@@ -26,7 +26,7 @@ class ContactFacts:
 
     Args:
         scope: the scope.
-        configured: whether it is the scope of the configured address book and data field.
+        configured: whether it is the scope of the configured data field.
         contact: the contact.
         status: whether it is sent, and why.
         changed: run whose input changed it last; None if no input has.

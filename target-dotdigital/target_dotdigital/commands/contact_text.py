@@ -76,7 +76,7 @@ def live_lines(live: LiveContact | None, known: ContactFacts | None) -> Iterator
 
     Args:
         live: the contact; None if there is none.
-        known: what the ledger knows about it for the configured address book and data field; None if it does not know it.
+        known: what the ledger knows about it for the configured data field; None if it does not know it.
     """
     if live is None:
         yield "Live:         not in dotdigital"

@@ -62,7 +62,7 @@ def _list(settings: Settings, clock: Clock) -> None:
         click.echo("\n".join(runs_table(found, latest)))
         click.echo("Nothing was done. To put one back, give its number: --restore --run NUMBER")
     else:
-        click.echo("No run has delivered anything to this account, address book and data field: there is nothing to put back.")
+        click.echo("No run has delivered anything to this account and data field: there is nothing to put back.")
 
 
 def options() -> list[click.Option]:

@@ -29,7 +29,7 @@ NUMBERS = (0, *range(4, 4 + len(COUNTS)))
 UNFINISHED, BROKEN_OFF = "unfinished", "broken off"
 # of a run that the ledger does not contain
 NO_NUMBER = 0
-NO_RUNS = "No run has been allowed to write to this account, address book and data field yet."
+NO_RUNS = "No run has been allowed to write to this account and data field yet."
 
 
 @dataclass(frozen=True, slots=True)

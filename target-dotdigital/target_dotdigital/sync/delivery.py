@@ -126,7 +126,8 @@ class Delivery:
         """Look up contacts whose ID turned out to be that of another address, or of none; those that do not exist need nothing."""
         with self._place.ledger.engine.begin() as connection:
             ledger = self._contacts(connection, scope)
-            self.tally.not_joined += look_up(ledger, ContactReader(self._place.client, account), ledger.to_look_up(None))
+            reader = ContactReader(self._place.client, account)
+            self.tally.not_joined += look_up(ledger, reader, ledger.to_look_up(None), self._place.settings)
             ledger.settle_unknown()
 
     def _contacts(self, connection: sa.Connection, scope: int) -> ContactLedger:

@@ -155,7 +155,7 @@ def nothing_to_review(path: Path) -> SettingsError:
         path: where a run writes its review.
     """
     msg = (
-        "There is nothing to review yet: no run has delivered to this account, address book and data field. Run the sync "
+        "There is nothing to review yet: no run has delivered to this account and data field. Run the sync "
         f"once: it writes nothing and ends with the review ({path})."
     )
     return SettingsError(msg)

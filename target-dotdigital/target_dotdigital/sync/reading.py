@@ -96,10 +96,8 @@ class AccountReading:
     def _store(self, page: Sequence[Observed]) -> int:
         """Compare a page of the account with the ledger, store it, and return its length."""
         page = self._as_known(page)
-        if self._is_excluded is not None:
-            page = [replace(one, excluded=self._is_excluded(one.email)) for one in page]
         ledger, drift = self._ledger, self.drift
-        ledger.stage_remote(page)
+        ledger.stage_remote(_with_excluded(page, self._is_excluded))
         found = ledger.compare_remote()
         drift[Drift.TWICE] += len(page) - len({one.email for one in page}) + found.twice
         drift[Drift.LABELS] += found.relabelled
@@ -139,19 +137,29 @@ def read_account(ledger: ContactLedger, reader: ContactReader, settings: Setting
     return reading.drift
 
 
-def look_up(ledger: ContactLedger, reader: ContactReader, emails: Sequence[str]) -> int:
+def look_up(ledger: ContactLedger, reader: ContactReader, emails: Sequence[str], settings: Settings) -> int:
     """Look up contacts one by one, and store what dotdigital holds of them.
+
+    Args:
+        ledger: the ledger scope.
+        reader: reads contacts from the account.
+        emails: addresses of the contacts.
+        settings: the settings.
 
     Returns:
         The number of contacts that are not in the address book, although they were delivered to it twice.
     """
     found = reader.look_up(emails)
-    ledger.stage_remote(found)
+    ledger.stage_remote(_with_excluded(found, settings.is_excluded))
     not_joined = ledger.compare_remote().not_joined
     ledger.apply_remote()
     ledger.forget_unseen(emails)
     ledger.recompute_pending([*emails, *(one.email for one in found)])
     return not_joined
+
+
+def _with_excluded(page: Sequence[Observed], is_excluded: Callable[[str], bool] | None) -> Sequence[Observed]:
+    return page if is_excluded is None else [replace(one, excluded=is_excluded(one.email)) for one in page]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +207,10 @@ def read_back(
     reading = AccountReading(ledger, settings.is_excluded)
     if new := reading.read_new(reader, scope.read_at):
         LOGGER.info("dotdigital: %d contacts were created by others since contacts were last read back", new)
-    if asked:
-        reading.drift[Drift.NOT_JOINED] += look_up(ledger, reader, asked)
+    while asked:
+        reading.drift[Drift.NOT_JOINED] += look_up(ledger, reader, asked, settings)
+        # a contact whose address changed in dotdigital is found under the new one: the ID that the ledger has for the old one is wrong
+        asked = ledger.to_look_up(None) if ledger.forget_shared_ids() else []
     if not settings.verify_timeout:
         return ReadBack(reading.drift)
     checked, differs = spot_check(ledger, reader, scope)

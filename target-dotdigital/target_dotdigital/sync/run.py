@@ -138,7 +138,7 @@ class SyncRun:
         images = before_images(opened.connection, ledger.scope, run)
         if not images:
             leave(opened, "nothing put back")
-            msg = f"Run {run} has delivered nothing to this account, address book and data field: nothing to restore. Check --run."
+            msg = f"Run {run} has delivered nothing to this account and data field: nothing to restore. Check --run."
             raise SettingsError(msg)
         unknown = fields_of(before for before, _ in images.values()) - {*self._settings.labels.fields, *self._place.account.fields}
         if unknown:

@@ -81,6 +81,7 @@ class RemoteContacts(ContactQueries):
                 (there.in_address_book, 0), (c.in_address_book, c.membership_tries + 1), else_=c.membership_tries
             ),
             "result_unknown": sa.false(),
+            "excluded": there.excluded,
             "checked_run": sa.literal(self.run),
         }
         self.connection.execute(sa.update(contacts).where(self._mine, bulk.matching(contacts.c.email, observed)).values(values))
@@ -153,8 +154,8 @@ class RemoteContacts(ContactQueries):
             changed.append(bulk.among(self.connection, contacts.c.email, emails))
         self.connection.execute(sa.update(contacts).where(*changed).values(pending=now))
 
-    def forget_shared_ids(self) -> None:
-        """Forget the IDs of pending contacts that share their ID with another address.
+    def forget_shared_ids(self) -> int:
+        """Forget the IDs of pending contacts that share their ID with another address, and return their number.
 
         An address may be changed in dotdigital: the contact keeps its ID. Matched by ID, the row that clears the old address would
         clear the new one.
@@ -162,15 +163,18 @@ class RemoteContacts(ContactQueries):
         c = contacts.c
         matched = contacts.c.pending & c.contact_id.is_not(None) & ~may_create(self.uploads)
         if not self.connection.scalar(sa.select(sa.exists().where(self._mine, matched))):
-            return
+            return 0
         sent = sa.select(c.contact_id).where(self._mine, matched)
         shared = (
             sa.select(c.contact_id).where(self._mine, c.contact_id.in_(sent)).group_by(c.contact_id).having(sa.func.count() > 1)
         )
         ids = list(self.connection.scalars(shared))
+        count = 0
         for start in range(0, len(ids), IDS):
             some = c.contact_id.in_(ids[start : start + IDS])
-            self.connection.execute(sa.update(contacts).where(self._mine, matched, some).values(contact_id=None, confirmed=None))
+            forgotten = sa.update(contacts).where(self._mine, matched, some).values(contact_id=None, confirmed=None)
+            count += self.connection.execute(forgotten).rowcount
+        return count
 
     def settle_unknown(self) -> int:
         """Mark pending contacts as settled that dotdigital does not hold, and return their number.
