@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LEDGERS, SLOW_LEDGERS = ["sqlite"], ["postgresql"]
 ANN, BOB, EVE = (f"{who}@example.com" for who in ("ann", "bob", "eve"))
-SCHEMA = {"properties": {name: {} for name in ("email", "segments", "country", "updated_at", "_sdc_deleted_at")}}
+SCHEMA: dict[str, Any] = {"properties": {name: {} for name in ("email", "segments", "country", "updated_at", "_sdc_deleted_at")}}
 GONE = "2026-11-02T00:00:00Z"
 FINNISH = "country == 'FI'"
 
