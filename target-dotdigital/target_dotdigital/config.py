@@ -72,8 +72,8 @@ CONFIG = th.PropertiesList(
         TEXT,
         title="Activation code",
         description=(
-            "Code at the end of the review. It activates the sync for this account, address book, data field and these label settings. "
-            "It does not cover the choice of segments."
+            "Code at the end of the review. It activates the sync for this account, address book, data field, these label settings and the "
+            "streams that feed the data field. It does not cover the choice of segments."
         ),
     ),
     th.Property(
@@ -95,7 +95,10 @@ CONFIG = th.PropertiesList(
         TEXT,
         default="segments",
         title="Segments property",
-        description="Property of the records that holds the segment names: an array, or a text delimited by segment_delimiter.",
+        description=(
+            "Property of the records that holds the segment names: an array, a text delimited by segment_delimiter, or an array that was "
+            "written into a text."
+        ),
     ),
     th.Property(
         "on_removed",

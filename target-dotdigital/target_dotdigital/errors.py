@@ -34,8 +34,8 @@ class StreamError(TargetError):
 
     title: ClassVar[str] = "Input that does not fit"
     cause: ClassVar[str] = (
-        "A stream has no property with the address or the labels, holds messages that this target does not read, or would mix "
-        "two bases."
+        "A stream has no property with the address or the labels, has lost the mark of removed contacts, holds messages that this target "
+        "does not read, or would mix two bases; or most records are invalid."
     )
     remedy: ClassVar[str] = (
         "Change the tap's selection, name the properties with `email_property` and `segments_property`, or use `stream_maps`. "
@@ -96,7 +96,8 @@ class IncompleteInputError(TargetError):
 
     title: ClassVar[str] = "Incomplete input"
     cause: ClassVar[str] = (
-        "The tap failed after some records. These were delivered, because each record is true by itself; the bookmark stays."
+        "The tap failed after some records, or something between tap and target dropped ACTIVATE_VERSION. The records were delivered, "
+        "because each record is true by itself, and nothing was cleared that they do not mention; the bookmark stays."
     )
     remedy: ClassVar[str] = "The tap's own last line says why. The next run carries over the rest."
 
@@ -113,7 +114,9 @@ class NotActivatedError(TargetError):
     """The sync is not activated for the current settings. Read the review, then set the activation code."""
 
     title: ClassVar[str] = "Not activated"
-    cause: ClassVar[str] = "The sync has not been activated for this account, address book, data field and these label settings."
+    cause: ClassVar[str] = (
+        "The sync has not been activated for this account, address book, data field, these label settings and streams."
+    )
     remedy: ClassVar[str] = "Read the review, and set `activation_code`. Nothing was written."
 
 

@@ -15,6 +15,7 @@ import msgspec
 from target_dotdigital.config import CONFIG
 from target_dotdigital.errors import SettingsError
 from target_dotdigital.records import Uploads
+from target_dotdigital.texts import is_blank, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -188,6 +189,7 @@ class Settings:
         _require_secure(settings.api_url)
         _require_free_name(settings)
         _require_field_names(settings.labels, settings.synced_at_field)
+        _require_labels(settings.labels)
         return settings
 
 
@@ -217,6 +219,17 @@ def _require_field_names(labels: LabelSettings, synced_at: str | None) -> None:
             raise SettingsError(msg)
     if synced_at is not None and synced_at.upper() in {name.upper() for name in labels.fields}:
         msg = "synced_at_field and data_field name the same field: one would overwrite the other, so nothing was done. Rename one of them."
+        raise SettingsError(msg)
+
+
+def _require_labels(labels: LabelSettings) -> None:
+    """Reject a blank label: dotdigital stores an empty value as none, so what was sent would never be confirmed."""
+    blank = [name for name, label in labels.labels if is_blank(label)]
+    if blank:
+        msg = (
+            f"segment_labels gives the segment {shown(blank[0])!r} a blank label, so nothing was done. Give it a visible one; to leave a "
+            "segment out, use the tap's segments or exclude_segments."
+        )
         raise SettingsError(msg)
 
 

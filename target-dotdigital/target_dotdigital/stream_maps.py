@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from singer_sdk.mapper import (
     MAPPER_ALIAS_OPTION,
-    MAPPER_KEY_PROPERTIES_OPTION,
     MAPPER_SOURCE_OPTION,
     CustomStreamMap,
     PluginMapper,
@@ -60,9 +59,7 @@ class AddressMaps:
         self._email = email
         kept = (MAPPER_SOURCE_OPTION, MAPPER_ALIAS_OPTION, email)
         maps = {
-            name: {option: value[option] for option in kept if option in value} | {MAPPER_KEY_PROPERTIES_OPTION: []}
-            if isinstance(value, dict)
-            else value
+            name: {option: value[option] for option in kept if option in value} if isinstance(value, dict) else value
             for name, value in (config.get("stream_maps") or {}).items()
         }
         # the SDK logs each map once more

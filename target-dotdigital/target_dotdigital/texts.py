@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 MAX_SHOWN_CHARACTERS = 200
+# characters of no width, which str.strip() keeps
+INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 # C0, DEL and C1 control terminals; the others break lines or change the direction of text
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
@@ -23,3 +25,8 @@ def shown(text: str) -> str:
 def is_clean(text: str) -> bool:
     """Return whether a text contains no control characters."""
     return _CONTROL.search(text) is None
+
+
+def is_blank(text: str) -> bool:
+    """Return whether a text has no visible character."""
+    return not text.strip().strip(INVISIBLE).strip()

@@ -133,6 +133,18 @@ def test_a_record_without_names_leaves_the_labels_alone(pipeline: Pipeline) -> N
     assert pipeline.report["invalid"] == {"no list of segments": 3}
 
 
+def test_lists_that_arrive_as_text(pipeline: Pipeline) -> None:
+    """Flattening and databases write arrays into texts; none of them is a label."""
+    texts = {"json": '["A","B"]', "postgres": '{A,"B"}', "delimited": "A;B", "empty": "[]"}
+    records: list[dict[str, object]] = [{"email": f"{name}@example.com", "segments": text} for name, text in texts.items()]
+    unreadable = ("null", '["A"', "['A']")
+    records += [{"email": f"bad{number}@example.com", "segments": text} for number, text in enumerate(unreadable)]
+    assert pipeline.load(singer(records)).code == 0
+    held = {email.partition("@")[0]: contact.data_fields for email, contact in pipeline.sandbox.account.snapshot().items()}
+    assert held == {name: {} if name == "empty" else {FIELD: "A;B"} for name in texts}
+    assert pipeline.report["invalid"] == {"no list of segments": len(unreadable)}
+
+
 def test_a_field_in_other_spelling_is_written_as_the_account_spells_it(pipeline: Pipeline) -> None:
     pipeline.target["data_field"] = "NostoSegment"
     pipeline.sandbox.account.add_field(FIELD)

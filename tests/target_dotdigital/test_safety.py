@@ -172,6 +172,39 @@ def test_the_review_command(pipeline: Pipeline) -> None:
     assert pipeline.sandbox.journal.writes() == []
 
 
+def test_an_address_book_with_a_number_for_a_name_has_another_code_than_the_id(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    book = sandbox.account.add_book("By ID")
+    pipeline.target |= {"address_book": str(book.id)}
+    code = pipeline.activate()
+    pipeline.target |= {"address_book_id": book.id}
+    assert pipeline.activate() != code
+
+
+@pytest.mark.fields("NOSTOSEGMENT_2")
+def test_labels_that_the_settings_cannot_express_are_not_restored(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    pipeline.target |= {"overflow": "spill", "max_value_length": 20}
+    pipeline.activate()
+    assert pipeline.load(singer(people(3, ["Affinity: Nike", "Affinity: Puma"]))).code == 0
+    assert pipeline.load(singer(people(3, ["B"]))).code == 0
+    run, before = pipeline.report["run"], values(sandbox)
+    pipeline.target |= {"overflow": "drop"}
+    pipeline.activate()
+    outcome = run_target(pipeline.target, "", pipeline.time, restore=True, run=run)
+    assert outcome.code == 1
+    assert f"{FIELD}_2" in outcome.errors[-1]
+    assert "defect" not in outcome.log
+    assert values(sandbox) == before
+
+
+@pytest.mark.parametrize("label", ["", " ", "\u200b"])
+def test_a_blank_label_is_refused(pipeline: Pipeline, label: str) -> None:
+    pipeline.target["segment_labels"] = {"A": label}
+    outcome = pipeline.load(singer(people(1)))
+    assert (outcome.code, outcome.output) == (1, "")
+    assert "segment_labels" in outcome.errors[-1]
+    assert pipeline.sandbox.journal.calls() == []
+
+
 def test_a_wrong_activation_code_is_named_as_wrong(pipeline: Pipeline) -> None:
     pipeline.target["activation_code"] = "AAAA-BBBB-CCCC"
     outcome = pipeline.load(singer(people(3)))

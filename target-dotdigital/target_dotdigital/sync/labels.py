@@ -12,6 +12,7 @@ import msgspec
 
 from target_dotdigital.errors import DeliveryError
 from target_dotdigital.payloads import to_payload
+from target_dotdigital.texts import INVISIBLE, is_blank
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 # most shops have few combinations of segments; the limit bounds memory for those with many
 MAX_COMBINATIONS = 100_000
-# characters of no width, which str.strip() keeps
-INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 # a missing list, as programs write it into a text
 MISSING = frozenset({"null", "none"})
 # quotes and brackets before an array that was written into a text more than once
@@ -133,11 +132,6 @@ def read_text(text: str, delimiter: str) -> list[str] | None:
         except msgspec.DecodeError:
             return None
     return _postgres_array(text) if text.startswith("{") else _json_list(text)
-
-
-def is_blank(name: str) -> bool:
-    """Return whether a name has no visible character."""
-    return not name.strip().strip(INVISIBLE).strip()
 
 
 def _holds_list(name: str) -> bool:
