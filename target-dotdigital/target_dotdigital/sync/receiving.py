@@ -84,6 +84,8 @@ def receive(opened: OpenRun, states: States, skipped: Mapping[str, str]) -> Rece
         scope=scope,
         since=since,
     )
+    if not opened.writes:
+        opened.delivery.mark_open(ledger.connection)
     collector.remove_unmentioned()
     return Received(stats, incomplete, found.drift, found.checked)
 
