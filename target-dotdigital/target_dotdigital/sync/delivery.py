@@ -161,6 +161,14 @@ class Delivery:
             LOGGER.warning("dotdigital does not hold what it confirmed to an earlier run: all contacts of that run are looked up")
             self._log.mark_unverified(ledger.connection)
 
+    def mark_open(self, connection: sa.Connection) -> None:
+        """Mark contacts of imports that are not finished: what dotdigital holds of them now does not show what it will hold.
+
+        Args:
+            connection: the transaction of a run that may not wait for them.
+        """
+        self._log.mark_open_unknown(connection)
+
     def may_be_late(self, connection: sa.Connection) -> bool:
         """Return whether an import whose ID was lost may have overwritten what later ones delivered: the account has to be read back.
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("target-dotdigital")
 # contacts come and go while the account is read, and some have no e-mail address
 MIN_NOT_SHOWN = 10
+# removed contacts that the list of contacts does not show, and that are looked up; most were deleted in dotdigital as well
+MAX_REMOVALS = 100
 # a contact may become visible later than it is created; both times are dotdigital's
 MARGIN = datetime.timedelta(hours=1)
 
@@ -203,7 +205,7 @@ def read_back(
     most = max(1, (scope.account_contacts or 0) // CONTACTS_PER_PAGE)
     asked = [] if everything else ledger.to_look_up(since, most)
     if everything or scope.read_at is None or len(asked) > most:
-        return ReadBack(read_account(ledger, reader, settings))
+        return ReadBack(_read_all(ledger, reader, settings))
     reading = AccountReading(ledger, settings.is_excluded)
     if new := reading.read_new(reader, scope.read_at):
         LOGGER.info("dotdigital: %d contacts were created by others since contacts were last read back", new)
@@ -214,4 +216,12 @@ def read_back(
     if not settings.verify_timeout:
         return ReadBack(reading.drift)
     checked, differs = spot_check(ledger, reader, scope)
-    return ReadBack(read_account(ledger, reader, settings) if differs else reading.drift, checked)
+    return ReadBack(_read_all(ledger, reader, settings) if differs else reading.drift, checked)
+
+
+def _read_all(ledger: ContactLedger, reader: ContactReader, settings: Settings) -> Counter[Drift]:
+    """Read the whole account; a contact that the list does not show is looked up before its removal is dropped."""
+    drift = read_account(ledger, reader, settings)
+    if removals := ledger.unseen_removals(MAX_REMOVALS):
+        look_up(ledger, reader, removals, settings)
+    return drift

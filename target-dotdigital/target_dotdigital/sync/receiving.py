@@ -101,6 +101,8 @@ def receive(opened: OpenRun, states: States, skipped: Mapping[str, str]) -> Rece
         scope=scope,
         since=since,
     )
+    if not opened.writes:
+        opened.delivery.mark_open(ledger.connection)
     if truncated is None:
         collector.remove_unmentioned()
     return Received(stats, truncated, frozenset(missing), found.drift, found.checked)

@@ -165,3 +165,13 @@ class NamedContacts(ContactQueries):
         limit = None if most is None else most + 1
         found = itertools.chain.from_iterable(self._emails(*one, limit=limit) for one in conditions)
         return list(dict.fromkeys(found))[:limit]
+
+    def unseen_removals(self, most: int) -> list[str]:
+        """Return the addresses of contacts that this input removes, and that were not seen when the account was read.
+
+        Args:
+            most: maximum number of addresses.
+        """
+        c = contacts.c
+        unseen = c.contact_id.is_(None) & c.confirmed.is_(None)
+        return self._emails(c.pending, c.removed, unseen, c.changed_run == self.run, limit=most)
