@@ -155,13 +155,17 @@ def test_a_disk_that_is_full_under_the_reports_after_delivery(pipeline: Pipeline
     """What was delivered is said, STATE goes out, and the run is no healthy one."""
 
     def block(_request: object) -> None:
-        (pipeline.folder / "reports" / ".report.json.part").mkdir()
+        # from now on, nothing can take its place
+        report = pipeline.folder / "reports" / "report.json"
+        report.unlink(missing_ok=True)
+        report.mkdir()
 
     sandbox.faults.add(Fault("rewrite", method="PUT", before=block, rewrite=lambda response: response))
     outcome = pipeline.load(singer(people(3), state={"day": 1}))
     assert outcome.code == 1
     assert outcome.state == {"day": 1}
     assert outcome.errors[-1].startswith("The report could not be written")
+    assert len(outcome.errors) == 1
     assert "3 sent, 3 created" in outcome.errors[-1]
     assert "defect" not in outcome.log
     assert len(labels(sandbox)) == 3

@@ -16,6 +16,7 @@ from tap_nosto_segments import errors as tap_errors
 from tap_nosto_segments.tap import TapNostoSegments
 from target_dotdigital import errors as target_errors
 from target_dotdigital.commands.rehearse import RehearsalRequest
+from target_dotdigital.ledger.database import open_ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +88,7 @@ def many_cleared(pipeline: Pipeline) -> Outcome:
 
 def no_report(pipeline: Pipeline) -> Outcome:
     def block(_request: object) -> None:
-        (pipeline.folder / "reports" / ".report.json.part").mkdir()
+        (pipeline.folder / "reports" / "report.json").mkdir()
 
     pipeline.sandbox.faults.add(Fault("rewrite", method="PUT", before=block, rewrite=lambda response: response))
     return pipeline.load(ONE)
@@ -121,6 +122,15 @@ def endless_list(pipeline: Pipeline) -> Outcome:
     return run_target(pipeline.target, "", pipeline.time, check=True)
 
 
+def another_run(pipeline: Pipeline) -> Outcome:
+    ledger = open_ledger(pipeline.target["ledger_url"])
+    try:
+        with ledger.locked(pipeline.sandbox.account.id):
+            return pipeline.load(ONE)
+    finally:
+        ledger.close()
+
+
 TAP, TARGET = "tap-nosto-segments", "target-dotdigital"
 PROVOCATIONS: dict[tuple[str, str], Callable[[Pipeline], Outcome]] = {
     (TAP, "Settings"): extract_with(export_token=None),
@@ -134,6 +144,7 @@ PROVOCATIONS: dict[tuple[str, str], Callable[[Pipeline], Outcome]] = {
     (TARGET, "Input that does not fit"): lambda pipeline: pipeline.load(singer([], stream="orders", id={}, total={})),
     (TARGET, "Account"): run_with(api_password="wrong"),
     (TARGET, "Ledger"): run_with(ledger_url="sqlite://"),
+    (TARGET, "Another run"): another_run,
     (TARGET, "Agreement of the two memories"): lost_ledger,
     (TARGET, "No input"): lambda pipeline: pipeline.load(""),
     (TARGET, "Incomplete input"): tap_that_breaks_off,

@@ -31,7 +31,7 @@ class Project:
         text = (ROOT / "meltano.yml").read_text()
         for plugin in ("tap-nosto-segments", "target-dotdigital"):
             text = text.replace(
-                f"pip_url: -c $MELTANO_PROJECT_ROOT/constraints.txt -e $MELTANO_PROJECT_ROOT/{plugin}\n    executable: {plugin}",
+                f'pip_url: -c "$MELTANO_PROJECT_ROOT/constraints.txt" -e "$MELTANO_PROJECT_ROOT/{plugin}"\n    executable: {plugin}',
                 f"executable: {BIN / plugin}",
             )
         (folder / "meltano.yml").write_text(text)

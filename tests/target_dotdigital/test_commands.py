@@ -133,7 +133,30 @@ def test_reviews_and_wrong_restores_do_not_look_as_if_they_were_broken_off(pipel
     assert ask(pipeline, review=True).code == 0
     assert ask(pipeline, restore=True, run=77).code == 1
     assert ask(pipeline, reconcile=True).code == 0
-    assert [run["outcome"] for run in runs(pipeline)] == ["reconciled", "nothing put back", "reviewed", "delivered"]
+    assert [run["outcome"] for run in runs(pipeline)] == ["reconciled", "nothing put back", "delivered"], "a review is no run"
+
+
+def test_failed_starts_and_days_without_input_are_listed(pipeline: Pipeline) -> None:
+    password = pipeline.target["api_password"]
+    pipeline.load(singer(people(ann=["A"])))
+    pipeline.load("")
+    pipeline.target["api_password"] = "wrong"
+    pipeline.load(singer(people(ann=["B"])))
+    pipeline.target |= {"api_password": password, "data_field": "OTHERFIELD", "activation_code": "WRONG"}
+    pipeline.load(singer(people(ann=["B"])))
+    pipeline.load("")
+    pipeline.target["data_field"] = "NOSTOSEGMENT"
+    found = runs(pipeline)
+    assert [(run["run"], run["outcome"]) for run in found] == [
+        *[(None, "no input"), (None, "failed"), (None, "no input")],
+        (found[-1]["run"], "delivered"),
+    ]
+    assert all(run["started_at"] and run["duration_seconds"] is not None for run in found)
+    assert [run["outcome"] for run in runs(pipeline, limit=2)] == ["no input", "failed"]
+    text = ask(pipeline, runs=RunsRequest(limit=3)).output
+    assert "Older and not shown: 1 run." in text
+    # what restore lists can be put back
+    assert "no input" not in ask(pipeline, restore=True).output
 
 
 def test_a_run_without_an_end_may_be_working_only_if_it_is_the_last(pipeline: Pipeline) -> None:
@@ -180,6 +203,19 @@ def test_restore_without_a_run_lists_those_that_can_be_put_back(pipeline: Pipeli
     assert outcome.output.splitlines()[-1] == "Nothing was done. To put one back, give its number: --restore --run NUMBER"
     assert len(runs(pipeline)) == 3
     assert restore(pipeline, numbers[1])["restored_run"] == numbers[1]
+
+
+def test_a_dry_run_restores_nothing_and_says_so(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    pipeline.load(singer(people(ann=["A"])))
+    run = runs(pipeline)[0]["run"]
+    sandbox.journal.clear()
+    pipeline.target |= {"dry_run": "yes", "max_clear_percent": 100}
+    outcome = ask(pipeline, restore=True, run=run)
+    assert outcome.code == 0, outcome.log
+    assert outcome.output.splitlines()[-1].startswith("Nothing was restored (dry_run)")
+    assert "--full-refresh" not in outcome.output
+    assert (pipeline.report["outcome"], sandbox.journal.writes()) == ("dry run", [])
+    assert [one["run"] for one in runs(pipeline)] == [run]
 
 
 def restore(pipeline: Pipeline, run: int) -> dict[str, Any]:

@@ -377,7 +377,7 @@ def test_the_log_holds_no_part_of_a_url_at_any_level(
 
 @pytest.mark.parametrize(
     "change",
-    [{"exclude_emails": "someone@example.com"}, {"someone@example.com": 1}],
+    [{"address_book": ["someone@example.com"]}, {"someone@example.com": 1}],
 )
 def test_a_message_holds_no_address(pipeline: Pipeline, inbox: Inbox, change: dict[str, Any]) -> None:
     pipeline.target |= change

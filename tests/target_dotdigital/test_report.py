@@ -10,6 +10,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from nosto_dotdigital_sandbox import Fault
 from support.outcomes import NAMES, OUTCOMES, people, shop
 from support.report_schema import deviations
 from support.running import BIN, run_target, singer
@@ -19,7 +20,8 @@ from target_dotdigital.reporting.rejected_csv import remove_address
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from support.running import Pipeline
+    from nosto_dotdigital_sandbox import Sandbox
+    from support.running import Outcome, Pipeline
 
 OUTCOME = {
     "review": "not activated",
@@ -340,3 +342,39 @@ def test_commands_leave_no_run_in_the_history(pipeline: Pipeline) -> None:
     assert run_target(pipeline.target, "", pipeline.time, review=True).code == 0
     assert run_target(pipeline.target, "", pipeline.time, runs=True).code == 0
     assert history(pipeline) == before
+
+
+# Two runs and one folder
+
+
+def test_a_second_run_leaves_the_report_of_the_first(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    outcomes: list[Outcome] = []
+    seen: list[Any] = []
+
+    def start_another(_request: object) -> None:
+        outcomes.append(run_target(pipeline.target, singer(people(2, "VIP")), pipeline.time))
+
+    assert pipeline.load(singer(people(2, "VIP"))).code == 0
+    first, page_before = pipeline.report, page(pipeline)
+    sandbox.faults.add(Fault("rewrite", method="PUT", before=start_another, rewrite=lambda response: response))
+    sandbox.faults.add(Fault("drop_before", path="import/", before=lambda _: seen.append((pipeline.report, page(pipeline)))))
+    assert pipeline.load(singer(people(2, "Lapsed"))).code == 0
+    assert (outcomes[0].code, outcomes[0].output) == (1, "")
+    assert outcomes[0].errors[-1].startswith("Another run is working on this account")
+    assert seen == [(first, page_before)]
+    assert pipeline.report["outcome"] == "delivered"
+    kept = history(pipeline)
+    assert sorted(past["outcome"] for past in kept) == ["delivered", "delivered", "failed"]
+    named = next(path for path in (reports(pipeline) / "runs").iterdir() if str(path) in outcomes[0].log)
+    assert json.loads(named.read_text())["problems"][0] == outcomes[0].errors[-1]
+
+
+def test_files_that_a_killed_run_left_half_written_are_removed(pipeline: Pipeline) -> None:
+    assert pipeline.load(singer(people(2, "VIP"))).code == 0
+    old, new = reports(pipeline) / ".rejected.csv.123.part", reports(pipeline) / ".report.json.456.part"
+    for path in (old, new, reports(pipeline) / "runs" / ".x.json.123.part"):
+        path.write_text("somebody@example.com")
+    os.utime(old, (0, 0))
+    os.utime(reports(pipeline) / "runs" / ".x.json.123.part", (0, 0))
+    assert pipeline.load(singer(people(2, "VIP"))).code == 0
+    assert sorted(reports(pipeline).rglob("*.part")) == [new], "another process may be writing it"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 from nosto_dotdigital_sandbox import Fault, Shop
+from nosto_dotdigital_sandbox.faults import answer
 from support.cases import slow_except
 from support.oracle import FIELD, expected, folded
 from support.running import Pipeline, run_target, singer
@@ -205,6 +206,28 @@ def test_a_blank_label_is_refused(pipeline: Pipeline, label: str) -> None:
     assert pipeline.sandbox.journal.calls() == []
 
 
+def test_a_review_that_is_no_longer_true_is_removed(pipeline: Pipeline) -> None:
+    path = pipeline.folder / "reports" / "review.txt"
+    code = pipeline.target.pop("activation_code")
+    pipeline.load(singer(people(3)))
+    assert path.exists()
+    password, pipeline.target["api_password"] = pipeline.target["api_password"], "wrong"
+    pipeline.load(singer(people(3)))
+    assert path.exists(), "a run that does not get that far leaves it as it is"
+    pipeline.target |= {"api_password": password, "activation_code": code}
+    assert pipeline.load(singer(people(3))).code == 0
+    assert not path.exists()
+    # a review that cannot be made leaves none of other settings
+    pipeline.target |= {"activation_code": None, "data_field": "OTHERFIELD"}
+    pipeline.load(singer(people(3)))
+    assert "OTHERFIELD" in path.read_text()
+    pipeline.target["data_field"] = "THIRDFIELD"
+    pipeline.sandbox.faults.add(Fault("answer", path="programs", times=9, response=answer(503)))
+    assert pipeline.load(singer(people(3))).code == 1
+    assert pipeline.report["outcome"] == "failed"
+    assert not path.exists()
+
+
 def test_a_wrong_activation_code_is_named_as_wrong(pipeline: Pipeline) -> None:
     pipeline.target["activation_code"] = "AAAA-BBBB-CCCC"
     outcome = pipeline.load(singer(people(3)))
@@ -236,7 +259,9 @@ def test_brakes_stop_before_any_write_and_let_one_day_through(
     outcome = pipeline.load(singer(records, state={"day": 2}))
     assert (outcome.code, outcome.output) == (1, "")
     assert words in outcome.errors[-1]
-    assert "brake_override_date" in outcome.errors[-1]
+    today = pipeline.time.clock().today().isoformat()
+    assert f"set brake_override_date to {today}" in outcome.errors[-1]
+    assert f"(TARGET_DOTDIGITAL_BRAKE_OVERRIDE_DATE={today})" in outcome.errors[-1]
     assert pipeline.sandbox.journal.writes() == []
     assert pipeline.sandbox.account.snapshot() == before
     assert pipeline.report["outcome"] == "braked"

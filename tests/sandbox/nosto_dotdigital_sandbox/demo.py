@@ -50,7 +50,8 @@ class Story:
         self.environment = {
             **os.environ,
             "MELTANO_ENVIRONMENT": "sandbox",
-            "MELTANO_STATE_BACKEND_URI": f"file://{self.place / 'state'}",
+            # a new one each time, with the state in it; relative to the project, whose path may hold a question mark
+            "MELTANO_DATABASE_URI": "sqlite:///var/sandbox/meltano.db",
             "TAP_NOSTO_SEGMENTS_EXPORT_URL": sandbox.export_url,
             "TAP_NOSTO_SEGMENTS_EXPORT_TOKEN": sandbox.nosto.token,
             "TAP_NOSTO_SEGMENTS_GRAPHQL_URL": sandbox.graphql_url,
