@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
@@ -16,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 import yaml
 from nosto_dotdigital_sandbox import ExportFile, Sandbox, Shop
-from support.meltano import REPOSITORY, ROOT, shell, text_of_files, without_settings
+from support.meltano import REPOSITORY, ROOT, Project, shell, text_of_files, without_settings
 from support.meltano import publish as publish_files
 from support.oracle import assert_account, expected
 from support.running import BIN, Pipeline
@@ -243,6 +244,42 @@ def test_the_commands_work_in_a_project_that_is_there(sandbox: Sandbox, tmp_path
     after = yaml.safe_load((project / "meltano.yml").read_text())
     assert {**after, "plugins": None} == {**before, "plugins": None}
     assert not kept_in_git(project) & {"var", ".env", ".meltano", "nosto-dotdigital"}
+
+
+@pytest.mark.slow
+def test_the_tutorial_by_hand(sandbox: Sandbox, tmp_path: Path) -> None:
+    # a checkout with its environment; the sandbox is the one that the tutorial starts
+    Project(tmp_path, sandbox)
+    (tmp_path / ".venv").symlink_to(BIN.parent)
+    ((_, first), *second) = blocks("tutorial.md", "sh")
+    assert [title for title, _ in second] == ["second shell"] * 3
+    prepare, activation, next_day = (text.removesuffix(RUN) for _, text in second)
+    served = subprocess.Popen(
+        ["bash", "-c", first],
+        cwd=tmp_path,
+        env=without_settings(),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert served.stdout is not None
+    try:
+        while "Ctrl-C" not in served.stdout.readline():
+            assert served.poll() is None
+        # tee prints first, and writes then
+        while "Ctrl-C" not in (tmp_path / "var" / "sandbox" / "variables").read_text():
+            assert served.poll() is None
+        facts: dict[str, Any] = {}
+        for steps, code, outcome in (("", 1, "not activated"), (activation, 0, "delivered"), (next_day, 0, "delivered")):
+            prepare += steps.replace("=CODE", f"={facts.get('activation_code')}")
+            done = shell(prepare + RUN, tmp_path, without_settings())
+            assert done.returncode == code, done.stdout[-6000:]
+            facts = facts_of(tmp_path, "sandbox")
+            assert facts["outcome"] == outcome
+        assert 0 < facts["sent"] < 100, "the second day carries over only what changed"
+    finally:
+        os.killpg(served.pid, signal.SIGTERM)
+        served.communicate(timeout=20)
 
 
 def test_a_ledger_in_postgresql_can_be_removed(sandbox: Sandbox, tmp_path: Path, ledger_url: str) -> None:

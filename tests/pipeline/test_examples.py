@@ -229,7 +229,7 @@ def run_image(image: Image) -> None:
         facts = json.loads(report.read_text())
         assert facts["outcome"] == "not activated"
         lines = [json.loads(line) for line in reviewed.stderr.splitlines()]
-        said = "\n".join(str(line["event"]) for line in lines if line.get("name") == "target-dotdigital")
+        said = "\n".join(str(line["event"]) for line in lines if line.get("plugin_logger") == "target-dotdigital")
         assert f"activation_code: {facts['activation_code']}" in said, "the page's command shows the review"
         settings["TARGET_DOTDIGITAL_ACTIVATION_CODE"] = facts["activation_code"]
         for outcome in ("delivered", "nothing to do"):
