@@ -1,4 +1,4 @@
-"""Generates meltano.yml's settings, .env.example, the MeltanoHub definitions and the reference pages from the plugins.
+"""Generates meltano.yml's settings, .env.example, the definitions for MeltanoHub and Meltano, and the reference pages from the plugins.
 
 `python tools/documents.py` rewrites whole files, or the text between marks; `--check` only reports files that are out of date.
 """
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REFERENCE = ROOT / "docs" / "reference"
+# the Meltano project that people copy
+PROJECT = ROOT / "examples" / "project"
 # set by the operator although they are not required
 FIRST_RUN_SETTINGS = {"export_token", "activation_code"}
 
@@ -103,7 +105,10 @@ def documents() -> dict[Path, str]:
         texts[own] = _between(texts[own], f"<!-- what {plugin} says of itself", interface(plugin))
         if "discover" in about(plugin)["capabilities"]:
             texts[streams] = _between(texts[streams], f"<!-- what {plugin} says of itself", interface(plugin))
-        texts[ROOT / plugin / "meltanohub.yml"] = hub.definition(plugin, about(plugin), own_part(texts[meltano], plugin))
+        definition = hub.definition(plugin, about(plugin), own_part(texts[meltano], plugin))
+        texts[ROOT / plugin / "meltanohub.yml"] = f"# Made by `make documents` from `{plugin} --about`.\n{hub.to_yaml(definition)}"
+        kind = "extractors" if plugin.startswith("tap-") else "loaders"
+        texts[PROJECT / "plugins" / kind / f"{plugin}--{hub.VARIANT}.lock"] = hub.lock(kind, definition)
     return texts
 
 
@@ -136,6 +141,7 @@ def main() -> int:
             click.echo(f"{path.relative_to(ROOT)} is out of date: run `make documents`")
         return 1 if stale else 0
     for path in stale:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(texts[path])
     return 0
 

@@ -1,4 +1,4 @@
-"""Reads the plugins' own descriptions, and generates their MeltanoHub definitions from them."""
+"""Reads the plugins' own descriptions, and generates their definitions for MeltanoHub and Meltano from them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ PLACES = {
     "ledger_url": "sqlite:///$MELTANO_PROJECT_ROOT/var/$MELTANO_ENVIRONMENT/ledger.db",
     "report_dir": "$MELTANO_PROJECT_ROOT/var/$MELTANO_ENVIRONMENT/reports",
 }
+# what MeltanoHub shows about a plugin, and Meltano would take for settings
+HUB_ONLY = {"keywords", "maintenance_status", "quality", "domain_url", "prereq", "next_steps"}
 # facts that `--about` does not contain
 FACTS: dict[str, dict[str, Any]] = {
     "tap-nosto-segments": {
@@ -55,12 +57,12 @@ def settings_of(about: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def definition(plugin: str, about: dict[str, Any], project: dict[str, Any]) -> str:
-    """Render the definition; `project` is the plugin's definition in the project's `meltano.yml`.
+def definition(plugin: str, about: dict[str, Any], project: dict[str, Any]) -> dict[str, Any]:
+    """Return the definition; `project` is the plugin's definition in the project's `meltano.yml`.
 
     `repo` and `logo_url` have to be added when the plugin is published.
     """
-    facts: dict[str, Any] = {
+    return {
         "name": plugin,
         "namespace": project["namespace"],
         "variant": VARIANT,
@@ -77,7 +79,17 @@ def definition(plugin: str, about: dict[str, Any], project: dict[str, Any]) -> s
         **{name: project[name] for name in ("settings_group_validation", "select", "commands") if name in project},
         "settings": meltano_settings(about),
     }
-    return f"# Made by `make documents` from `{plugin} --about`.\n{to_yaml(facts)}"
+
+
+def lock(kind: str, definition: dict[str, Any]) -> str:
+    """Render a definition as Meltano's lock file, from which a project takes a plugin that is not on MeltanoHub.
+
+    Args:
+        kind: extractors or loaders.
+        definition: the definition for MeltanoHub.
+    """
+    facts = {"plugin_type": kind, **{name: value for name, value in definition.items() if name not in HUB_ONLY}}
+    return json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
 
 
 def meltano_settings(about: dict[str, Any]) -> list[dict[str, Any]]:

@@ -14,11 +14,61 @@ from support.others import other
 from support.running import BIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from nosto_dotdigital_sandbox import Sandbox
 
 ROOT = Path(__file__).parents[2]
+# the address in the documentation and in the project that people copy
+REPOSITORY = "https://example.com/nosto-dotdigital.git"
+
+
+def without_settings(**variables: str) -> dict[str, str]:
+    """Return this process's environment without settings of the plugins and of Meltano, and with some variables of its own."""
+    ours = ("TAP_", "TARGET_", "MELTANO_", "VIRTUAL_ENV", "PYTEST", "COVERAGE")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | variables
+
+
+def shell(script: str, folder: Path, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a script that stops at its first error."""
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=folder,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+def text_of_files() -> dict[str, str]:
+    """Return every file of this checkout as it is, changes included; those that are not text are left out."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    paths = {name: ROOT / name for name in filter(None, listed.stdout.split("\0"))}
+    return {name: path.read_text() for name, path in paths.items() if path.is_file() and path.suffix != ".png"}
+
+
+def publish(folder: Path, versions: Mapping[str, Mapping[str, str]]) -> str:
+    """Publish versions as tags of a git repository in an empty folder; return its address, which is in the files, too."""
+    address = folder.as_uri()
+    git = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.com"]
+    subprocess.run([*git, "init", "--quiet"], cwd=folder, check=True)
+    for version, files in versions.items():
+        for name, text in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text.replace(REPOSITORY, address) if name.startswith("examples/") else text)
+        for arguments in (["add", "--all"], ["commit", "--quiet", f"--message={version}"], ["tag", version]):
+            subprocess.run([*git, *arguments], cwd=folder, check=True)
+    return address
 
 
 class Project:

@@ -21,13 +21,14 @@ PASSWORD = "sandbox-password"
 
 
 class Sandbox:
-    """Starts the services on free ports, and closes them at the end of a `with` block.
+    """Starts the services, and closes them at the end of a `with` block.
 
     Args:
         clock: returns monotonic seconds, for limits and imports.
         wall: returns seconds since 1970.
         bodies: whether the journal keeps bodies.
         latency: delay of every dotdigital response in seconds.
+        port: first of five consecutive ports; 0 takes free ones.
     """
 
     def __init__(
@@ -37,8 +38,13 @@ class Sandbox:
         wall: Callable[[], float] = time.time,
         bodies: bool = True,
         latency: float = 0.0,
+        port: int = 0,
     ) -> None:
-        """Start all services."""
+        """Start all services.
+
+        Raises:
+            OSError: a port is in use.
+        """
         self.journal = Journal(bodies=bodies)
         self.faults = Faults()
         self.account = Account(clock=clock, wall=wall)
@@ -46,15 +52,23 @@ class Sandbox:
         self.nosto = NostoAccount()
         self.user, self.password = USER, PASSWORD
         self.dotdigital = Dotdigital(self.account, USER, PASSWORD, self.limits)
+        handlers = {
+            "nosto": self.nosto.handle,
+            "files": self.nosto.handle_file,
+            "dotdigital": self.dotdigital.handle,
+            "elsewhere": self.dotdigital.handle_elsewhere,
+            "forbidden": self.dotdigital.handle_forbidden,
+        }
         self._services = {
-            name: Service(name, handle, self.journal, self.faults, latency=0.0 if name in {"nosto", "files"} else latency)
-            for name, handle in {
-                "nosto": self.nosto.handle,
-                "files": self.nosto.handle_file,
-                "dotdigital": self.dotdigital.handle,
-                "elsewhere": self.dotdigital.handle_elsewhere,
-                "forbidden": self.dotdigital.handle_forbidden,
-            }.items()
+            name: Service(
+                name,
+                handle,
+                self.journal,
+                self.faults,
+                port=port + number if port else 0,
+                latency=0.0 if name in {"nosto", "files"} else latency,
+            )
+            for number, (name, handle) in enumerate(handlers.items())
         }
         self.nosto.file_host = self._services["files"].url
         self.dotdigital.endpoint = self._services["dotdigital"].url
