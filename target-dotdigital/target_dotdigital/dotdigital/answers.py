@@ -194,7 +194,7 @@ def _is_about_certificates(error: BaseException, found: Sequence[BaseException])
     """Return whether a file of certificates cannot be used: requests looks for it, and urllib3 reads it, at each connection."""
     unreadable = any(
         isinstance(one, (FileNotFoundError, PermissionError, IsADirectoryError))
-        or (isinstance(one, ssl.SSLError) and one.reason in {"NO_CERTIFICATE_OR_CRL_FOUND", "NO_START_LINE"})
+        or (isinstance(one, ssl.SSLError) and getattr(one, "reason", None) in {"NO_CERTIFICATE_OR_CRL_FOUND", "NO_START_LINE"})
         for one in found
     )
     encrypted = any(isinstance(one, urllib3.exceptions.SSLError) for one in found)
