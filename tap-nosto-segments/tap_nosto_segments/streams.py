@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from tap_nosto_segments.messages import RecordWriter
 
 SNAPSHOT = "snapshot"
+# key of a bookmark: contacts are missing in what was emitted, because lines of the export were malformed
+SKIPPED_LINES = "skipped_lines"
 REQUIRED_STRING = th.StringType(nullable=False)
 REQUIRED_TIME = th.DateTimeType(nullable=False)
 MAX_TRIAL_RECORDS = 1_000
@@ -125,6 +127,11 @@ class ExportStream(Stream):
         self.stream_state["replication_key"] = self.replication_key
         self.stream_state["replication_key_value"] = current.timestamp
         self.stream_state[SNAPSHOT] = current.id
+        # tells the target that a full input without ACTIVATE_VERSION is meant so
+        if self.changes.is_full and not self.changes.is_proof:
+            self.stream_state[SKIPPED_LINES] = True
+        else:
+            self.stream_state.pop(SKIPPED_LINES, None)
 
     @override
     def apply_catalog(self, catalog: Catalog) -> None:

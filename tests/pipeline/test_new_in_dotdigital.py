@@ -91,5 +91,5 @@ def test_who_is_gone_from_both_is_no_rejection(pipeline: Pipeline, sandbox: Sand
     assert ANN not in folded(sandbox.account.snapshot())
     assert (pipeline.report["rejected"], pipeline.report["unconfirmed"]) == (0, 0)
     sandbox.journal.clear()
-    day(pipeline, 3, {"email": "p01@example.com", "segments": ["C"]})
+    day(pipeline, 3, {"email": "p01@example.com", "segments": ["C"], "_sdc_deleted_at": None})
     assert not [call for call in sandbox.journal.calls("dotdigital", "GET") if ANN in call.target]

@@ -251,7 +251,9 @@ def test_what_the_target_creates_is_not_what_others_created(pipeline: Pipeline, 
     sandbox.account.add_contact("stranger@example.com")
     pipeline.time.skipped -= DAY
     state = {"bookmarks": {"people": {"replication_key_value": "x"}}}
-    outcome = pipeline.load(_line("STATE", value=pipeline.state) + singer([], state=state))
+    outcome = pipeline.load(
+        _line("STATE", value=pipeline.state) + singer([], state=state, email={}, segments={}, _sdc_deleted_at={})
+    )
     assert "1 contacts were created by others" in outcome.log
 
 

@@ -121,7 +121,7 @@ def test_a_catalog_may_omit_the_replication_key(local: dict[str, object]) -> Non
         ({"contact_segments": {"__else__": "x"}}, "it does not have the form that the SDK documents"),
         ({"contact_segment": {"email": "md5(email)"}}, "the stream 'contact_segment'"),
         ({"people": {"__source__": "contacts", "email": "md5(email)"}}, "the stream 'contacts'"),
-        ("drop", "config['stream_maps']"),
+        ("drop", "TAP_NOSTO_SEGMENTS_STREAM_MAPS"),
     ],
 )
 def test_an_invalid_stream_map_is_explained(local: dict[str, object], rules: object, problem: str) -> None:

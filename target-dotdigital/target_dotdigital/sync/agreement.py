@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("target-dotdigital")
 # key of a bookmark, or of one of its partitions, for a stream that an SDK tap has not finished
 PROGRESS = b'"progress_markers":'
+# key of a bookmark with which tap-nosto-segments says that contacts are missing in a full input
+SKIPPED_LINES = "skipped_lines"
 _encode = msgspec.json.encode
 
 
@@ -65,6 +67,11 @@ class States:
     def has_bookmark(self, stream: str, *, at_end: bool = False) -> bool:
         """Return whether the first or the last STATE has a bookmark for a stream."""
         return normal_form(_bookmark_of(self.end if at_end else self.begin, stream)) is not None
+
+    def skips_lines(self, stream: str) -> bool:
+        """Return whether the tap says in its bookmark that it left out lines that it could not read, so that its input is no proof."""
+        bookmark = _bookmark_of(self.end, stream)
+        return isinstance(bookmark, dict) and bookmark.get(SKIPPED_LINES) is True
 
     def is_beyond(self, stream: str) -> bool:
         """Return whether the last record of a stream is newer than its bookmark in the last STATE, so that a STATE should have followed."""
@@ -120,7 +127,8 @@ def truncation(states: States, collector: Collector, ledger: ContactLedger, scop
     for stream in sorted(collector.streams):
         name, source = shown(stream), collector.sources.get(stream, stream)
         feed, version = scope.feeds.get(stream, Feed()), collector.version_of(stream)
-        announced = version is not None or (feed.version is not None and not states.has_bookmark(source))
+        activates = feed.version is not None and not states.has_bookmark(source) and not states.skips_lines(source)
+        announced = version is not None or activates
         # a tap that reads a log goes on with the version that it activated once
         if announced and stream not in collector.activated and version != feed.version:
             return (
