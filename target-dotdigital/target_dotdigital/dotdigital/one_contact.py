@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
@@ -11,7 +12,8 @@ from target_dotdigital.errors import ApiError
 if TYPE_CHECKING:
     from target_dotdigital.dotdigital.client import Client
 
-NOT_FOUND = "contacts:contactNotFound"
+# contacts:contactNotFound by its letters alone: dotdigital spells its codes in several ways
+NOT_FOUND = "contactscontactnotfound"
 Contact = TypeVar("Contact", bound=ContactReference)
 
 
@@ -32,6 +34,6 @@ def get_contact(client: Client, identifier: str, value: str, kind: type[Contact]
         return client.get("contact", f"/contacts/v3/{identifier}/{quote(value, safe='')}", kind)
     except ApiError as error:
         # any other 404 is not dotdigital's: of a gateway, or of an account without version 3, and says nothing about the contact
-        if error.code == NOT_FOUND:
+        if error.status == HTTPStatus.NOT_FOUND and "".join(filter(str.isalpha, error.code or "")).lower() == NOT_FOUND:
             return None
         raise

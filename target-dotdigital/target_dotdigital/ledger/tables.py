@@ -202,6 +202,8 @@ observed = _temporary(
     sa.Column("contact_id", _NUMBER),
     sa.Column("payload", sa.Text, nullable=False),
     sa.Column("in_address_book", sa.Boolean, nullable=False),
+    # whether its status says why it is in no address book: suppressed, or a double opt-in that is not confirmed
+    sa.Column("kept_out", sa.Boolean, nullable=False),
     # whether exclude_emails matches the contact
     sa.Column("excluded", sa.Boolean, nullable=False),
 )

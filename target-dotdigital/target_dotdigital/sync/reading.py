@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from target_dotdigital.addresses import spellings
 from target_dotdigital.dotdigital.contacts import CONTACTS_PER_PAGE
 from target_dotdigital.dotdigital.read_ahead import read_ahead
+from target_dotdigital.errors import ApiError
 from target_dotdigital.ledger.scopes import update_scope
 from target_dotdigital.sync.spot_check import spot_check
 
@@ -209,13 +210,17 @@ def read_back(
     reading = AccountReading(ledger, settings.is_excluded)
     if new := reading.read_new(reader, scope.read_at):
         LOGGER.info("dotdigital: %d contacts were created by others since contacts were last read back", new)
-    while asked:
-        reading.drift[Drift.NOT_JOINED] += look_up(ledger, reader, asked, settings)
-        # a contact whose address changed in dotdigital is found under the new one: the ID that the ledger has for the old one is wrong
-        asked = ledger.to_look_up(None) if ledger.forget_shared_ids() else []
-    if not settings.verify_timeout:
-        return ReadBack(reading.drift)
-    checked, differs = spot_check(ledger, reader, scope)
+    checked, differs = 0, False
+    try:
+        while asked:
+            reading.drift[Drift.NOT_JOINED] += look_up(ledger, reader, asked, settings)
+            # a contact whose address changed in dotdigital is found under the new one: the ledger's ID for the old one is wrong
+            asked = ledger.to_look_up(None) if ledger.forget_shared_ids() else []
+        if settings.verify_timeout:
+            checked, differs = spot_check(ledger, reader, scope)
+    except ApiError as error:
+        LOGGER.warning("Contacts could not be looked up one by one, so the whole account is read back. %s", error)
+        differs = True
     return ReadBack(_read_all(ledger, reader, settings) if differs else reading.drift, checked)
 
 

@@ -45,13 +45,16 @@ class RemoteContacts(ContactQueries):
 
     def stage_remote(self, rows: Sequence[Observed]) -> None:
         """Stage contacts as dotdigital holds them; of several with the same address, the last counts."""
-        last = {row.email: (row.email, row.contact_id, row.payload, row.in_address_book, row.excluded) for row in rows}
+        last = {
+            row.email: (row.email, row.contact_id, row.payload, row.in_address_book, row.kept_out, row.excluded) for row in rows
+        }
         bulk.stage(self.connection, observed, list(last.values()))
 
     def compare_remote(self) -> Differences:
         """Compare the staged contacts with the ledger, before `apply_remote` overwrites it."""
         c, there = contacts.c, observed.c
-        absent = c.in_address_book & ~there.in_address_book & may_create(self.uploads)
+        # the status of a contact that is kept out says why it is not in the address book
+        absent = c.in_address_book & ~there.in_address_book & ~there.kept_out & may_create(self.uploads)
         conditions = (
             c.contact_id == there.contact_id,
             c.checked_run == self.run,
@@ -78,7 +81,10 @@ class RemoteContacts(ContactQueries):
             "desired": sa.case((c.stream.is_(None) & c.changed_run.is_(None), there.payload), else_=c.desired),
             "in_address_book": there.in_address_book,
             "membership_tries": sa.case(
-                (there.in_address_book, 0), (c.in_address_book, c.membership_tries + 1), else_=c.membership_tries
+                (there.in_address_book, 0),
+                (there.kept_out, MAX_MEMBERSHIP_TRIES),
+                (c.in_address_book, c.membership_tries + 1),
+                else_=c.membership_tries,
             ),
             "result_unknown": sa.false(),
             "excluded": there.excluded,
