@@ -81,7 +81,8 @@ def require_plausible_content(settings: Settings, parsed: ParsedExport) -> None:
     if parsed.contacts == 0 and not settings.allow_empty_export:
         msg = (
             "The export contains no contacts, which would remove every contact from every segment. Nothing was emitted. Check the "
-            "Segment Export in Nosto's admin (staging accounts have empty ones), or set allow_empty_export."
+            "Segment Export in Nosto's admin (staging accounts have empty ones), or set allow_empty_export "
+            "(TAP_NOSTO_SEGMENTS_ALLOW_EMPTY_EXPORT=true)."
         )
         raise GuardError(msg)
     # dotdigital rejects a few invalid addresses by name; hashes instead of all addresses would remove every known contact

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # the SDK applies defaults to missing settings, but not to those that are null
+# settings whose values are copied from Nosto's admin, often with spaces or a line break around them
+PASTED = ("export_url", "export_token", "api_token", "graphql_url")
 DEFAULTS = {name: schema["default"] for name, schema in CONFIG.to_dict()["properties"].items() if "default" in schema}
 
 
@@ -111,6 +113,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             SettingsError: a setting is invalid, or two settings contradict each other.
         """
         values = {**DEFAULTS, **{name: value for name, value in config.items() if value is not None}}
+        for name in PASTED:
+            if isinstance(text := values.get(name), str):
+                values[name] = text.strip()
         try:
             # not strict: JSON Schema accepts 5.0 as an integer, too
             settings = msgspec.convert(values, cls, strict=False)

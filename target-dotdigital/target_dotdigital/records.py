@@ -72,6 +72,7 @@ class Observed:
         in_address_book: whether it is in the address book.
         kept_out: whether its status explains that it is in no address book.
         excluded: whether exclude_emails matches its address.
+        is_pending_opt_in: whether it joins the address book as soon as it confirms its double opt-in.
     """
 
     email: str
@@ -80,3 +81,4 @@ class Observed:
     in_address_book: bool
     kept_out: bool = False
     excluded: bool = False
+    is_pending_opt_in: bool = False

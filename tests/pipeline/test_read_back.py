@@ -415,11 +415,14 @@ def test_an_address_book_that_stays_empty_is_no_success(source: Source) -> None:
     assert source.members() == set(people(4))
 
 
-def test_a_look_up_that_fails_stops_the_run_before_a_write(source: Source) -> None:
+def test_a_look_up_that_fails_is_no_success_and_stops_no_delivery(source: Source) -> None:
     assert source.run(people(9, "A")) == 0
+    source.account.edit("p005@example.com", FIELD, "Z")
     source.pipeline.sandbox.faults.add(Fault("answer", path="/contacts/v3/email/", times=999, response=answer(500)))
     assert source.run({"p001": ["B"]}) == 1
-    assert source.pipeline.sandbox.journal.writes() == []
+    # the whole account is read back instead, and what was delivered cannot be looked up
+    assert (source.labels()["p001"], source.labels()["p005"]) == ("B", "A")
+    assert source.report["outcome"] == "failed"
     source.pipeline.sandbox.faults.clear()
     assert source.run({"p001": ["B"]}) == 0
     assert source.labels()["p001"] == "B"

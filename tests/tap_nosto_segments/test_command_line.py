@@ -192,7 +192,7 @@ def test_invalid_settings_are_explained_without_secrets(command: Callable[..., O
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"export_token": "secret\n"}, "export_token contains a line break"),
+        ({"export_token": "se\ncret"}, "export_token contains a line break"),
         ({"export_auth": "header", "export_auth_name": "X Token"}, "export_auth_name is 'X Token'"),
     ],
 )
@@ -201,7 +201,7 @@ def test_tokens_and_headers_that_http_cannot_carry_are_rejected(
 ) -> None:
     outcome = run_tap({**local, "export_url": "https://nosto.example.com/export", "export_token": "t", **change})
     assert_explained(outcome, words)
-    assert "secret" not in outcome.log
+    assert "cret" not in outcome.log
 
 
 def test_a_defect_is_reported_with_its_trace_and_without_data(local: dict[str, object]) -> None:

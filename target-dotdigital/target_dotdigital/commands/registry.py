@@ -21,6 +21,7 @@ from target_dotdigital.commands.restore import options as restore_options
 from target_dotdigital.commands.runs import options as runs_options
 from target_dotdigital.commands.runs import run_runs
 from target_dotdigital.dotdigital import account as accounts
+from target_dotdigital.dotdigital.contacts import ContactReader
 from target_dotdigital.errors import SettingsError
 from target_dotdigital.sync.reading import Drift
 
@@ -36,6 +37,7 @@ def check(settings: Settings, clock: Clock, _value: Any) -> None:
     client, info = accounts.connect(settings, clock)
     account = accounts.read_account(settings, client, info)
     programs = accounts.active_programs(client)
+    ContactReader(client, account).require_v3()
     book = f"{account.book.name} (id {account.book.id}, {account.book.contacts:,} contacts)" if account.book else "to be created"
     click.echo(f"Account:      {account.name} (id {account.id})")
     click.echo(f"Region:       {account.endpoint}")

@@ -38,10 +38,14 @@ class _Contact(ContactReference, rename="camel"):
     status: msgspec.Raw = NULL
 
     @property
+    def is_pending_opt_in(self) -> bool:
+        """Whether the contact has yet to confirm a double opt-in."""
+        return b"pending" in bytes(self.status).lower()
+
+    @property
     def is_kept_out(self) -> bool:
         """Whether the contact is suppressed, or has yet to confirm a double opt-in (contracts/dotdigital.md 7)."""
-        status = bytes(self.status).lower()
-        return b"pending" in status or b"suppressed" in status
+        return self.is_pending_opt_in or b"suppressed" in bytes(self.status).lower()
 
 
 class _Page(msgspec.Struct):
@@ -60,6 +64,14 @@ class ContactReader:
 
     client: Client
     account: Account
+
+    def require_v3(self) -> None:
+        """Read one contact: an old account may lack version 3 of the API, which everything about contacts needs.
+
+        Raises:
+            ApiError: the call failed.
+        """
+        self.client.get(KIND, "/contacts/v3", _Page, limit=1)
 
     def pages(self, created_since: datetime.datetime | None = None) -> Iterator[list[Observed]]:
         """Yield every contact of the account that has an address, 5,000 at a time.
@@ -128,6 +140,7 @@ class ContactReader:
                 ),
                 book is not None and any(one.id == book.id for one in contact.lists or ()),
                 contact.is_kept_out,
+                is_pending_opt_in=contact.is_pending_opt_in,
             )
             for contact in contacts
             if contact.identifiers.email

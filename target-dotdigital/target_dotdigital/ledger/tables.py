@@ -202,8 +202,8 @@ observed = _temporary(
     sa.Column("contact_id", _NUMBER),
     sa.Column("payload", sa.Text, nullable=False),
     sa.Column("in_address_book", sa.Boolean, nullable=False),
-    # whether its status says why it is in no address book: suppressed, or a double opt-in that is not confirmed
-    sa.Column("kept_out", sa.Boolean, nullable=False),
+    # whether it has yet to confirm a double opt-in, and joins the address book when it does
+    sa.Column("pending_opt_in", sa.Boolean, nullable=False),
     # whether exclude_emails matches the contact
     sa.Column("excluded", sa.Boolean, nullable=False),
 )

@@ -187,8 +187,8 @@ def open_folder(path: str) -> ReportFolder:
         (folder.path / probe).unlink()
     except OSError as error:
         msg = (
-            f"The report folder (report_dir) is not writable ({type(error).__name__}), so the run could not be reported. Nothing was "
-            "done. Check its permissions and the free space."
+            f"The report folder (report_dir) is not writable ({error.strerror or type(error).__name__}), so the run could not be "
+            "reported. Nothing was done. Correct report_dir, or the folder's permissions."
         )
         raise SettingsError(msg) from None
     return folder

@@ -150,6 +150,7 @@ class Report:
             f"{verdicts[Verdict.REJECTED] + intake.left_out:,} rejected or left out",
             *([f"{self.remaining.held:,} held"] if self.remaining.held else []),
             f"{self.tally.unconfirmed:,} unconfirmed",
+            *([f"{self.checked} checked"] if self.checked else []),
             f"{sum(self.traffic.calls.values()):,} calls to dotdigital",
         ]
         # the number of a run that may not write is not kept

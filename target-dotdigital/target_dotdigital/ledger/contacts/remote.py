@@ -46,15 +46,16 @@ class RemoteContacts(ContactQueries):
     def stage_remote(self, rows: Sequence[Observed]) -> None:
         """Stage contacts as dotdigital holds them; of several with the same address, the last counts."""
         last = {
-            row.email: (row.email, row.contact_id, row.payload, row.in_address_book, row.kept_out, row.excluded) for row in rows
+            row.email: (row.email, row.contact_id, row.payload, row.in_address_book, row.is_pending_opt_in, row.excluded)
+            for row in rows
         }
         bulk.stage(self.connection, observed, list(last.values()))
 
     def compare_remote(self) -> Differences:
         """Compare the staged contacts with the ledger, before `apply_remote` overwrites it."""
         c, there = contacts.c, observed.c
-        # the status of a contact that is kept out says why it is not in the address book
-        absent = c.in_address_book & ~there.in_address_book & ~there.kept_out & may_create(self.uploads)
+        # a contact that has yet to confirm its opt-in joins the address book when it does
+        absent = c.in_address_book & ~there.in_address_book & ~there.pending_opt_in & may_create(self.uploads)
         conditions = (
             c.contact_id == there.contact_id,
             c.checked_run == self.run,
@@ -82,7 +83,7 @@ class RemoteContacts(ContactQueries):
             "in_address_book": there.in_address_book,
             "membership_tries": sa.case(
                 (there.in_address_book, 0),
-                (there.kept_out, MAX_MEMBERSHIP_TRIES),
+                (there.pending_opt_in, MAX_MEMBERSHIP_TRIES),
                 (c.in_address_book, c.membership_tries + 1),
                 else_=c.membership_tries,
             ),
