@@ -1,4 +1,4 @@
-"""Tables of cases, of which `make test` runs one of each kind; `.ci/run` runs all of them."""
+"""Tables of cases, of which `make test` runs one of each kind; `make test-all` runs all of them."""
 
 from __future__ import annotations
 
