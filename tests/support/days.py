@@ -36,9 +36,12 @@ STRANGER, ORPHAN = "stranger@example.com", "orphan@example.com"
 NAMES = ("A", "B", "C")
 OTHER_FIELD, OTHER_BOOK = "OTHERFIELD", "Second list"
 MEMORIES = ("ledger", "snapshots", "state")
+ACTIVATION_LOST = "a mapper drops ACTIVATE_VERSION"
+# how dotdigital refuses a call because of a row: with the row's index, or without
+REFUSALS = ("refuses_calls", "refuses_calls_silently")
 FAULTS = (
     *("drop_before", "drop_after", "cut", "garble", "500 for good", "Failed", "RejectedByWatchdog", "half applied", "fewer rows"),
-    *("rejected", "stuck", "lost, then retried"),
+    *("rejected", "bad row", "stuck", "lost, then retried", ACTIVATION_LOST, "clock ahead"),
 )
 # how many contacts of the first export the account knew before, and the first day
 FIRST_DAY = {"a": "A", "b": "AB", "c": "B", "d": "", "e": "C", "f": "A"}
@@ -302,6 +305,8 @@ class Days:
         ending = _ending(outcome, report)
         self._note(fault)
         self._assert_untouched(before)
+        if fault == ACTIVATION_LOST and whole:
+            assert ending is not Ending.HEALTHY, "healthy although the input was no proof"
         match ending:
             case Ending.REJECTED:
                 assert may_be_refused, f"rejected although every memory is as the last run left it: {outcome.errors}"
@@ -341,9 +346,11 @@ class Days:
         account = self.sandbox.account
         account.outcomes, account.partial, account.forget_rows, account.import_polls = [], 1.0, 0, 1
         account.refuse = lambda _email: None
+        account.deviations.clear()
+        self.pipeline.between, self.time.ahead = lambda text: text, 0.0
         account.settle()
 
-    def _strike(self, fault: str | None, nth: int) -> None:
+    def _strike(self, fault: str | None, nth: int) -> None:  # noqa: C901 - one case for each fault
         account = self.sandbox.account
         match fault:
             case None:
@@ -364,8 +371,14 @@ class Days:
                 # the imports before that one are processed as usual
                 self.sandbox.faults.add(Fault("rewrite", method="PUT", times=nth % 3, rewrite=lambda one: one, after=self._finish))
                 self.sandbox.faults.add(keep)
-            case "rejected":
+            case "rejected" | "bad row":
                 account.refuse = lambda email: "tooBusy" if email < "c" else None
+                if fault == "bad row":
+                    account.deviations.add(REFUSALS[nth % 2])
+            case "a mapper drops ACTIVATE_VERSION":
+                self.pipeline.between = _without_activation
+            case "clock ahead":
+                self.time.ahead = 3 * 3600.0
             case _:
                 self.sandbox.faults.add(Fault(fault, service=None, nth=nth))  # type: ignore[arg-type]  # one of the kinds
 
@@ -400,7 +413,7 @@ class Days:
         self.attempted.append(self.wanted())
         if self.sandbox.journal.imports():
             self.versions[self.ledger] = next(self._numbers)
-        if fault == "rejected":
+        if fault in {"rejected", "bad row"}:
             self.waiting = frozenset(SHOPPERS[:2])
         if "release" in COMMANDS:
             self.held[self.scope] = self.held.get(self.scope, frozenset()) | self._rejected()
@@ -707,6 +720,10 @@ class Days:
             )
             assert set(new.data_fields) <= {place.field}, f"{email} was created with other fields: {new.data_fields}"
             assert new.lists <= {self._book}, f"{email} was put into other address books: {new.lists}"
+
+
+def _without_activation(text: str) -> str:
+    return "".join(line for line in text.splitlines(keepends=True) if '"ACTIVATE_VERSION"' not in line)
 
 
 def _ending(outcome: Outcome, report: dict[str, Any]) -> Ending:

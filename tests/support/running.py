@@ -40,6 +40,8 @@ class FakeTime:
         self.seconds = 1_000.0
         # seconds that passed while nothing ran
         self.skipped = 0.0
+        # seconds by which this machine's clock is ahead of dotdigital's
+        self.ahead = 0.0
         self.naps: list[float] = []
         # called after each wait
         self.waited: Callable[[], None] = lambda: None
@@ -60,7 +62,7 @@ class FakeTime:
 
     def clock(self) -> Clock:
         """Give the clock that the target waits by."""
-        return Clock(monotonic=self.now, wall=self.wall, sleep=self.sleep, jitter=lambda: 0.0)
+        return Clock(monotonic=self.now, wall=lambda: self.wall() + self.ahead, sleep=self.sleep, jitter=lambda: 0.0)
 
 
 @dataclass(slots=True)
@@ -210,6 +212,8 @@ class Pipeline:
     tap: dict[str, Any] = field(default_factory=dict)
     target: dict[str, Any] = field(default_factory=dict)
     catalog: dict[str, Any] | None = None
+    # what another program between tap and target makes of the tap's output
+    between: Callable[[str], str] = lambda text: text
     approved: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -258,7 +262,7 @@ class Pipeline:
     def run(self) -> Outcome:
         """Run both; the target's end counts, unless the tap failed."""
         extracted = self.extract()
-        loaded = self.load(extracted.output)
+        loaded = self.load(self.between(extracted.output))
         if extracted.code:
             return Outcome(extracted.code, loaded.output, extracted.log + loaded.log, extracted.error)
         return loaded
