@@ -158,7 +158,8 @@ class Settings:
         patterns = self.exclude_emails
         if not patterns:
             return None
-        return lambda address: any(fnmatchcase(address, pattern) for pattern in patterns)
+        # a pattern that is the address itself, because brackets in it would be read as a character class
+        return lambda address: address in patterns or any(fnmatchcase(address, pattern) for pattern in patterns)
 
     @property
     def input_terms(self) -> InputTerms:

@@ -709,6 +709,21 @@ def test_excluded_addresses_are_left_alone(pipeline: Pipeline, sandbox: Sandbox)
     assert pipeline.report["excluded"] == 10
 
 
+def test_an_address_that_is_excluded_as_it_is_may_hold_brackets(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    """An invalid one, too: alone in an input, it would stop the run."""
+    assert pipeline.load(singer(people(3))).code == 0
+    book = sandbox.account.book_named("Nosto contacts")
+    assert book is not None
+    sandbox.account.add_contact("zoe[1]@example.com", data_fields={FIELD: "by hand"}, lists={book.id})
+    pipeline.target["exclude_emails"] = ["Zoe[1]@example.com"]
+    assert pipeline.load(singer([{"email": "zoe[1]@example.com", "segments": ["A"]}])).code == 0
+    assert (pipeline.report["excluded"], pipeline.report["invalid"]) == (1, {})
+    lines = singer(people(3)).splitlines(keepends=True)
+    lines.insert(-1, json.dumps({"type": "ACTIVATE_VERSION", "stream": "people", "version": 2}) + "\n")
+    assert pipeline.load("".join(lines)).code == 0
+    assert values(sandbox)["zoe[1]@example.com"] == {FIELD: "by hand"}
+
+
 def test_who_is_named_without_labels_has_not_vanished(pipeline: Pipeline, sandbox: Sandbox) -> None:
     """A whole version clears whom it does not name; to be excluded, or to come with no list, is to be named."""
     assert pipeline.load(singer(people(12))).code == 0

@@ -216,7 +216,7 @@ class Collector:
             if record[1] == DROPPED and streams.get(address, "") not in {record[0], None}:
                 self.intake.excluded += 1
                 left_out.append(address)
-            elif not is_address(address):
+            elif not is_address(address) and not (self._is_excluded and self._is_excluded(address)):
                 self.intake.invalid[INVALID_ADDRESS] += 1
                 left_out.append(address)
             elif (row := self._row(address, *record)) is None:
