@@ -378,6 +378,30 @@ def test_one_contact_that_dotdigital_lets_into_no_address_book_fails_no_run(sour
     assert source.members() == {"p000", "p001", "p002", "p003"}
 
 
+def test_contacts_none_of_which_dotdigital_lets_into_the_address_book_fail_one_run(source: Source) -> None:
+    account = source.account
+    account.kept_out = lambda _contact: True
+    for email in people(3):
+        account.add_contact(f"{email}@example.com")
+    source.pipeline.target["max_change_percent"] = 100
+    # the address book may be the wrong one
+    assert source.run(people(3, "A")) == 1
+    findings, sent = [], []
+    for names in (people(3, "A"), {}, {"p001": ["B"]}, {}, {}):
+        assert source.run(names) == 0
+        findings += [one for one in source.report["problems"] if "did not put them into the address book" in one]
+        sent.append(source.report["sent"])
+    assert sent == [3, 0, 1, 0, 0]
+    assert [one.partition(" twice")[0] for one in findings] == ["dotdigital confirmed 3 contacts"]
+    assert source.labels() == {"p000": "A", "p001": "B", "p002": "A"}
+    # and from then on it is no reason to overlook that nothing comes into it
+    for _ in range(3):
+        assert source.run(people(15, "A")) == 1
+    account.kept_out = lambda _contact: False
+    assert source.run(people(15, "A")) == 0
+    assert source.members() == set(people(15)) - set(people(3))
+
+
 def test_contacts_that_have_yet_to_confirm_are_not_taken_off_every_day(source: Source) -> None:
     """With double opt-in enforced, new contacts come onto the list when they confirm."""
     account = source.account

@@ -36,6 +36,9 @@ LOGGER = logging.getLogger("target-dotdigital")
 ROWS = 5_000
 # nothing is published about how long dotdigital may take for an import; import_timeout is 6 hours by default
 LATEST_SECONDS = 48 * 3600.0
+# So many contacts are not all kept out of the address book: if it stays empty, it is the wrong one, or imports ignore it. Of fewer
+# contacts, only the first delivery is not trusted.
+MIN_MEMBERS = 10
 MISTAKEN = (
     "dotdigital's reports name other addresses for the IDs of some contacts, again after these were looked up: other contacts may "
     "have been changed. All of them are looked up by the next run. Run the command `rehearse`."
@@ -194,20 +197,26 @@ class Delivery:
         found = Verified(0, [], [])
         if samples and timeout:
             found = verify(samples, ContactReader(self._place.client, account), self._place.clock, timeout)
-        # dotdigital may keep some contacts out of the address book; if it keeps out all, and their status does not say why, it ignores it
+        # dotdigital may keep contacts out of the address book, and their status does not always say why
         unexplained = sum(not one.kept_out for one in found.unlisted)
-        wrong = found.wrong or (unexplained if unexplained and self._is_empty(account) else 0)
+        is_empty = not found.wrong and unexplained and self._is_empty(account)
         with self._place.ledger.engine.begin() as connection:
+            ledger, wrong = self._contacts(connection, scope), found.wrong
+            if is_empty:
+                believed = ledger.believed()
+                if believed.members >= MIN_MEMBERS or (believed.members and not believed.assumed):
+                    wrong = unexplained
+                if believed.members < MIN_MEMBERS:
+                    self.tally.not_joined += ledger.note_empty_book()
             if wrong:
                 self._log.mark_unverified(connection)
                 return wrong
             self._log.mark_verified(connection)
             if found.held:
-                ledger = self._contacts(connection, scope)
                 ledger.stage_remote(found.held)
                 self.tally.not_joined += ledger.compare_remote().not_joined
                 ledger.apply_remote()
-                ledger.recompute_pending([one.email for one in found.held])
+                ledger.recompute_pending(None if is_empty else [one.email for one in found.held])
         return 0
 
     def _is_empty(self, account: Account) -> bool:
