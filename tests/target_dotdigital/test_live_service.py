@@ -605,6 +605,8 @@ MATCHES: list[tuple[list[str], list[str], set[str]]] = [
     (["a@münchen.de"], ["b@xn--mnchen-3ya.de"], set()),
     (["a@straße.de"], ["a@strasse.de"], set()),
     (["a@münchen.de", "a@xn--mnchen-3ya.de"], ["a@xn--mnchen-3ya.de"], {"a@xn--mnchen-3ya.de"}),
+    (["a@xn--mnchen-3ya.de", "a@münchen.de"], ["a@xn--MNCHEN-3ya.de"], {"a@xn--mnchen-3ya.de"}),
+    (["a@xn--mnchen-3ya.bücher.de", "a@münchen.bücher.de"], ["a@xn--mnchen-3ya.xn--bcher-kva.de"], {"a@münchen.bücher.de"}),
     (["a@münchen.de", "a@xn--mnchen-3ya.de"], ["a@XN--MNCHEN-3YA.de", "a@münchen.de"], {"a@münchen.de", "a@xn--mnchen-3ya.de"}),
     (["a@-bad-.de"], ["a@xn--.de"], set()),
 ]
@@ -615,3 +617,64 @@ def test_which_row_a_report_means(sent: list[str], reported: list[str], matched:
     references = [ContactReference(identifiers=Identifiers(email)) for email in reported]
     found = verdicts([Row(normalise(email), None, None, "{}") for email in sent], ImportStatus("", "Finished", updated=references))
     assert {one.email for one in found if one.verdict is Verdict.UPDATED} == matched
+    if matched:
+        assert {one.verdict for one in found if one.email not in matched} <= {Verdict.REJECTED}
+
+
+def test_two_spellings_that_are_one_contact_to_dotdigital_are_duplicates(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    pipeline.target["max_change_percent"] = 100
+    sandbox.account.deviations.add("stores_punycode")
+    contacts = {"ann@münchen.example": ["A"], "ann@xn--mnchen-3ya.example": ["A"], "bob@example.com": ["A"]}
+
+    def once(response: Response) -> Response:
+        body = msgspec.json.decode(response.body)
+        by_id = {one["contactId"]: one for name in ("updated", "created") for one in body.get(name) or ()}
+        created = {one["contactId"] for one in body.get("created") or ()}
+        if by_id:
+            body["created"] = [by_id[number] for number in by_id if number in created]
+            body["updated"] = [by_id[number] for number in by_id if number not in created]
+        return replace(response, body=msgspec.json.encode(body))
+
+    sandbox.faults.add(Fault("rewrite", path="/import/", times=999, rewrite=once))
+    assert load(pipeline, contacts) == 0
+    report = pipeline.report
+    assert (report["created"], report["rejections"], report["unconfirmed"]) == (2, {"duplicateIdentifier": 1}, 0)
+    for _ in range(2):
+        assert load(pipeline, contacts) == 0
+        assert pipeline.report["sent"] == 0
+    assert load(pipeline, {email: ["B"] for email in contacts}) == 0
+    assert labels(sandbox) == {"ann@xn--mnchen-3ya.example": "B", "bob@example.com": "B"}
+
+
+def test_a_report_may_name_a_known_contact_by_its_id_alone(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    contacts = people(6, "A")
+    assert load(pipeline, contacts) == 0
+
+    def without_addresses(response: Response) -> Response:
+        body = msgspec.json.decode(response.body)
+        for failure in body.get("failures") or ():
+            failure["contactId"] = sandbox.account.by_email[failure["identifiers"]["email"]].id
+        for name in ("created", "updated", "failures"):
+            for one in body.get(name) or ():
+                one["identifiers"] = {}
+        return replace(response, body=msgspec.json.encode(body))
+
+    sandbox.faults.add(Fault("rewrite", path="/import/", times=999, rewrite=without_addresses))
+    refuse(sandbox, ["p0001@example.com"])
+    assert load(pipeline, people(6, "B")) == 0
+    report = pipeline.report
+    assert (report["updated"], report["rejected"], report["unconfirmed"]) == (5, 1, 0)
+    # a new contact has no known ID
+    assert load(pipeline, people(7, "C")) == 1
+    assert pipeline.report["unconfirmed"] == 1
+
+
+def test_an_id_that_two_rows_have_confirms_neither() -> None:
+    rows = [Row(email, None, None, "{}") for email in ("a@example.com", "b@example.com", "c@example.com")]
+    reference = ContactReference(raw_contact_id=msgspec.Raw(b"7"))
+    ids = {"a@example.com": 7, "b@example.com": 7, "c@example.com": 8}
+    found = verdicts(rows, ImportStatus("", "Finished", updated=[reference]), lambda _emails: ids)
+    assert {one.verdict for one in found} == {Verdict.UNCONFIRMED}
+    named = ContactReference(raw_contact_id=msgspec.Raw(b"8"), identifiers=Identifiers("d@example.com"))
+    found = verdicts(rows, ImportStatus("", "Finished", updated=[named]), lambda _emails: ids)
+    assert {one.verdict for one in found} == {Verdict.UNCONFIRMED}

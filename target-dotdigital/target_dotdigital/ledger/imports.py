@@ -16,7 +16,7 @@ from target_dotdigital.ledger.tables import contacts, deliveries, imports, row_r
 from target_dotdigital.records import Row, RowResult, Uploads, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 
 class State(enum.StrEnum):
@@ -143,6 +143,14 @@ class ImportLog:
         # there is nothing in dotdigital that could be looked up
         self._set(key, verified=True)
         return recorded
+
+    def contact_ids(self, emails: Collection[str]) -> dict[str, int]:
+        """Return the known contact IDs of addresses."""
+        c = contacts.c
+        query = sa.select(c.email, c.contact_id).where(c.scope == self._scope, c.contact_id.is_not(None))
+        with self._engine.connect() as connection:
+            found = connection.execute(query.where(bulk.among(connection, c.email, emails)))
+            return {email: int(number) for email, number in found}
 
     def accepted_row(self) -> Row | None:
         """Return a row that would change nothing, because dotdigital has confirmed it before; None if there is none.

@@ -12,6 +12,7 @@ ADVICE = {
     "invaliddomain": "The domain of the address does not exist. Correct it in the shop.",
     "globallysuppressed": "dotdigital suppresses this address in every account, because of a complaint or as a spam trap. Nothing to do.",
     "suppressedbydomain": "The domain asked dotdigital not to send to it. Nothing to do.",
+    "duplicateidentifier": "dotdigital takes another spelling of this address for the same contact. Use one spelling in the shop.",
     "blocker": "dotdigital blocks this address. If that is wrong, contact its support.",
     "invalidcontactid": "The contact was deleted in dotdigital. Nothing to do.",
     "invalidaddressbookids": _NO_BOOK,

@@ -379,7 +379,7 @@ class Imports:
 
     def _account(self, one: _Open, status: ImportStatus) -> None:
         rows = self._log.rows_of(one.key) if one.rows is None else one.rows
-        outcomes = verdicts(rows, status)
+        outcomes = verdicts(rows, status, self._log.contact_ids)
         recorded = self._log.finished(one.key, rows, outcomes, self._clock.wall())
         if not one.counts:
             return

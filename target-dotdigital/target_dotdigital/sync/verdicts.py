@@ -10,17 +10,29 @@ from target_dotdigital.ledger.codes import main_code
 from target_dotdigital.records import Row, RowResult, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from target_dotdigital.dotdigital.messages import ContactReference, ImportStatus
 
 
-def verdicts(rows: Sequence[Row], status: ImportStatus) -> list[RowResult]:
+# dotdigital's code of the rows of an import that repeat a contact (contracts/dotdigital.md 4)
+DUPLICATE = "duplicateIdentifier"
+
+
+def verdicts(
+    rows: Sequence[Row], status: ImportStatus, ids_of: Callable[[Collection[str]], Mapping[str, int]] = lambda _emails: {}
+) -> list[RowResult]:
     """Return the outcome of each row that was sent, from an import's report.
 
     The report may list a row both as imported and as failed, if only an attachment of the row failed. Such a row counts as
     imported, and keeps the reason (contracts/dotdigital.md 4). If the report names another address for the ID of a row, the outcome is
-    unconfirmed. A row that the report does not name as it was sent is matched by the ASCII form of its domain.
+    unconfirmed. A row that the report does not name as it was sent is matched by the ASCII form of its domain, and then by the contact ID
+    that was known before.
+
+    Args:
+        rows: the rows.
+        status: the report.
+        ids_of: returns the known contact IDs of addresses.
     """
     by_email: dict[str, RowResult] = {}
     by_id: dict[int, RowResult] = {}
@@ -28,6 +40,7 @@ def verdicts(rows: Sequence[Row], status: ImportStatus) -> list[RowResult]:
     def note(verdict: Verdict, reference: ContactReference, reason: str | None = None) -> None:
         email, number = normalise(reference.identifiers.email or ""), reference.contact_id
         known = by_email.get(email) or (by_id.get(number) if number is not None else None)
+        email = email or (known.email if known else "")
         reasons = [one for one in (reason, known.reason if known else None) if one]
         result = RowResult(email, verdict, number, main_code(reasons) if reasons else None)
         if email:
@@ -44,8 +57,8 @@ def verdicts(rows: Sequence[Row], status: ImportStatus) -> list[RowResult]:
     missing = {one.email for one in found if one.verdict is Verdict.UNCONFIRMED and one.other_email is None}
     if not missing:
         return found
-    respelled = _respelled(rows, missing, by_email)
-    return [_as_sent(one.email, respelled[one.email]) if one.email in respelled else one for one in found]
+    others = _respelled(rows, missing, by_email) | _by_known_id(rows, by_id, ids_of(missing))
+    return [others.get(one.email, one) for one in found]
 
 
 def _outcome(row: Row, named: RowResult | None, by_email: Mapping[str, RowResult]) -> RowResult:
@@ -70,18 +83,38 @@ def _outcome(row: Row, named: RowResult | None, by_email: Mapping[str, RowResult
 
 
 def _respelled(rows: Sequence[Row], missing: set[str], by_email: Mapping[str, RowResult]) -> dict[str, RowResult]:
-    """Return what the report says of rows whose address it spells otherwise, by the address as it was sent.
+    """Return the outcomes of rows whose address the report spells otherwise, by the address as it was sent.
 
-    Only where one row and one address of the report have the same form: of two rows, the report may mean either.
+    If it has one address for several rows, these are one contact to dotdigital. One row counts: the one with this spelling, or else the
+    last. The others are duplicates.
     """
-    sent = collections.Counter(spelled_alike(row.email) for row in rows)
-    reported = collections.defaultdict(list)
+    sent, reported = collections.defaultdict(list), collections.defaultdict(list)
+    for row in rows:
+        sent[spelled_alike(row.email)].append(row.email)
     for email, result in by_email.items():
         reported[spelled_alike(email)].append(result)
+    found = {}
+    for email in missing:
+        form = spelled_alike(email)
+        if len(results := reported.get(form, [])) == 1:
+            is_duplicate = results[0].email in sent[form] or email != sent[form][-1]
+            found[email] = RowResult(email, Verdict.REJECTED, reason=DUPLICATE) if is_duplicate else _as_sent(email, results[0])
+    return found
+
+
+def _by_known_id(rows: Sequence[Row], by_id: Mapping[int, RowResult], known: Mapping[str, int]) -> dict[str, RowResult]:
+    """Return the outcomes of rows that the report names by contact ID alone; an ID that several rows have could mean either.
+
+    Args:
+        rows: the rows.
+        by_id: what the report says, by contact ID.
+        known: the contact IDs of addresses that the report does not name.
+    """
+    shared = collections.Counter([*known.values(), *(row.contact_id for row in rows)])
     return {
-        email: reported[form][0]
-        for email in missing
-        if sent[form := spelled_alike(email)] == 1 and len(reported.get(form, ())) == 1
+        email: RowResult(email, result.verdict, number, result.reason)
+        for email, number in known.items()
+        if shared[number] == 1 and (result := by_id.get(number)) is not None and not result.email
     }
 
 
