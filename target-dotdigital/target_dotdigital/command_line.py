@@ -14,12 +14,12 @@ from typing_extensions import override
 
 from target_dotdigital.clock import Clock
 from target_dotdigital.commands.registry import COMMANDS, options
-from target_dotdigital.environment import read_settings, variables_without_effect
+from target_dotdigital.config import CONFIG
+from target_dotdigital.environment import read_setting, read_settings, variables_without_effect
 from target_dotdigital.failures import (
     SIGNALLED,
     drain,
     explain,
-    report_failure,
     signal_of,
     stdin_of,
     unreadable_config,
@@ -28,12 +28,12 @@ from target_dotdigital.failures import (
 )
 from target_dotdigital.reporting.notifications import notify
 from target_dotdigital.reporting.report import Report
+from target_dotdigital.sync.run import published
 
 if TYPE_CHECKING:
     from typing import IO
 
     from target_dotdigital.settings import Settings
-    from target_dotdigital.sync.run import SyncRun
 
 UNREADABLE = "target_dotdigital.unreadable_config"
 
@@ -50,13 +50,8 @@ class CommandLine(Target):
         def settings(self) -> Settings:
             """The settings, checked."""
 
-        @property
-        def report(self) -> Report:
-            """The report of the run."""
-
-        @property
-        def sync_run(self) -> SyncRun:
-            """The run."""
+        def sync(self, report: Report, file_input: IO[str] | None = None) -> None:
+            """Deliver an input."""
 
         @property
         def line(self) -> int:
@@ -134,20 +129,26 @@ class CommandLine(Target):
     def _run_sync(cls, given: _ConfigInput, file_input: IO[str] | None) -> None:
         """Run the sync; however it fails, the same line is the last one on the screen and the first problem of the report."""
         target: CommandLine | None = None
+        report = Report(started_at=cls.clock().now())
+        schema = CONFIG.to_dict()
+        path, keep = (read_setting(given.config, schema, name) for name in ("report_dir", "report_keep"))
         try:
-            target = cls._create(given)
-            # invalid settings are reported before a line is read
-            cls.print_version(print_fn=cls.logger.info)
-            _ = target.settings
-            target.listen(file_input)
+            with published(report, path, max(1, keep), lambda error: explain(error, target.line if target else 0)):
+                target = cls._create(given)
+                # invalid settings are reported before a line is read
+                cls.print_version(print_fn=cls.logger.info)
+                _ = target.settings
+                target.sync(report, file_input)
+            # after STATE, which does not wait for the receivers
+            notify(report, target.config)
+            cls.logger.info("%s", report.summary())
         except BaseException as error:
             ended = signal_of(error)
             if ended is None and not isinstance(error, Exception):
                 raise
-            cls.logger.debug("What happened, in full", exc_info=True)
+            cls.logger.debug("Full traceback", exc_info=True)
             if ended is None:
                 drain(stdin_of(file_input))
-            report = _report(target, error, given.config, cls.clock)
             message = report.problems[0]
             notify(report, given.config if target is None else target.config, message)
             cls.logger.info("%s", report.summary())
@@ -157,13 +158,3 @@ class CommandLine(Target):
     def _fail(cls, message: str, code: int = 1) -> NoReturn:
         cls.logger.error(message)  # one line, without what a traceback quotes
         raise SystemExit(code) from None
-
-
-def _report(target: CommandLine | None, error: BaseException, config: dict[str, Any], clock: type[Clock]) -> Report:
-    """Write the report of a run that failed, unless the run has done so itself; return it."""
-    if target is not None and "sync_run" in vars(target):
-        target.sync_run.fail(error)
-        return target.report
-    report = Report(started_at=clock().now()) if target is None else target.report
-    report_failure(error, explain(error, target.line if target is not None else 0), report, config)
-    return report

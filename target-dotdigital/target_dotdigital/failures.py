@@ -23,16 +23,12 @@ from singer_sdk.exceptions import (
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
 from target_dotdigital.config import CONFIG
-from target_dotdigital.environment import read_setting
 from target_dotdigital.errors import SettingsError, TargetError
-from target_dotdigital.reporting.folder import open_folder
 from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from types import TracebackType
-
-    from target_dotdigital.reporting.report import Report
 
 NOT_SINGER = (
     *(InvalidInputLine, RecordsWithoutSchemaException, MissingKeyPropertiesError),
@@ -166,23 +162,6 @@ def drain(source: IO[Any]) -> None:
             pass
     except (OSError, ValueError):
         return
-
-
-def report_failure(error: BaseException, message: str, report: Report, config: Mapping[str, Any]) -> None:
-    """Write the report of a run that failed before it started, if its folder is writable.
-
-    Args:
-        error: the exception that ended the run.
-        message: the message for the operator.
-        report: the report so far.
-        config: the settings, unchecked.
-    """
-    schema = CONFIG.to_dict()
-    path, keep = (read_setting(config, schema, name) for name in ("report_dir", "report_keep"))
-    report.finished_at = report.finished_at or report.started_at
-    report.problems.insert(0, message)
-    with contextlib.suppress(SettingsError):
-        open_folder(path).publish_failure(report, error, message, max(1, keep))
 
 
 def _without_secrets(text: str) -> str:

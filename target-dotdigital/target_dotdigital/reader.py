@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
-class FastPath:
+class RecordDecoder:
     """Decodes the plain records of one stream without the SDK's processing.
 
     Args:
@@ -36,7 +36,7 @@ class FastPath:
         take: called with stream, address, the JSON of the names, and whether the contact was removed.
 
     Attributes:
-        taken: number of records.
+        count: number of records.
         version: version of the records; a record of another one does not take this path.
         last: the last line that was processed; None if the stream's last record did not take this path.
     """
@@ -58,7 +58,7 @@ class FastPath:
         self._decode_record: Callable[[bytes | str], Any] = msgspec.json.Decoder(record).decode
         self._stream = stream
         self._take = take
-        self.taken = 0
+        self.count = 0
         self.version: int | None = None
         self.last: bytes | str | None = None
 
@@ -91,7 +91,7 @@ class FastPath:
         if (deleted and not is_time(record.deleted)) or not (segments or deleted):
             return False
         self._take(self._stream, record.email, segments, deleted)
-        self.taken += 1
+        self.count += 1
         return True
 
 
@@ -100,7 +100,7 @@ class _RecordHead(msgspec.Struct, gc=False):
     stream: str
 
 
-class SkipPath:
+class RecordSkipper:
     """Skips the records of a stream that holds no contacts.
 
     Args:
@@ -112,7 +112,7 @@ class SkipPath:
         self._stream = stream
         self._decode = msgspec.json.Decoder(_RecordHead).decode
         self._decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-        self.taken = 0
+        self.count = 0
 
     def try_line(self, line: bytes | str) -> bool:
         """Skip a line if it is a record of the stream, and return whether it was."""
@@ -122,7 +122,7 @@ class SkipPath:
             return False
         if message.stream != self._stream:
             return False
-        self.taken += 1
+        self.count += 1
         return True
 
     def try_record(self, line: bytes) -> bool:
@@ -131,7 +131,7 @@ class SkipPath:
             self._decode_object(line)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return False
-        self.taken += 1
+        self.count += 1
         return True
 
 
@@ -139,7 +139,7 @@ class Reader(GenericSingerReader[str]):
     """Reads messages from standard input.
 
     Attributes:
-        lanes: stream -> fast path for its records; the target opens them.
+        decoders: stream -> decoder of its records; the target registers them.
         line: number of the last line that did not take a fast path; 0 before the first.
         empty_record: called with the stream of a record that is null.
         versioned_record: called with stream and version of a record that has a version, before the record is processed.
@@ -148,24 +148,24 @@ class Reader(GenericSingerReader[str]):
     default_input = sys.stdin
 
     def __init__(self) -> None:
-        """Create a reader without fast paths."""
+        """Create a reader without decoders."""
         super().__init__()
-        self.lanes: dict[str, FastPath | SkipPath] = {}
+        self.decoders: dict[str, RecordDecoder | RecordSkipper] = {}
         self.line = 0
         self.empty_record: Callable[[str], None] = lambda _stream: None
         self.versioned_record: Callable[[str, int], None] = lambda _stream, _version: None
         self._streams: set[str] = set()
         self._last: dict[str, Any] = {}
 
-    def close_lane(self, stream: str) -> FastPath | SkipPath | None:
-        """Remove the fast path of a stream, and return it; None if the stream has none."""
-        lane = self.lanes.pop(stream, None)
-        if isinstance(lane, FastPath) and lane.last is not None:
-            self._last[stream] = msgspec.json.decode(lane.last)["record"]
-        return lane
+    def remove_decoder(self, stream: str) -> RecordDecoder | RecordSkipper | None:
+        """Remove the decoder of a stream, and return it; None if the stream has none."""
+        decoder = self.decoders.pop(stream, None)
+        if isinstance(decoder, RecordDecoder) and decoder.last is not None:
+            self._last[stream] = msgspec.json.decode(decoder.last)["record"]
+        return decoder
 
     def last_record(self, stream: str) -> Any:
-        """Return the last record of a stream whose fast path is closed, as it came; None if there is none."""
+        """Return the last record of a stream whose decoder is removed, as it came; None if there is none."""
         return self._last.get(stream)
 
     @override
@@ -174,10 +174,10 @@ class Reader(GenericSingerReader[str]):
         source = file_input or self.default_input
         lines: Any = getattr(source, "buffer", source)
         quick = 0
-        lane: FastPath | SkipPath | None = None
+        decoder: RecordDecoder | RecordSkipper | None = None
         for number, line in enumerate(lines, 1):
-            # try the lane of the previous record first, because records of one stream usually follow each other
-            if lane is not None and lane.try_line(line):
+            # try the decoder of the previous record first, because records of one stream usually follow each other
+            if decoder is not None and decoder.try_line(line):
                 quick += 1
                 continue
             self.line = number
@@ -190,7 +190,7 @@ class Reader(GenericSingerReader[str]):
                 callback(message)
             stats[kind] += 1
             stream = message.get("stream")
-            lane = self.lanes.get(stream) if isinstance(stream, str) else None
+            decoder = self.decoders.get(stream) if isinstance(stream, str) else None
         stats["RECORD"] += quick
         return stats
 
@@ -205,9 +205,9 @@ class Reader(GenericSingerReader[str]):
         Raises:
             StreamError: the file cannot be read, or one of its lines is no record.
         """
-        lane = self.lanes.get(stream)
+        decoder = self.decoders.get(stream)
         for number, line in enumerate(file.lines(), 1):
-            if lane is not None and lane.try_record(line):
+            if decoder is not None and decoder.try_record(line):
                 continue
             try:
                 message = {"type": "RECORD", "stream": stream, "record": self.deserialize_json(line)}
@@ -246,8 +246,8 @@ class Reader(GenericSingerReader[str]):
     def _check_record(self, stream: str, message: dict[str, Any]) -> bool:
         record, version = message.get("record", ()), message.get("version")
         self._last[stream] = record
-        if isinstance(lane := self.lanes.get(stream), FastPath):
-            lane.last = None
+        if isinstance(decoder := self.decoders.get(stream), RecordDecoder):
+            decoder.last = None
         if version is not None:
             _require(type(version) is int, "a RECORD whose version is no number")
             self.versioned_record(stream, version)
@@ -278,6 +278,17 @@ class Reader(GenericSingerReader[str]):
     def _process_unknown_message(self, message_dict: dict[str, Any]) -> None:
         msg = "a message of an unknown type"
         raise InvalidInputLine(msg)
+
+
+def is_empty(source: IO[str]) -> bool:
+    """Wait for the first line of an input, and return whether it ended without one."""
+    buffer = getattr(source, "buffer", None)
+    if buffer is not None:
+        return not buffer.peek(1)
+    start = source.tell()
+    found = source.read(1)
+    source.seek(start)
+    return not found
 
 
 def is_time(text: str) -> bool:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from singer_sdk import Target
 
     from target_dotdigital.settings import Settings
-    from target_dotdigital.sync.run import SyncRun
+    from target_dotdigital.sync.run import Run
 
 SHOWN = 20
 
@@ -32,8 +32,8 @@ class ContactTarget(Protocol):
         ...
 
     @property
-    def sync_run(self) -> SyncRun:
-        """The run; the first stream with contacts opens it."""
+    def run(self) -> Run:
+        """The run."""
         ...
 
     @property
@@ -72,11 +72,11 @@ class ContactSink(BatchSink):
                 self.logger.warning("%s, so the stream is skipped.", lack)
             skipped[stream_name] = lack
         else:
-            self._target.sync_run.collector.streams.add(stream_name)
+            self._target.run.collector.streams.add(stream_name)
 
     def _had_contacts(self) -> bool:
         """Return whether this input has named the stream with contacts before."""
-        return "sync_run" in vars(self._target) and self.stream_name in self._target.sync_run.collector.streams
+        return self.stream_name in self._target.run.collector.streams
 
     @property
     def include_sdc_metadata_properties(self) -> bool:
@@ -103,7 +103,7 @@ class ContactSink(BatchSink):
     def process_record(self, record: dict[str, Any], context: dict[str, Any]) -> None:
         if not self.has_contacts:
             return
-        self._target.sync_run.collector.add(
+        self._target.run.collector.add_record(
             self.stream_name,
             record.get(self._email),
             record.get(self._segments),
@@ -117,7 +117,7 @@ class ContactSink(BatchSink):
     @override
     def activate_version(self, new_version: int) -> None:
         if self.has_contacts:
-            self._target.sync_run.collector.activate(self.stream_name, new_version)
+            self._target.run.collector.on_activate_version(self.stream_name, new_version)
 
 
 def is_removed(record: Mapping[str, Any]) -> bool:

@@ -15,28 +15,27 @@ from typing_extensions import override
 from target_dotdigital.batches import batch_files
 from target_dotdigital.command_line import CommandLine
 from target_dotdigital.config import CONFIG
-from target_dotdigital.errors import NoInputError, ReportError, StreamError
-from target_dotdigital.failures import SIGNALLED, explain
-from target_dotdigital.reader import FastPath, Reader, SkipPath
-from target_dotdigital.reporting.folder import open_folder
-from target_dotdigital.reporting.notifications import notify
+from target_dotdigital.errors import NoInputError, StreamError
+from target_dotdigital.failures import SIGNALLED
+from target_dotdigital.reader import Reader, RecordDecoder, RecordSkipper, is_empty
 from target_dotdigital.reporting.receivers import load_receivers
-from target_dotdigital.reporting.report import Report
 from target_dotdigital.settings import Settings
 from target_dotdigital.sinks import ContactSink
 from target_dotdigital.stream_maps import AddressMaps, Fate, has_expressions
-from target_dotdigital.sync.agreement import States
-from target_dotdigital.sync.starting import open_sync
+from target_dotdigital.sync.agreement import StateSpan
+from target_dotdigital.sync.run import open_run
 
 # instead of the SDK's, which does not say what the setting does
 BATCH_DESCRIPTION = "For taps that send BATCH messages: storage.root is the only place from which their files (JSONL) are read."
 
 if TYPE_CHECKING:
     from types import FrameType
+    from typing import IO
 
     from singer_sdk import Sink
 
-    from target_dotdigital.sync.run import SyncRun
+    from target_dotdigital.reporting.report import Report
+    from target_dotdigital.sync.run import Run
 
 
 class TargetDotdigital(CommandLine):
@@ -66,19 +65,8 @@ class TargetDotdigital(CommandLine):
         load_receivers(settings.notify_urls)
         return settings
 
-    @cached_property
-    def report(self) -> Report:
-        """The report of the run."""
-        return Report(started_at=self.clock().now())
-
-    @cached_property
-    def sync_run(self) -> SyncRun:
-        """The run, opened by the first stream."""
-        folder = open_folder(self.settings.report_dir)
-        sync = open_sync(self.settings, self.clock(), self.report, folder, lambda error: explain(error, self.line))
-        self._reader.empty_record = self._take_empty
-        self._reader.versioned_record = self._begin_version
-        return sync
+    #: The run, open while the target listens.
+    run: Run
 
     @cached_property
     def skipped(self) -> dict[str, str]:
@@ -93,6 +81,27 @@ class TargetDotdigital(CommandLine):
     @property
     def _reader(self) -> Reader:
         return cast("Reader", self.message_reader)
+
+    def sync(self, report: Report, file_input: IO[str] | None = None) -> None:
+        """Deliver an input.
+
+        Args:
+            report: the report of the run.
+            file_input: the input; standard input if it is None.
+
+        Raises:
+            TargetError: the run cannot start, was not allowed to deliver, or not everything arrived.
+        """
+        if is_empty(file_input or self._reader.default_input):
+            msg = (
+                "No input: the tap ended before its first message, so it failed. Nothing was done, and the bookmark stays. The tap's own "
+                "message says why."
+            )
+            raise NoInputError(msg)
+        with open_run(self.settings, self.clock(), report) as self.run:
+            self._reader.empty_record = self._take_empty
+            self._reader.versioned_record = self._begin_version
+            self.listen(file_input)
 
     @override
     def setup_mapper(self) -> None:
@@ -113,13 +122,13 @@ class TargetDotdigital(CommandLine):
 
     def _take_empty(self, stream: str) -> None:
         for name in self._contact_streams(stream):
-            self.sync_run.collector.add(name, None, None, deleted=False)
+            self.run.collector.add_record(name, None, None, deleted=False)
 
     def _begin_version(self, stream: str, version: int) -> None:
         for name in self._contact_streams(stream):
-            self.sync_run.collector.begin_version(name, version)
-        if isinstance(lane := self._reader.lanes.get(stream), FastPath):
-            lane.version = version
+            self.run.collector.begin_version(name, version)
+        if isinstance(decoder := self._reader.decoders.get(stream), RecordDecoder):
+            decoder.version = version
 
     @classmethod
     @override
@@ -135,51 +144,41 @@ class TargetDotdigital(CommandLine):
     def get_sink(self, stream_name: str, **kwargs: Any) -> Sink:
         sink = super().get_sink(stream_name, **kwargs)
         if kwargs.get("schema") is not None:
-            self._open_lane(stream_name, sink)
+            self._register_decoder(stream_name, sink)
         return sink
 
-    def _open_lane(self, stream_name: str, sink: Sink) -> None:
+    def _register_decoder(self, stream_name: str, sink: Sink) -> None:
         """Let the reader hand the records of this stream straight to the collector, where nothing has to be done to them."""
-        lanes = self._reader.lanes
-        self._close_lane(stream_name)
+        decoders = self._reader.decoders
+        self._remove_decoder(stream_name)
         maps = self.mapper.stream_maps.get(stream_name, [])
         settings = self.settings
         if stream_name in self.skipped and len(maps) == 1:
-            lanes[stream_name] = SkipPath(stream_name)
+            decoders[stream_name] = RecordSkipper(stream_name)
         elif [type(one) for one in maps] == [SameRecordTransform] and set(sink.key_properties or ()) <= {settings.email_property}:
-            take = self.sync_run.collector.take
-            lanes[stream_name] = FastPath(stream_name, settings.email_property, settings.segments_property, take)
+            take = self.run.collector.add_decoded
+            decoders[stream_name] = RecordDecoder(stream_name, settings.email_property, settings.segments_property, take)
 
-    def _close_lane(self, stream_name: str) -> None:
-        if (lane := self._reader.close_lane(stream_name)) is not None:
-            self._sinks_active[stream_name].record_counter_metric.increment(lane.taken)
+    def _remove_decoder(self, stream_name: str) -> None:
+        if (decoder := self._reader.remove_decoder(stream_name)) is not None:
+            self._sinks_active[stream_name].record_counter_metric.increment(decoder.count)
 
     @override
     def process_endofpipe(self) -> None:
-        if self._reader.line == 0:
-            msg = (
-                "No input: the tap ended before its first message, so it failed. Nothing was done, and the bookmark stays. The tap's own "
-                "message says why."
-            )
-            raise NoInputError(msg)
-        for stream_name in list(self._reader.lanes):
-            self._close_lane(stream_name)
-        if self.skipped and "sync_run" not in self.__dict__:
+        for stream_name in list(self._reader.decoders):
+            self._remove_decoder(stream_name)
+        if self.skipped and not self.run.collector.streams:
             msg = (
                 f"{next(iter(self.skipped.values()))}, and no other stream of the input holds contacts. Nothing was written, and the "
                 "bookmark stays. Select a stream with contacts in the tap, name its properties in email_property and "
                 "segments_property, or rename them with stream_maps."
             )
             raise StreamError(msg)
-        states = States(self._begin, self._latest_state, {name: self._reader.last_record(name) for name in self.mapper.stream_maps})
-        self._acknowledged = self.sync_run.finish(states, self.skipped)
+        states = StateSpan(
+            self._begin, self._latest_state, {name: self._reader.last_record(name) for name in self.mapper.stream_maps}
+        )
+        self._acknowledged = self.run.finish(states, self.skipped)
         super().process_endofpipe()
-        if self.report.unwritten is not None:
-            # what was delivered is acknowledged by now
-            raise ReportError(self.report.unwritten)
-        # after STATE, which does not wait for the receivers
-        notify(self.report, self.config)
-        self.logger.info("%s", self.report.summary())
 
     #: The STATE with which the input begins, as SDK taps send it.
     _begin: dict[str, Any] | None = None
@@ -191,8 +190,7 @@ class TargetDotdigital(CommandLine):
         super()._process_state_message(message_dict)
         if self._reader.line == 1:
             self._begin = message_dict["value"]
-        if "sync_run" in self.__dict__:
-            self.sync_run.collector.state()
+        self.run.collector.on_state()
 
     @override
     def _process_schema_message(self, message_dict: dict[str, Any]) -> None:
@@ -203,7 +201,7 @@ class TargetDotdigital(CommandLine):
         if self.config.get("stream_maps"):
             self._address_maps.register(stream, schema)
         for name in self._contact_streams(stream):
-            collector = self.sync_run.collector
+            collector = self.run.collector
             collector.sources[name] = stream
             if is_marked:
                 collector.marked.add(name)
@@ -226,9 +224,9 @@ class TargetDotdigital(CommandLine):
                     raise MissingKeyPropertiesError(msg)
                 sink.process_record(dict(mapped), {})
             elif name not in self.skipped and fate is Fate.REMOVED:
-                self.sync_run.collector.add(name, mapped.get(email), None, deleted=True)
+                self.run.collector.add_record(name, mapped.get(email), None, deleted=True)
             elif name not in self.skipped:
-                self.sync_run.collector.drop(name, mapped.get(email))
+                self.run.collector.add_dropped(name, mapped.get(email))
 
     @override
     def _process_batch_message(self, message_dict: dict[str, Any]) -> None:

@@ -298,11 +298,11 @@ def code_of(pipeline: Pipeline) -> str:
     """Return the activation code for settings with which no label can be made."""
     from target_dotdigital.dotdigital import account as accounts  # noqa: PLC0415
     from target_dotdigital.settings import Settings  # noqa: PLC0415
-    from target_dotdigital.sync.activation import activation_code  # noqa: PLC0415
+    from target_dotdigital.sync.activation import Activation  # noqa: PLC0415
 
     settings = Settings.of(pipeline.target)
     client, info = accounts.connect(settings, pipeline.time.clock())
-    return activation_code(settings, accounts.read_account(settings, client, info), ["people"])
+    return Activation(settings, accounts.read_account(settings, client, info)).code(["people"])
 
 
 def test_names_that_are_dropped_by_new_settings_are_reported(pipeline: Pipeline, sandbox: Sandbox) -> None:

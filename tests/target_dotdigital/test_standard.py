@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.resources
 import io
 import json
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 from singer_sdk.testing import SuiteConfig, get_target_test_class
 from singer_sdk.testing.runners import TargetTestRunner
-from support.running import BIN, Pipeline, covering
+from support.running import BIN, START, Pipeline, covering
 from target_dotdigital.errors import IncompleteInputError
+from target_dotdigital.reporting.report import Report
 from target_dotdigital.target import TargetDotdigital
 
 FILES = importlib.resources.files("singer_sdk.testing") / "target_test_streams"
@@ -46,6 +48,17 @@ class TestStandard(Standard):  # type: ignore[misc, valid-type]  # the factory m
                 named = {message["stream"] for message in map(json.loads, text.splitlines()) if message["type"] == "SCHEMA"}
                 self.config["activation_code"] = covering(code, named)
                 super().sync_all(finalize=finalize, **kwargs)
+
+            def _execute_sync(
+                self, target: Any, target_input: Any, *, finalize: bool = True
+            ) -> tuple[io.TextIOWrapper[io.BytesIO], ...]:
+                assert finalize
+                output, errors = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+                with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+                    target.sync(Report(started_at=START), target_input)
+                output.seek(0)
+                errors.seek(0)
+                return output, errors
 
         config = {**pipeline.target, "stream_maps": maps, "poll_interval_ms": 1}
         return Runner(TargetDotdigital, config=config, suite_config=SuiteConfig(), parse_env_config=False)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from target_dotdigital.dotdigital.contacts import ContactReader
 from target_dotdigital.ledger.contacts import ContactLedger
 from target_dotdigital.ledger.runs import begin_run, end_run
-from target_dotdigital.sync.locked_account import lock_account
-from target_dotdigital.sync.opening import keep_excluded_current, keep_membership_current
 from target_dotdigital.sync.reading import AccountReading, Drift
+from target_dotdigital.sync.run import keep_excluded_current, keep_membership_current
+from target_dotdigital.sync.session import open_session
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -31,17 +31,17 @@ def reconcile(settings: Settings, clock: Clock) -> tuple[int, Counter[Drift], in
     Raises:
         TargetError: account or ledger cannot be read.
     """
-    with lock_account(settings, clock) as place, place.ledger.engine.begin() as connection:
-        scope = place.open_scope(connection)
+    with open_session(settings, clock) as session, session.ledger.engine.begin() as connection:
+        scope = session.open_scope(connection)
         run = begin_run(connection, scope.id, clock.now().isoformat())
         ledger = ContactLedger(connection, scope.id, uploads=settings.upload_emails, run=run)
         # whatever the reason was, somebody may have cured it in dotdigital
         ledger.forget_rejected_labels()
         ledger.retry_membership()
         keep_excluded_current(ledger, scope, settings)
-        keep_membership_current(ledger, scope, place)
+        keep_membership_current(ledger, scope, session)
         reading = AccountReading(ledger, settings.is_excluded)
-        total = reading.read(ContactReader(place.client, place.account))
+        total = reading.read(ContactReader(session.client, session.account))
         if scope.whole and settings.on_removed == "clear":
             ledger.clear_orphaned()
         ledger.settle_unknown()

@@ -16,14 +16,16 @@ from target_dotdigital.commands.rehearse import run_rehearsal
 from target_dotdigital.commands.rejected import options as rejected_options
 from target_dotdigital.commands.rejected import run_rejected
 from target_dotdigital.commands.release import release
-from target_dotdigital.commands.restore import open_command, run_restore
 from target_dotdigital.commands.restore import options as restore_options
+from target_dotdigital.commands.restore import run_restore
 from target_dotdigital.commands.runs import options as runs_options
 from target_dotdigital.commands.runs import run_runs
 from target_dotdigital.dotdigital import account as accounts
 from target_dotdigital.dotdigital.contacts import ContactReader
 from target_dotdigital.errors import SettingsError
+from target_dotdigital.reporting.report import Report
 from target_dotdigital.sync.reading import Drift
+from target_dotdigital.sync.run import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +51,8 @@ def check(settings: Settings, clock: Clock, _value: Any) -> None:
 
 def show_review(settings: Settings, clock: Clock, _value: Any) -> None:
     """Print the review of the contacts that are pending in the ledger; like a dry run, it leaves nothing in it."""
-    click.echo(open_command(replace(settings, dry_run=True), clock).review())
+    with open_run(replace(settings, dry_run=True), clock, Report(started_at=clock.now())) as run:
+        click.echo(run.review())
 
 
 def run_reconcile(settings: Settings, clock: Clock, _value: Any) -> None:

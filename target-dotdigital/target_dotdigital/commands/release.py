@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from target_dotdigital.ledger.contacts.outcomes import ContactOutcomes
-from target_dotdigital.sync.locked_account import lock_account
+from target_dotdigital.sync.session import open_session
 
 if TYPE_CHECKING:
     from target_dotdigital.clock import Clock
@@ -18,6 +18,6 @@ def release(settings: Settings, clock: Clock) -> int:
     Raises:
         TargetError: account or ledger unavailable.
     """
-    with lock_account(settings, clock) as place, place.ledger.engine.begin() as connection:
-        scope = place.open_scope(connection)
+    with open_session(settings, clock) as session, session.ledger.engine.begin() as connection:
+        scope = session.open_scope(connection)
         return ContactOutcomes(connection, scope.id, settings.upload_emails).release_held()

@@ -11,14 +11,12 @@ from target_dotdigital.commands.reading import open_view
 from target_dotdigital.commands.runs import DEFAULT_LIMIT, runs_table
 from target_dotdigital.failures import explain
 from target_dotdigital.ledger.runs import latest_run, recent_runs
-from target_dotdigital.reporting.folder import open_folder
 from target_dotdigital.reporting.report import Report, RunStatus
-from target_dotdigital.sync.starting import open_sync
+from target_dotdigital.sync.run import open_run, published
 
 if TYPE_CHECKING:
     from target_dotdigital.clock import Clock
     from target_dotdigital.settings import Settings
-    from target_dotdigital.sync.run import SyncRun
 
 
 def run_restore(settings: Settings, clock: Clock, run: Any) -> None:
@@ -30,26 +28,19 @@ def run_restore(settings: Settings, clock: Clock, run: Any) -> None:
     if run is None:
         _list(settings, clock)
         return
-    sync = open_command(settings, clock)
-    sync.restore(int(run))
-    click.echo(sync.report.summary())
-    if sync.report.outcome is RunStatus.DRY_RUN:
+    report = Report(started_at=clock.now())
+    with open_run(settings, clock, report) as opened:
+        images = opened.images_of(int(run))
+        with published(report, settings.report_dir, settings.report_keep, lambda error: explain(error, 0)):
+            opened.restore(int(run), images)
+    click.echo(report.summary())
+    if report.outcome is RunStatus.DRY_RUN:
         click.echo("Nothing was restored (dry_run). The report shows what would be.")
     else:
         click.echo(
             "Fix the cause, then run once with --full-refresh. Until then ordinary runs stop: the tap assumes that the restored contacts "
             "are current."
         )
-
-
-def open_command(settings: Settings, clock: Clock) -> SyncRun:
-    """Open a run for a command.
-
-    Raises:
-        TargetError: the run cannot start.
-    """
-    folder = open_folder(settings.report_dir)
-    return open_sync(settings, clock, Report(started_at=clock.now()), folder, lambda error: explain(error, 0))
 
 
 def _list(settings: Settings, clock: Clock) -> None:

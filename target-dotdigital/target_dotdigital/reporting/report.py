@@ -121,6 +121,8 @@ class Report:
     dry_run: bool = False
     restored: int | None = None
     intake: InputStats = field(default_factory=InputStats)
+    # stream -> replication value in the STATE with which the input ended
+    bookmarks: dict[str, str | int | float] = field(default_factory=dict)
     incomplete: bool = False
     checked: int = 0
     planned: Planned | None = None

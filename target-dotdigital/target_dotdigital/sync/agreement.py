@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from target_dotdigital.errors import AgreementError, StreamError
+from target_dotdigital.errors import AgreementError, IncompleteInputError, StreamError
 from target_dotdigital.ledger.bookmarks import Bookmarks, digest_of, normal_form
 from target_dotdigital.ledger.scopes import Feed, update_scope
 from target_dotdigital.settings import InputTerms
@@ -17,6 +17,7 @@ from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from collections.abc import Set as AbstractSet
 
     import sqlalchemy as sa
 
@@ -36,7 +37,7 @@ _encode = msgspec.json.encode
 
 
 @dataclass(frozen=True, slots=True)
-class States:
+class StateSpan:
     """What the STATE messages of an input say.
 
     Args:
@@ -107,7 +108,7 @@ def _comparable(value: Any) -> Any:
     return value if type(value) in {int, float} else None
 
 
-def truncation(states: States, collector: Collector, ledger: ContactLedger, scope: Scope, *, has_skipped: bool) -> str | None:
+def truncation(states: StateSpan, collector: Collector, ledger: ContactLedger, scope: Scope, *, has_skipped: bool) -> str | None:
     """Return how the messages show that the input was truncated, as a clause; None if they do not show it.
 
     A source that never sends STATE, or one whose STATE holds no bookmark, cannot say where it ends. An SDK tap does not repeat
@@ -130,14 +131,14 @@ def truncation(states: States, collector: Collector, ledger: ContactLedger, scop
         activates = feed.version is not None and not states.has_bookmark(source) and not states.skips_lines(source)
         announced = version is not None or activates
         # a tap that reads a log goes on with the version that it activated once
-        if announced and stream not in collector.activated and version != feed.version:
+        if announced and stream not in collector.activated_streams and version != feed.version:
             return (
                 f"the stream {name!r} ended without the ACTIVATE_VERSION of its records. Either the tap broke off, or a mapper or another "
                 "program between tap and target drops this message, so that contacts which the source no longer has cannot be recognised"
             )
         if states.is_in_progress(source):
             return f"its last STATE says that the stream {name!r} is still in progress, so the tap broke off"
-    after = sorted(collector.after_state)
+    after = sorted(collector.streams_after_last_state)
     changed = ledger.changed_streams() if after and states.end is not None else set[str]()
     for stream in after:
         source = collector.sources.get(stream, stream)
@@ -152,7 +153,27 @@ def truncation(states: States, collector: Collector, ledger: ContactLedger, scop
     return None
 
 
-def require_agreement(states: States, collector: Collector, ledger: ContactLedger, scope: Scope, *, truncated: bool) -> int | None:
+def require_complete(truncated: str | None, done: str) -> None:
+    """Stop a run after its delivery if its input was truncated.
+
+    Args:
+        truncated: how the messages show that the input was truncated, as a clause; None if they do not show it.
+        done: what was done with the input, as a clause.
+
+    Raises:
+        IncompleteInputError: the input was truncated.
+    """
+    if truncated is not None:
+        msg = (
+            f"The input is incomplete: {truncated}. {done}; contacts that it does not mention keep their labels, the bookmark stays, and "
+            "the next run gets the rest. The tap's own message may say more."
+        )
+        raise IncompleteInputError(msg)
+
+
+def require_agreement(
+    states: StateSpan, collector: Collector, ledger: ContactLedger, scope: Scope, *, truncated: bool
+) -> int | None:
     """Require that the ledger knows what the input builds on.
 
     Args:
@@ -169,7 +190,7 @@ def require_agreement(states: States, collector: Collector, ledger: ContactLedge
         AgreementError: it does not.
     """
     begin = states.begins_at
-    if begin is None or collector.is_whole:
+    if begin is None or collector.is_full:
         return None
     bookmarks = Bookmarks(ledger.connection, ledger.scope)
     since = bookmarks.run_of(begin)
@@ -235,7 +256,7 @@ def require_marks(collector: Collector, scope: Scope) -> None:
         StreamError: the schema of a stream has lost `_sdc_deleted_at`, and the input does not contain all contacts of the stream.
     """
     lost = {stream for stream in collector.streams - collector.marked if stream in scope.feeds and scope.feeds[stream].marks}
-    for stream in sorted(lost - collector.whole.keys()):
+    for stream in sorted(lost - collector.full_streams.keys()):
         msg = (
             f"The stream {shown(stream)!r} has no property '_sdc_deleted_at' any more: its schema had it before, and without it a contact "
             "that was removed looks like one in no segment, or is not mentioned at all. Nothing was written, and the bookmark stays. "
@@ -263,12 +284,12 @@ def keep_feeds(collector: Collector, connection: sa.Connection, scope: Scope, st
     feeds = {}
     for stream in sorted(streams):
         feed = scope.feeds.get(stream, Feed())
-        version = feed.version if truncated else collector.whole.get(stream, feed.version)
+        version = feed.version if truncated else collector.full_streams.get(stream, feed.version)
         feeds[stream] = Feed(version=version, marks=feed.marks or stream in collector.marked)
     update_scope(connection, scope.id, feeds=_encode(feeds).decode())
 
 
-def keep_terms(connection: sa.Connection, scope: Scope, settings: Settings) -> None:
+def invalidate_on_wider_filter(connection: sa.Connection, scope: Scope, settings: Settings) -> None:
     """Withdraw every bookmark if the settings now use more of the input than those of the last run.
 
     Records that were left out under the earlier settings are part of what these bookmarks stand for, but not of the ledger.
@@ -283,7 +304,7 @@ def keep_terms(connection: sa.Connection, scope: Scope, settings: Settings) -> N
     update_scope(connection, scope.id, terms=msgspec.json.encode(terms).decode())
 
 
-def acknowledge(states: States, collector: Collector, ledger: ContactLedger, scope: Scope, now: datetime.datetime) -> None:
+def acknowledge(states: StateSpan, collector: Collector, ledger: ContactLedger, scope: Scope, now: datetime.datetime) -> None:
     """Note the bookmark up to which everything is in the ledger; an older one may come back, and is known then.
 
     Args:
@@ -297,8 +318,28 @@ def acknowledge(states: States, collector: Collector, ledger: ContactLedger, sco
         return
     streams = scope.streams | collector.streams
     update_scope(ledger.connection, ledger.scope, streams=msgspec.json.encode(sorted(streams)).decode())
-    if states.ends_at != states.begins_at or collector.is_whole:
+    if states.ends_at != states.begins_at or collector.is_full:
         Bookmarks(ledger.connection, ledger.scope).acknowledge(states.ends_at, ledger.run, now)
+
+
+def bookmark_values(state: Any, streams: AbstractSet[str]) -> dict[str, str | int | float]:
+    """Return the replication values of the streams of an input as its last STATE has them: for a sync, the source's own time.
+
+    Values that could be an address are left out, because the runs are shown to people who did not ask about one.
+    """
+    bookmarks = state.get("bookmarks") if isinstance(state, dict) else None
+    if not isinstance(bookmarks, dict):
+        return {}
+    values = {
+        stream: bookmarks[stream].get("replication_key_value")
+        for stream in sorted(streams)
+        if isinstance(bookmarks.get(stream), dict)
+    }
+    return {
+        shown(stream): shown(value) if isinstance(value, str) else value
+        for stream, value in values.items()
+        if type(value) in {int, float} or (isinstance(value, str) and value and "@" not in value)
+    }
 
 
 def _disagreement(what: str, reason: str) -> str:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from target_dotdigital.dotdigital.account import Account
     from target_dotdigital.ledger.imports import ImportLog
     from target_dotdigital.settings import Settings
-    from target_dotdigital.sync.locked_account import LockedAccount
+    from target_dotdigital.sync.session import Session
 
 LOGGER = logging.getLogger("target-dotdigital")
 ROWS = 5_000
@@ -49,7 +49,7 @@ class Delivery:
     """The delivery of one run.
 
     Args:
-        place: account and ledger.
+        session: account and ledger.
         log: record of imports.
         started_at: start of the run, written to synced_at_field.
 
@@ -58,11 +58,11 @@ class Delivery:
         samples: delivered contacts to look up.
     """
 
-    def __init__(self, place: LockedAccount, log: ImportLog, *, started_at: datetime.datetime) -> None:
+    def __init__(self, session: Session, log: ImportLog, *, started_at: datetime.datetime) -> None:
         """Create a delivery with an empty tally."""
         self.tally = DeliveryStats()
         self.samples = Samples()
-        self._place = place
+        self._session = session
         self._log = log
         self._started_at = started_at
 
@@ -92,7 +92,7 @@ class Delivery:
             waiting: number of pending contacts, for the progress bar on a terminal.
             restored: number of a restoring run, which sends only the contacts that it restores; None for any other run.
         """
-        settings, shape = self._place.settings, self._shape(account)
+        settings, shape = self._session.settings, self._shape(account)
         left = (settings.max_contacts_per_run or None) if restored is None else None
         total = waiting if left is None else min(waiting, left)
         with click.progressbar(length=total, label="dotdigital", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
@@ -127,20 +127,20 @@ class Delivery:
 
     def _look_up(self, account: Account, scope: int) -> None:
         """Look up contacts whose ID turned out to be that of another address, or of none; those that do not exist need nothing."""
-        with self._place.ledger.engine.begin() as connection:
+        with self._session.ledger.engine.begin() as connection:
             ledger = self._contacts(connection, scope)
-            reader = ContactReader(self._place.client, account)
-            self.tally.not_joined += look_up(ledger, reader, ledger.to_look_up(None), self._place.settings)
+            reader = ContactReader(self._session.client, account)
+            self.tally.not_joined += look_up(ledger, reader, ledger.to_look_up(None), self._session.settings)
             ledger.settle_unknown()
 
     def _contacts(self, connection: sa.Connection, scope: int) -> ContactLedger:
-        return ContactLedger(connection, scope, uploads=self._place.settings.upload_emails, run=self._log.run)
+        return ContactLedger(connection, scope, uploads=self._session.settings.upload_emails, run=self._log.run)
 
     def _rows(self, scope: int, left: int | None, *, removed: bool, rejected: bool, restored: int | None) -> Iterator[Row]:
         """Yield the rows to send, ordered by address, reading one page at a time."""
         after = ""
         while left is None or left > 0:
-            with self._place.ledger.engine.connect() as connection:
+            with self._session.ledger.engine.connect() as connection:
                 ledger = self._contacts(connection, scope)
                 limit = ROWS if left is None else min(ROWS, left)
                 page = ledger.next_to_send(limit, after, removed=removed, rejected=rejected, restored=restored)
@@ -151,7 +151,7 @@ class Delivery:
             after = page[-1].email
             left = None if left is None else left - len(page)
 
-    def recheck(self, ledger: ContactLedger) -> None:
+    def verify_previous_run(self, ledger: ContactLedger) -> None:
         """Look up some contacts of an earlier run that ended before it could; if they are wrong, all of them have an unknown result.
 
         Args:
@@ -159,8 +159,12 @@ class Delivery:
         """
         samples, rows = Samples(), self._log.unverified_rows(ledger.connection)
         samples.note(rows, [RowResult(row.email, Verdict.UPDATED) for row in rows])
-        reader = ContactReader(self._place.client, self._place.account)
-        if samples.chosen and self._place.settings.verify_timeout and verify(samples.chosen, reader, self._place.clock, 0).wrong:
+        reader = ContactReader(self._session.client, self._session.account)
+        if (
+            samples.chosen
+            and self._session.settings.verify_timeout
+            and verify(samples.chosen, reader, self._session.clock, 0).wrong
+        ):
             LOGGER.warning("dotdigital does not hold what it confirmed to an earlier run: all contacts of that run are looked up")
             self._log.mark_unverified(ledger.connection)
 
@@ -172,15 +176,15 @@ class Delivery:
         """
         self._log.mark_open_unknown(connection)
 
-    def may_be_late(self, connection: sa.Connection) -> bool:
+    def may_apply_late(self, connection: sa.Connection) -> bool:
         """Return whether an import whose ID was lost may have overwritten what later ones delivered: the account has to be read back.
 
         Args:
             connection: the transaction of this run.
         """
-        return self._log.take_lost(connection, self._place.clock.wall() - LATEST_SECONDS)
+        return self._log.take_lost(connection, self._session.clock.wall() - LATEST_SECONDS)
 
-    def verify(self, account: Account, scope: int) -> int:
+    def verify_sample(self, account: Account, scope: int) -> int:
         """Look up some of the delivered contacts; if dotdigital does not hold them, the result of all is unknown.
 
         Args:
@@ -193,14 +197,14 @@ class Delivery:
         Raises:
             ApiError: a look-up failed; the next run looks again.
         """
-        samples, timeout = self.samples.chosen, self._place.settings.verify_timeout
+        samples, timeout = self.samples.chosen, self._session.settings.verify_timeout
         found = Verified(0, [], [])
         if samples and timeout:
-            found = verify(samples, ContactReader(self._place.client, account), self._place.clock, timeout)
+            found = verify(samples, ContactReader(self._session.client, account), self._session.clock, timeout)
         # dotdigital may keep contacts out of the address book, and their status does not always say why
         unexplained = sum(not one.kept_out for one in found.unlisted)
         is_empty = not found.wrong and unexplained and self._is_empty(account)
-        with self._place.ledger.engine.begin() as connection:
+        with self._session.ledger.engine.begin() as connection:
             ledger, wrong = self._contacts(connection, scope), found.wrong
             if is_empty:
                 believed = ledger.believed()
@@ -223,7 +227,7 @@ class Delivery:
         """Return whether the address book has no contact, although some were delivered to it."""
         if account.book is None:
             return False
-        book = find_book(replace(self._place.settings, address_book_id=account.book.id), self._place.client)
+        book = find_book(replace(self._session.settings, address_book_id=account.book.id), self._session.client)
         return book is not None and not book.contacts
 
     def _imports(
@@ -231,20 +235,20 @@ class Delivery:
         account: Account,
         observe: Callable[[Sequence[Row], Sequence[RowResult]], None] = lambda _rows, _results: None,
     ) -> Imports:
-        settings = self._place.settings
+        settings = self._session.settings
         return Imports(
-            self._place.client,
+            self._session.client,
             self._log,
             self._shape(account),
-            self._place.clock,
+            self._session.clock,
             self.tally,
             pace=Pace(settings.max_active_imports, settings.poll_interval, settings.import_timeout),
-            require_lock=self._place.ledger.require_lock,
+            require_lock=self._session.ledger.require_lock,
             observe=observe,
         )
 
     def _shape(self, account: Account) -> RowEncoder:
-        settings = self._place.settings
+        settings = self._session.settings
         stamp = settings.synced_at_field
         return RowEncoder(
             book=account.book.id if account.book else None,

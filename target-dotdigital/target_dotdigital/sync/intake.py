@@ -84,7 +84,7 @@ class Collector:
         self._seen: collections.Counter[str] = collections.Counter()
         self._seen_at_state: collections.Counter[str] = collections.Counter()
 
-    def add(self, stream: str, email: object, segments: object, *, deleted: bool) -> None:
+    def add_record(self, stream: str, email: object, segments: object, *, deleted: bool) -> None:
         """Add one record whose types are not checked yet.
 
         Args:
@@ -94,14 +94,14 @@ class Collector:
             deleted: whether the record marks the contact as removed.
         """
         texts = isinstance(segments, str) or (isinstance(segments, list) and all(isinstance(name, str) for name in segments))
-        self.take(stream, _address(email), _text(segments) if texts else "null", deleted)
+        self.add_decoded(stream, _address(email), _text(segments) if texts else "null", deleted)
 
-    def drop(self, stream: str, email: object) -> None:
+    def add_dropped(self, stream: str, email: object) -> None:
         """Add one record that a filter drops: if the ledger got the contact from this stream, it is removed; otherwise it is left alone."""
         self._drops = True
-        self.take(stream, _address(email), DROPPED, False)  # noqa: FBT003 - as in the buffer
+        self.add_decoded(stream, _address(email), DROPPED, False)  # noqa: FBT003 - as in the buffer
 
-    def take(self, stream: str, email: str, segments: str, deleted: bool) -> None:  # noqa: FBT001 - the quick way
+    def add_decoded(self, stream: str, email: str, segments: str, deleted: bool) -> None:  # noqa: FBT001 - called for every record
         """Add one record; `segments` is JSON of any type, which does not matter if the contact was removed."""
         self._seen[stream] += 1
         self._buffer.append((email, (stream, "" if deleted else segments, deleted)))
@@ -131,7 +131,7 @@ class Collector:
             self.ledger.supersede(stream)
         versions.append(version)
 
-    def activate(self, stream: str, version: int) -> None:
+    def on_activate_version(self, stream: str, version: int) -> None:
         """Process an ACTIVATE_VERSION: contacts of the stream that the records of this version do not name were removed.
 
         After the records, the message means that the stream is complete. Before the records, the stream is complete only if the
@@ -141,7 +141,7 @@ class Collector:
         follows = self._seen[stream] > 0 and self._is_current(stream, version)
         self._activations[stream] = Activation(version, follows, self._states)
 
-    def state(self) -> None:
+    def on_state(self) -> None:
         """Process a STATE: everything before it is complete."""
         self._states += 1
         self._seen_at_state = self._seen.copy()
@@ -157,17 +157,17 @@ class Collector:
         return self.intake
 
     @property
-    def whole(self) -> dict[str, int]:
+    def full_streams(self) -> dict[str, int]:
         """Streams whose contacts are all part of the input, and the version of each."""
-        return {stream: found.version for stream, found in self._activations.items() if self._is_whole(stream, found)}
+        return {stream: found.version for stream, found in self._activations.items() if self._is_full(stream, found)}
 
     @property
-    def is_whole(self) -> bool:
+    def is_full(self) -> bool:
         """Whether the input contains every contact of each of its streams."""
-        return bool(self.streams) and self.streams <= self.whole.keys()
+        return bool(self.streams) and self.streams <= self.full_streams.keys()
 
     @property
-    def activated(self) -> set[str]:
+    def activated_streams(self) -> set[str]:
         """Streams for whose last version an ACTIVATE_VERSION came, before or after their records."""
         return {stream for stream, found in self._activations.items() if self._is_current(stream, found.version)}
 
@@ -177,23 +177,23 @@ class Collector:
         return versions[-1] if versions else None
 
     @property
-    def after_state(self) -> set[str]:
+    def streams_after_last_state(self) -> set[str]:
         """Streams whose last record came after the last STATE."""
         return {stream for stream, count in self._seen.items() if count > self._seen_at_state[stream]}
 
     def _is_current(self, stream: str, version: int) -> bool:
         return self.version_of(stream) in {None, version}
 
-    def _is_whole(self, stream: str, found: Activation) -> bool:
-        ended = self._states > found.states and stream not in self.after_state
+    def _is_full(self, stream: str, found: Activation) -> bool:
+        ended = self._states > found.states and stream not in self.streams_after_last_state
         return self._is_current(stream, found.version) and (found.follows or ended)
 
     def remove_unmentioned(self) -> None:
         """Mark contacts as removed that the complete streams do not name; requires that the account was read back before."""
-        if self.is_whole:
+        if self.is_full:
             update_scope(self.ledger.connection, self.ledger.scope, whole=True)
-        if self.whole and self._on_removed == "clear":
-            self.intake.removed += self.ledger.remove_unmentioned(self.whole, self.streams - self.whole.keys())
+        if self.full_streams and self._on_removed == "clear":
+            self.intake.removed += self.ledger.remove_unmentioned(self.full_streams, self.streams - self.full_streams.keys())
 
     def flush(self) -> None:
         """Compare the buffered records with the ledger, or stage them for the end of the input."""
@@ -274,7 +274,7 @@ def _text(names: object) -> str:
     return _encode(names).decode()
 
 
-def keep_labels_current(ledger: ContactLedger, scope: Scope, settings: Settings, encoder: LabelEncoder) -> bool:
+def relabel_if_settings_changed(ledger: ContactLedger, scope: Scope, settings: Settings, encoder: LabelEncoder) -> bool:
     """Recompute all desired labels, and what is pending, if the settings that decide over them changed; return whether they did."""
     now = msgspec.json.encode({"uploads": settings.upload_emails, **asdict(settings.labels)}, order="sorted").decode()
     changed = scope.labels not in {None, now}

@@ -1,90 +1,284 @@
-"""One run: its input is read, planned, authorised, delivered, settled and reported, in this order."""
+"""One run: a `with` block that acquires account, ledger and lock, and records how it ends."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from contextlib import contextmanager
-from dataclasses import replace
+from collections import Counter
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from target_dotdigital.dotdigital import account as accounts
 from target_dotdigital.dotdigital.contacts import ContactReader
 from target_dotdigital.dotdigital.creating import ensure_book_and_fields
-from target_dotdigital.errors import ReportError, SettingsError
+from target_dotdigital.errors import AgreementError, ReportError, SettingsError
 from target_dotdigital.ledger.bookmarks import Bookmarks
 from target_dotdigital.ledger.contacts import ContactLedger
 from target_dotdigital.ledger.contacts.lookup import rejected_contacts
-from target_dotdigital.ledger.deliveries import before_images
+from target_dotdigital.ledger.contacts.outcomes import ContactOutcomes
+from target_dotdigital.ledger.deliveries import before_images, count_cleared
+from target_dotdigital.ledger.imports import ImportLog
+from target_dotdigital.ledger.runs import RunFigures, begin_run, end_run
 from target_dotdigital.ledger.scopes import update_scope
 from target_dotdigital.payloads import fields_of
-from target_dotdigital.reporting.folder import REVIEW_FILE
+from target_dotdigital.records import Verdict
+from target_dotdigital.reporting.folder import REVIEW_FILE, ReportFolder, open_folder
 from target_dotdigital.reporting.last_rehearsal import rehearsal_line
 from target_dotdigital.reporting.report import Report, RunStatus, Traffic, outcome_of
 from target_dotdigital.reporting.review import review, review_facts
-from target_dotdigital.sync.activation import activation_code, covers
-from target_dotdigital.sync.agreement import States, acknowledge, keep_feeds
-from target_dotdigital.sync.delivery import needed_fields
-from target_dotdigital.sync.gates import (
-    cannot_restore,
+from target_dotdigital.reporting.start import describe_start
+from target_dotdigital.settings import InputTerms
+from target_dotdigital.sync import agreement
+from target_dotdigital.sync.activation import Activation, changed_feeds
+from target_dotdigital.sync.agreement import StateSpan
+from target_dotdigital.sync.delivery import Delivery, needed_fields
+from target_dotdigital.sync.intake import Collector, relabel_if_settings_changed
+from target_dotdigital.sync.labels import LabelEncoder, Labels
+from target_dotdigital.sync.plan import (
     check_results,
-    feeds_of,
-    incomplete_input,
-    not_activated,
-    nothing_to_review,
+    make_plan,
     require_brakes,
+    require_held,
     require_private,
+    status_of,
+    unresolved,
 )
-from target_dotdigital.sync.plan import make_plan
-from target_dotdigital.sync.reading import read_account
-from target_dotdigital.sync.receiving import Received, receive
-from target_dotdigital.sync.recording import leave, record_end
-from target_dotdigital.sync.settling import require_held, status_of, unsettled
+from target_dotdigital.sync.reading import read_account, read_back
+from target_dotdigital.sync.session import open_session
+from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
-    import sqlalchemy as sa
-
+    from target_dotdigital.clock import Clock
     from target_dotdigital.dotdigital.account import Account
-    from target_dotdigital.reporting.folder import ReportFolder
+    from target_dotdigital.ledger.deliveries import BeforeImages
+    from target_dotdigital.ledger.scopes import Scope
+    from target_dotdigital.settings import Settings
     from target_dotdigital.stats import Planned
-    from target_dotdigital.sync.intake import Collector
-    from target_dotdigital.sync.opening import OpenRun
     from target_dotdigital.sync.reading import Drift
+    from target_dotdigital.sync.session import Session
 
 LOGGER = logging.getLogger("target-dotdigital")
+# outcomes after which the counts of the segments are not those of a delivered run
+NOT_DELIVERED = frozenset({RunStatus.BRAKED, RunStatus.FAILED})
 
 
-class SyncRun:
+@contextmanager
+def published(report: Report, path: str, keep: int, explain: Callable[[BaseException], str]) -> Iterator[None]:
+    """Publish the report at the end of the block; if an exception ends it, its message is the first problem.
+
+    Args:
+        report: the report.
+        path: the report folder.
+        keep: number of runs to keep in the history.
+        explain: returns the line for the operator about an exception.
+
+    Raises:
+        ReportError: everything was delivered and acknowledged, but the report could not be written.
+    """
+    try:
+        yield
+        ReportFolder(Path(path)).publish(report, keep)
+        _require_written(report)
+    except BaseException as error:
+        report.finished_at = report.finished_at or report.started_at
+        report.outcome = outcome_of(error)
+        report.problems.insert(0, explain(error))
+        with contextlib.suppress(SettingsError):
+            open_folder(path).publish_failure(report, error, report.problems[0], keep)
+        raise
+
+
+def _require_written(report: Report) -> None:
+    if report.unwritten is not None:
+        raise ReportError(report.unwritten)
+
+
+@contextmanager
+def open_run(settings: Settings, clock: Clock, report: Report) -> Iterator[Run]:
+    """Log in, read the account, open and lock its ledger, and wait for unfinished imports of earlier runs.
+
+    At the end of the block ledger and lock are released. If an exception ends it, the run is recorded as failed before.
+
+    Args:
+        settings: the settings.
+        clock: injectable clock.
+        report: the report, to which each step adds its part.
+
+    Raises:
+        TargetError: the run cannot start.
+    """
+    folder, calls = open_folder(settings.report_dir), Counter[str]()
+    with ExitStack() as stack:
+        try:
+            session = stack.enter_context(open_session(settings, clock, calls))
+        finally:
+            report.traffic = Traffic(dict(calls), clock.waited)
+        describe_start(report, settings, session.account, folder)
+        activation = Activation(settings, session.account)
+        writes, engine = activation.is_active and not settings.dry_run, session.ledger.engine
+        # the number of a run that may not write is rolled back with everything else
+        with engine.begin() if writes else nullcontext(stack.enter_context(engine.connect())) as first:
+            scope = session.open_scope(first)
+            report.run = begin_run(first, scope.id, report.started_at.isoformat())
+        log = ImportLog(engine, scope.id, report.run, settings.upload_emails, clears=settings.on_removed == "clear")
+        connection = stack.enter_context(engine.connect()) if writes else first
+        ledger = ContactLedger(connection, scope.id, uploads=settings.upload_emails, run=report.run)
+        record = RunRecord(session, ledger, Delivery(session, log, started_at=report.started_at), report, folder, writes=writes)
+        try:
+            if writes:
+                record.delivery.resume(session.account)
+            else:
+                log.mark_open_unknown(connection)
+            yield _prepare(record, scope, activation)
+        except BaseException as error:
+            record.add_failure(error)
+            raise
+
+
+def _prepare(record: RunRecord, scope: Scope, activation: Activation) -> Run:
+    """Bring the ledger scope up to date with the settings and the clock, and open it for the input."""
+    session, ledger = record.session, record.ledger
+    settings, connection = session.settings, ledger.connection
+    ContactOutcomes(connection, scope.id, settings.upload_emails).release_due(session.clock.wall())
+    labels = Labels(settings.labels)
+    encoder = LabelEncoder(labels)
+    relabelled = relabel_if_settings_changed(ledger, scope, settings, encoder)
+    keep_excluded_current(ledger, scope, settings)
+    agreement.invalidate_on_wider_filter(connection, scope, settings)
+    moved = keep_membership_current(ledger, scope, session)
+    ledger.open_input()
+    return Run(record, scope, activation, Collector(ledger, labels, encoder, settings), moved=moved, relabelled=relabelled)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """The record of a run, in the ledger and in the report.
+
+    Args:
+        session: account and ledger.
+        ledger: the scope's contacts, within one transaction for input and plan, so that a run that may not deliver leaves no trace.
+        delivery: sends contacts.
+        report: the report.
+        folder: where the files of rejected contacts are written.
+        writes: whether the run may write to dotdigital; no other run leaves a trace in the ledger.
+    """
+
+    session: Session
+    ledger: ContactLedger
+    delivery: Delivery
+    report: Report
+    folder: ReportFolder
+    writes: bool
+
+    @contextmanager
+    def delivered(self) -> Iterator[ContactLedger]:
+        """Open the ledger scope in another transaction, which sees what was delivered, and commit it at the end of the block."""
+        with self.session.ledger.engine.begin() as connection:
+            yield ContactLedger(connection, self.ledger.scope, uploads=self.session.settings.upload_emails, run=self.report.run)
+
+    def add(self) -> None:
+        """Complete the report, and record the end of a run that was allowed to write in the ledger and in the files of rejected contacts.
+
+        Raises:
+            LedgerError: the ledger is unavailable.
+        """
+        report, session = self.report, self.session
+        report.tally = self.delivery.tally
+        report.traffic = Traffic(dict(sorted(session.client.calls.items())), session.clock.waited)
+        report.finished_at = session.clock.now()
+        # what is not committed by now must not be
+        self.ledger.connection.rollback()
+        if not self.writes:
+            return
+        with self.delivered() as ledger:
+            report.cleared = count_cleared(ledger.connection, report.run) if report.tally.sent else 0
+        segments = report.planned.segments if report.planned is not None and report.outcome not in NOT_DELIVERED else None
+        with session.ledger.engine.begin() as connection:
+            finished_at = report.finished_at.isoformat()
+            end_run(connection, report.run, report.outcome, segments, finished_at=finished_at, figures=_figures(report))
+        try:
+            with self.delivered() as ledger:
+                self.folder.write_rejected(ledger.rejected(), session.settings)
+                self.folder.write_rejected_table(rejected_contacts(ledger.connection, ledger.scope), session.clock.wall())
+        except OSError as error:
+            report.problems.append(f"The file of rejected contacts could not be written ({type(error).__name__}).")
+
+    def add_failure(self, error: BaseException) -> None:
+        """Record that an exception ended the run, even if it was recorded otherwise before."""
+        self.report.outcome = outcome_of(error)
+        try:
+            self.add()
+        except Exception as other:  # noqa: BLE001 - nothing may hide the cause
+            self.report.problems.append(f"The end of the run could not be recorded in the ledger ({type(other).__name__}).")
+
+
+def _figures(report: Report) -> RunFigures:
+    tally, verdicts = report.tally, report.tally.verdicts
+    return RunFigures(
+        read=report.intake.read,
+        sent=tally.sent,
+        created=verdicts[Verdict.CREATED],
+        updated=verdicts[Verdict.UPDATED],
+        cleared=report.cleared,
+        rejected=verdicts[Verdict.REJECTED],
+        unconfirmed=tally.unconfirmed,
+        bookmarks=report.bookmarks,
+        restored_run=report.restored,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """The input of a run, as the ledger has it.
+
+    Args:
+        truncated: how the messages show that the input was truncated, as a clause; None if they do not show it.
+        missing: streams of which the ledger has contacts and that the input does not announce.
+        drift: contacts that dotdigital did not hold as the ledger expected, as far as they were read back.
+    """
+
+    truncated: str | None
+    missing: frozenset[str]
+    drift: Counter[Drift]
+
+
+class Run:
     """A run against one account.
 
     Args:
-        opened: account, ledger, collector and delivery.
-        report: the report, to which each step adds its part.
-        folder: where the report is written.
-        explain: returns the line for the operator about an exception.
+        record: the record of the run.
+        scope: facts about the ledger scope from before the run.
+        activation: what the operator has approved.
+        collector: takes the input.
+        moved: whether the address book is another one than that of the last run, so that membership has to be read back.
+        relabelled: whether the label settings or upload_emails are others than those of the last run.
     """
 
-    def __init__(self, opened: OpenRun, report: Report, folder: ReportFolder, explain: Callable[[BaseException], str]) -> None:
+    def __init__(
+        self, record: RunRecord, scope: Scope, activation: Activation, collector: Collector, *, moved: bool, relabelled: bool
+    ) -> None:
         """Store the parts."""
-        self._explain = explain
-        self._failure: BaseException | None = None
-        self.report = report
-        self._opened = opened
-        self._place = opened.place
-        self._settings = opened.place.settings
-        self._ledger = opened.ledger
-        self._folder = folder
-        self._states = States()
+        self.collector = collector
+        self.report = record.report
+        self._record = record
+        self._session = record.session
+        self._settings = record.session.settings
+        self._ledger = record.ledger
+        self._delivery = record.delivery
+        self._scope = scope
+        self._activation = activation
+        self._moved = moved
+        self._relabelled = relabelled
 
-    @property
-    def collector(self) -> Collector:
-        """Takes the input."""
-        return self._opened.collector
-
-    def finish(self, states: States, skipped: Mapping[str, str]) -> bool:
-        """Deliver the collected input, and report.
+    def finish(self, states: StateSpan, skipped: Mapping[str, str]) -> bool:
+        """Deliver the collected input, and record the end of the run.
 
         Args:
             states: what the STATE messages of the input say.
@@ -96,103 +290,170 @@ class SyncRun:
         Raises:
             TargetError: the run was not allowed to deliver, or not everything arrived.
         """
-        self._states = states
-        with self._reported():
-            return self._sync(states, skipped)
+        received = self._receive(states, skipped)
+        planned = self._plan()
+        acknowledged = self._authorise(planned, received)
+        if not acknowledged:
+            agreement.require_complete(received.truncated, "Nothing was written (dry_run)")
+        else:
+            outcome = self._verify(self._deliver(planned), received.drift)
+            agreement.require_complete(received.truncated, "What it said was delivered")
+            with self._record.delivered() as ledger:
+                agreement.acknowledge(states, self.collector, ledger, self._scope, self._session.clock.now())
+            self.report.outcome = outcome
+        self._record.add()
+        return acknowledged
 
-    def fail(self, error: BaseException) -> None:
-        """Report that the run has failed, even if it was reported otherwise before, and release ledger and lock.
+    def images_of(self, run: int) -> BeforeImages:
+        """Return the labels that a run replaced.
 
-        Args:
-            error: the exception that ended the run; it is reported once.
+        Raises:
+            SettingsError: the run delivered nothing, or replaced labels in a data field that the settings do not write.
         """
-        if error is self._failure:
-            return
-        self._failure = error
-        message = self._explain(error)
-        self.report.outcome = outcome_of(error)
-        self.report.problems.insert(0, message)
-        try:
-            # a run that has delivered everything stays so in the ledger if only its report cannot be written
-            if not isinstance(error, ReportError):
-                self._record()
-        except Exception as other:  # noqa: BLE001 - nothing may hide the cause
-            self.report.problems.append(f"The end of the run could not be recorded in the ledger ({type(other).__name__}).")
-        try:
-            self._folder.publish_failure(self.report, error, message, self._settings.report_keep)
-        except Exception as other:  # noqa: BLE001 - nothing may hide the cause
-            LOGGER.warning("The report could not be written (%s)", type(other).__name__)
-        finally:
-            self._place.close()
+        images = before_images(self._ledger.connection, self._ledger.scope, run)
+        if not images:
+            msg = f"Run {run} has delivered nothing to this account and data field: nothing to restore. Check --run."
+            raise SettingsError(msg)
+        written = {*self._settings.labels.fields, *self._session.account.fields}
+        if unknown := fields_of(before for before, _ in images.values()) - written:
+            msg = (
+                f"Run {run} replaced labels in {', '.join(sorted(unknown))}, which the settings do not write today, so nothing was put "
+                "back. Set data_field and overflow as they were then, and try again."
+            )
+            raise SettingsError(msg)
+        return images
 
-    def restore(self, run: int) -> None:
+    def restore(self, run: int, images: BeforeImages) -> None:
         """Deliver the labels that a run replaced, to contacts that still have what replaced them.
 
         Every acknowledged bookmark is withdrawn, because the desired labels no longer match what the source has emitted.
 
+        Args:
+            run: number of the run.
+            images: what it replaced.
+
         Raises:
-            SettingsError: the run delivered nothing, or replaced labels in a data field that the settings do not write.
             TargetError: the run was not allowed to deliver, or not everything arrived.
         """
-        ledger, opened = self._ledger, self._opened
-        images = before_images(opened.connection, ledger.scope, run)
-        if not images:
-            leave(opened, "nothing put back")
-            msg = f"Run {run} has delivered nothing to this account and data field: nothing to restore. Check --run."
-            raise SettingsError(msg)
-        unknown = fields_of(before for before, _ in images.values()) - {*self._settings.labels.fields, *self._place.account.fields}
-        if unknown:
-            leave(opened, "nothing put back")
-            raise cannot_restore(run, unknown)
-        with self._reported():
-            self.report.restored = run
-            drift = read_account(ledger, ContactReader(self._place.client, self._place.account), self._settings)
-            changed = ledger.put_back(images)
-            Bookmarks(opened.connection, ledger.scope).withdraw()
-            LOGGER.info("Restore: %d of the %d contacts of run %d are still as it left them", changed, len(images), run)
-            planned = self._plan(opened.number)
-            if self._authorise(planned, None):
-                self.report.outcome = self._settle(self._deliver(planned, opened.number), drift)
+        ledger, report = self._ledger, self.report
+        report.restored = run
+        drift = read_account(ledger, self._reader(), self._settings)
+        changed = ledger.put_back(images)
+        Bookmarks(ledger.connection, ledger.scope).withdraw()
+        LOGGER.info("Restore: %d of the %d contacts of run %d are still as it left them", changed, len(images), run)
+        planned = self._plan(report.run)
+        if self._authorise(planned, None):
+            report.outcome = self._verify(self._deliver(planned, report.run), drift)
+        self._record.add()
 
     def review(self) -> str:
-        """Return the review of what is pending in the ledger; writes nothing.
+        """Return the review of what is pending in the ledger.
 
         Raises:
             SettingsError: no run has delivered to this ledger scope.
         """
-        try:
-            if self._opened.scope.account_contacts is None:
-                raise nothing_to_review(self._folder.path / REVIEW_FILE)
-            self._receive(States(), {})
-            return self._review(self._plan(), self._opened.scope.feeds)
-        finally:
-            leave(self._opened, "reviewed")
+        if self._scope.account_contacts is None:
+            msg = (
+                "There is nothing to review yet: no run has delivered to this account and data field. Run the sync "
+                f"once: it writes nothing and ends with the review ({self._record.folder.path / REVIEW_FILE})."
+            )
+            raise SettingsError(msg)
+        self._receive(StateSpan(), {})
+        return self._review(self._plan(), self._scope.feeds)
 
-    def _sync(self, states: States, skipped: Mapping[str, str]) -> bool:
-        received = self._receive(states, skipped)
-        planned = self._plan()
-        if not self._authorise(planned, received):
-            self._require_complete(received, "Nothing was written (dry_run)")
-            return False
-        outcome = self._settle(self._deliver(planned), received.drift)
-        self._require_complete(received, "What it said was delivered")
-        with self._place.ledger.engine.begin() as connection:
-            acknowledge(states, self.collector, self._reopened(connection), self._opened.scope, self._place.clock.now())
-        self.report.outcome = outcome
-        return True
-
-    def _receive(self, states: States, skipped: Mapping[str, str]) -> Received:
-        """Store the input in the ledger, and add its figures to the report.
+    def _receive(self, states: StateSpan, skipped: Mapping[str, str]) -> Received:
+        """Store the input in the ledger, and read back what dotdigital holds.
 
         Raises:
-            TargetError: the input cannot be applied to this ledger.
+            AgreementError: the input builds on a base that the ledger does not know.
+            StreamError: a skipped stream had contacts before, most records are invalid, or removed contacts cannot be recognised any more.
         """
-        # also if the input is refused, the report says what it was
-        self.report.intake = self.collector.intake
-        received = receive(self._opened, states, skipped)
-        self.report.incomplete = received.truncated is not None
-        self.report.checked = received.checked
-        return received
+        collector, ledger, scope, report = self.collector, self._ledger, self._scope, self.report
+        agreement.require_no_skipped_contacts(ledger, skipped)
+        # set first, so that the report shows the input even if it is refused
+        report.intake = stats = collector.intake
+        report.bookmarks = agreement.bookmark_values(states.end, collector.streams)
+        collector.finish()
+        LOGGER.info("Input: %d records, %d contacts, %d left out", stats.read, stats.distinct, stats.left_out)
+        agreement.require_readable(stats)
+        agreement.require_marks(collector, scope)
+        missing = agreement.missing_feeds(collector, ledger, scope)
+        truncated = agreement.truncation(states, collector, ledger, scope, has_skipped=bool(skipped))
+        if truncated is None and missing and collector.is_full:
+            truncated = self._lack_of(min(missing))
+        report.incomplete = truncated is not None
+        update_scope(ledger.connection, ledger.scope, truncated=states.begins_at if truncated else None)
+        since = agreement.require_agreement(states, collector, ledger, scope, truncated=truncated is not None)
+        everything = self._needs_read_back(states, since, truncated=truncated is not None)
+        if not everything:
+            self._delivery.verify_previous_run(ledger)
+        ledger.forget_shared_ids()
+        found = read_back(ledger, self._reader(), self._settings, everything=everything, scope=scope, since=since)
+        report.checked = found.checked
+        if not self._record.writes:
+            self._delivery.mark_open(ledger.connection)
+        if truncated is None:
+            collector.remove_unmentioned()
+        return Received(truncated, frozenset(missing), found.drift)
+
+    def _needs_read_back(self, states: StateSpan, since: int | None, *, truncated: bool) -> bool:
+        """Return whether every contact has to be compared with what dotdigital holds.
+
+        Args:
+            states: what the STATE messages of the input say.
+            since: run that acknowledged the bookmark that the input starts from.
+            truncated: whether the input was truncated.
+
+        Raises:
+            AgreementError: it has to, and the ledger may lack contacts of the source.
+        """
+        ledger, scope, collector = self._ledger, self._scope, self.collector
+        establishes = states.begins_at is None and states.ends_at is not None and collector.intake.read > 0
+        compared = self._is_another_place()
+        if scope.forgotten:
+            if since is not None and (compared or self._relabelled):
+                msg = (
+                    "An address was forgotten (command forget) while the source still had it, so the ledger may lack a contact of the "
+                    "source. Now the label settings, upload_emails, the address book or the data field are others than in the last run, "
+                    "and such a contact would not get what the others get, so nothing was written and the bookmark stays. Run once with "
+                    "--full-refresh."
+                )
+                raise AgreementError(msg)
+            if not truncated and (collector.is_full or establishes):
+                update_scope(ledger.connection, scope.id, forgotten=False)
+        if self._delivery.may_apply_late(ledger.connection):
+            LOGGER.info(
+                "dotdigital may have applied an import late whose response was lost: every contact is compared with what it holds"
+            )
+            return True
+        # a new ledger, a complete input and a new base are compared with everything that dotdigital holds
+        return scope.account_contacts is None or bool(collector.full_streams) or establishes or compared
+
+    def _is_another_place(self) -> bool:
+        """Return whether address book or data field are not those of the last run, so that they do not hold what it delivered."""
+        account, settings = self._session.account, self._settings
+        missing = [name for name in settings.labels.fields if name not in account.fields]
+        lost = settings.data_field in missing or bool(self._ledger.fields_confirmed(missing))
+        if lost and self._scope.account_contacts is not None:
+            LOGGER.warning(
+                "The data field was deleted in dotdigital since the last run: every contact is compared with what it holds."
+            )
+        elif self._moved:
+            LOGGER.info(
+                "The address book is another one than that of the last run: every contact is compared with what dotdigital holds"
+            )
+        return lost or self._moved
+
+    def _lack_of(self, stream: str) -> str | None:
+        """Return the lack of a stream as a clause; None if the operator has approved that a full input replaces all streams."""
+        activation, streams = self._activation, self.collector.streams
+        if not activation.covers(streams | self._scope.feeds.keys()):
+            return None
+        return (
+            f"it has every contact of its streams, but no stream {shown(stream)!r}, of which the ledger has contacts. Either the tap "
+            "broke off, or the stream was left out on purpose: to clear the labels of its contacts, set activation_code to "
+            f"{activation.code(streams)}"
+        )
 
     def _plan(self, restored: int | None = None) -> Planned:
         """Plan, and add the plan to the report.
@@ -200,8 +461,8 @@ class SyncRun:
         Args:
             restored: number of this run, if it restores.
         """
-        self.report.planned = planned = make_plan(self._opened, restored)
-        if not self._opened.writes:
+        self.report.planned = planned = make_plan(self._ledger, self._settings, restored)
+        if not self._record.writes:
             self.report.remaining = replace(self._ledger.remaining(), pending=0)
         return planned
 
@@ -216,35 +477,53 @@ class SyncRun:
             NotActivatedError: the operator has not activated the sync for these settings and streams.
             BrakeError: the plan exceeds a brake.
         """
-        settings, opened = self._settings, self._opened
-        self._folder.remove_review()
-        if not opened.active or (received is not None and not self._covers(received)):
-            before = opened.scope.feeds.keys()
-            streams = self.collector.streams if self.collector.is_whole else self.collector.streams | before
-            missing = received.missing if received is not None and self.collector.is_whole else frozenset[str]()
-            feeds, path = feeds_of(streams, before, missing), self._folder.path / REVIEW_FILE
-            text = self._review(planned, streams, feeds)
-            self._folder.write_text(path.name, text)
-            for line in text.splitlines():
-                LOGGER.info("%s", line)
-            raise not_activated(settings, activation_code(settings, self._place.account, streams), path, feeds)
-        if settings.dry_run:
+        self._record.folder.remove_review()
+        if not self._activation.is_active or (received is not None and not self._keep_feeds(received)):
+            self._require_activation(planned, received)
+        if self._settings.dry_run:
             self.report.outcome = RunStatus.DRY_RUN
             return False
-        require_brakes(planned.plan, settings, self._place.clock.today())
+        require_brakes(planned.plan, self._settings, self._session.clock.today())
         return True
 
-    def _covers(self, received: Received) -> bool:
-        """Return whether the activation code covers the streams of the input; if so, they are stored as what feeds the data field."""
-        settings, account, opened, streams = self._settings, self._place.account, self._opened, self.collector.streams
-        together = streams | opened.scope.feeds.keys()
-        alone = covers(settings, account, streams)
-        if streams and not alone and not covers(settings, account, together):
-            return False
+    def _keep_feeds(self, received: Received) -> bool:
+        """Store which streams feed the data field, and return whether the operator has approved them."""
         truncated = received.truncated is not None
-        replaces = alone and self.collector.is_whole and not truncated
-        keep_feeds(self.collector, opened.connection, opened.scope, streams if replaces else together, truncated=truncated)
+        feeds = self._activation.feeds(self.collector, self._scope, truncated=truncated)
+        if feeds is None:
+            return False
+        agreement.keep_feeds(self.collector, self._ledger.connection, self._scope, feeds, truncated=truncated)
         return True
+
+    def _require_activation(self, planned: Planned, received: Received | None) -> None:
+        """Write the review, and stop.
+
+        Raises:
+            NotActivatedError: always.
+        """
+        collector, before = self.collector, self._scope.feeds.keys()
+        streams: AbstractSet[str] = collector.streams if collector.is_full else collector.streams | before
+        missing = received.missing if received is not None and collector.is_full else frozenset[str]()
+        feeds, folder = changed_feeds(streams, before, missing), self._record.folder
+        text = self._review(planned, streams, feeds)
+        folder.write_text(REVIEW_FILE, text)
+        for line in text.splitlines():
+            LOGGER.info("%s", line)
+        raise self._activation.review_needed(folder.path / REVIEW_FILE, streams, feeds)
+
+    def _review(self, planned: Planned, streams: Iterable[str], feeds: str = "") -> str:
+        settings, account, client, activation = self._settings, self._session.account, self._session.client, self._activation
+        self.report.review = facts = review_facts(
+            planned,
+            settings,
+            account,
+            code=activation.code(streams),
+            programs=accounts.active_programs(client),
+            limits=client.limits,
+            rehearsal=rehearsal_line(self.report.rehearsal),
+        )
+        active = activation.covers(streams)
+        return review(self.report, planned, facts, settings, account, active=active, streams=streams, feeds=feeds)
 
     def _deliver(self, planned: Planned, restored: int | None = None) -> Account:
         """Send what is pending, wait until every import has ended, and return the account with all that was created in it.
@@ -253,21 +532,21 @@ class SyncRun:
             planned: the plan.
             restored: number of this run, if it restores.
         """
-        settings, ledger, connection, place = self._settings, self._ledger, self._opened.connection, self._place
-        needed, total = needed_fields(ledger, settings), planned.plan.total
-        # before anything is created: a run that is killed then must not take a new, empty data field for the one that was filled
-        connection.commit()
-        account = ensure_book_and_fields(settings, place.client, place.account, needed)
+        settings, ledger, session = self._settings, self._ledger, self._session
+        needed = needed_fields(ledger, settings)
+        # commit before creating anything: after a crash, the next run would take the new, empty data field for the one it filled
+        ledger.connection.commit()
+        account = ensure_book_and_fields(settings, session.client, session.account, needed)
         require_private(account)
-        if account.book is not None and place.account.book is None:
+        if account.book is not None and session.account.book is None:
             # none of its contacts is one that the ledger has put there
-            with place.ledger.engine.begin() as stored:
+            with self._record.delivered() as stored:
                 facts = {"address_book_id": account.book.id, "address_book_offset": account.book.contacts}
-                update_scope(stored, ledger.scope, **facts)
-        self._opened.delivery.deliver(account, ledger.scope, total, restored)
+                update_scope(stored.connection, ledger.scope, **facts)
+        self._delivery.deliver(account, ledger.scope, planned.plan.total, restored)
         return account
 
-    def _settle(self, account: Account, drift: Counter[Drift]) -> RunStatus:
+    def _verify(self, account: Account, drift: Counter[Drift]) -> RunStatus:
         """Check that everything sent has arrived, count what remains, and return how the run ends if nothing else fails.
 
         Args:
@@ -277,64 +556,42 @@ class SyncRun:
         Raises:
             DeliveryError: something has not arrived, or too much is newly rejected.
         """
-        report, opened = self.report, self._opened
-        with self._place.ledger.engine.connect() as connection:
-            ledger = self._reopened(connection)
+        report, tally = self.report, self._delivery.tally
+        with self._record.delivered() as ledger:
             report.remaining = remaining = ledger.remaining()
-            report.problems += opened.delivery.tally.problems
-            check_results(opened.delivery.tally, report.intake.invalid, self._settings, ledger.count_in_source)
-        require_held(opened, account)
-        report.problems += (found := unsettled(opened, drift))
-        return status_of(opened, remaining, settled=not found)
-
-    def _require_complete(self, received: Received, done: str) -> None:
-        if received.truncated is not None:
-            raise incomplete_input(received.truncated, done)
-
-    def _review(self, planned: Planned, streams: Iterable[str], feeds: str = "") -> str:
-        settings, account, client = self._settings, self._place.account, self._place.client
-        programs, code = accounts.active_programs(client), activation_code(settings, account, streams)
-        line = rehearsal_line(self.report.rehearsal)
-        self.report.review = facts = review_facts(
-            planned, settings, account, code=code, programs=programs, limits=client.limits, rehearsal=line
+            report.problems += tally.problems
+            check_results(tally, report.intake.invalid, self._settings, ledger.count_in_source)
+        require_held(self._delivery, account, self._scope.id, self._settings)
+        report.problems += (found := unresolved(drift, tally))
+        return status_of(
+            remaining, tally, report.intake, is_limited=self._settings.max_contacts_per_run > 0, has_problems=bool(found)
         )
-        active = covers(settings, account, streams)
-        return review(self.report, planned, facts, settings, account, active=active, streams=streams, feeds=feeds)
 
-    def _reopened(self, connection: sa.Connection) -> ContactLedger:
-        """Return the ledger scope in another transaction, which sees what was delivered."""
-        return ContactLedger(connection, self._ledger.scope, uploads=self._settings.upload_emails, run=self._opened.number)
+    def _reader(self) -> ContactReader:
+        return ContactReader(self._session.client, self._session.account)
 
-    @contextmanager
-    def _reported(self) -> Iterator[None]:
-        """Record and publish the end of the run, whatever it is, and release ledger and lock."""
-        try:
-            yield
-            self._record()
-            self._folder.publish(self.report, self._settings.report_keep)
-        except BaseException as error:
-            self.fail(error)
-            raise
-        self._place.close()
 
-    def _record(self) -> None:
-        """Complete the report, and record the end of a run that was allowed to write in the ledger and in the rejected files.
+def keep_excluded_current(ledger: ContactLedger, scope: Scope, settings: Settings) -> None:
+    """Mark the contacts that are excluded, if the patterns changed: waiting contacts are not sent any more, and others are again."""
+    before = () if scope.terms is None else msgspec.json.decode(scope.terms, type=InputTerms).exclude_emails
+    if set(before) != set(settings.exclude_emails):
+        ledger.mark_excluded(settings.is_excluded)
 
-        Raises:
-            LedgerError: the ledger is unavailable.
-        """
-        # what is not committed by now must not be: a run that was not allowed to deliver leaves no trace
-        report, place = self.report, self._place
-        report.tally = self._opened.delivery.tally
-        report.traffic = Traffic(dict(sorted(place.client.calls.items())), place.clock.waited)
-        report.finished_at = place.clock.now()
-        self._opened.connection.rollback()
-        if not self._opened.writes:
-            return
-        record_end(self._opened, report, self._states)
-        try:
-            with place.ledger.engine.connect() as connection:
-                self._folder.write_rejected(self._reopened(connection).rejected(), self._settings)
-                self._folder.write_rejected_table(rejected_contacts(connection, self._ledger.scope), place.clock.wall())
-        except OSError as error:
-            report.problems.append(f"The file of rejected contacts could not be written ({type(error).__name__}).")
+
+def keep_membership_current(ledger: ContactLedger, scope: Scope, session: Session) -> bool:
+    """Forget who is in the address book if it is another one than that of the last run, and return whether it is.
+
+    In the same transaction as the reading of the members: a run that is killed must not leave the members of one address book as those
+    of another.
+    """
+    book = session.account.book.id if session.account.book else None
+    # an address book that is still to be created has no members, whoever was in the one before
+    if book == scope.address_book_id and (book is not None or not session.settings.has_address_book):
+        return False
+    update_scope(ledger.connection, scope.id, address_book_id=book, address_book_offset=None)
+    if not session.settings.has_address_book:
+        # nobody has to be in one
+        return False
+    ledger.forget_membership()
+    ledger.recompute_pending()
+    return scope.account_contacts is not None

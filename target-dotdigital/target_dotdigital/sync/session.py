@@ -1,12 +1,11 @@
-"""The account, the ledger and the lock that a run or command needs."""
+"""An account that is logged in and read, with its ledger open and locked."""
 
 from __future__ import annotations
 
 import logging
-import weakref
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from target_dotdigital.dotdigital import account as accounts
 from target_dotdigital.ledger.contacts import ContactLedger
@@ -16,6 +15,7 @@ from target_dotdigital.records import Uploads
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Iterator
 
     import sqlalchemy as sa
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("target-dotdigital")
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
-class LockedAccount:
-    """An account that is logged in and read, with its ledger open and locked.
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a run or command works with.
 
     Args:
         settings: the settings.
@@ -39,7 +39,6 @@ class LockedAccount:
         client: API client, logged in.
         account: the account as it was read.
         ledger: the ledger's database, locked for the account.
-        stack: releases lock, ledger and whatever else a run acquires.
     """
 
     settings: Settings
@@ -47,48 +46,32 @@ class LockedAccount:
     client: Client
     account: Account
     ledger: Ledger
-    stack: ExitStack
-
-    def __enter__(self) -> Self:
-        """Return this object."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Release everything."""
-        self.close()
-
-    def close(self) -> None:
-        """Release ledger and lock; a second call does nothing."""
-        self.stack.close()
 
     def open_scope(self, connection: sa.Connection) -> Scope:
         """Return the ledger scope for this account and data field, creating it if it is missing."""
         return open_scope(connection, self.account.id, self.settings.data_field, self.settings.address_book_shown)
 
 
-def lock_account(settings: Settings, clock: Clock, calls: Counter[str] | None = None) -> LockedAccount:
-    """Log in, read the account, and open and lock its ledger.
+@contextmanager
+def open_session(settings: Settings, clock: Clock, calls: Counter[str] | None = None) -> Iterator[Session]:
+    """Log in, read the account, and open and lock its ledger; ledger and lock are released at the end of the block.
 
     Args:
         settings: the settings.
         clock: injectable clock.
-        calls: counts the calls to dotdigital, also if one of them fails.
+        calls: counts the calls to dotdigital, even if one of them fails.
 
     Raises:
-        TargetError: login, ledger or lock unavailable; anything acquired is released.
+        TargetError: login, ledger or lock unavailable.
     """
+    client, info = accounts.connect(settings, clock, calls)
+    account = accounts.read_account(settings, client, info)
+    LOGGER.info("Account: %s (%d) at %s", account.name, account.id, account.endpoint)
     with ExitStack() as stack:
-        client, info = accounts.connect(settings, clock, calls)
-        account = accounts.read_account(settings, client, info)
-        LOGGER.info("Account: %s (%d) at %s", account.name, account.id, account.endpoint)
         ledger = open_ledger(settings.ledger_url)
         stack.callback(ledger.close)
         stack.enter_context(ledger.locked(account.id))
-        account = _with_former_fields(account, ledger, settings.data_field)
-        place = LockedAccount(settings, clock, client, account, ledger, stack.pop_all())
-    # the SDK has no hook for a run that breaks off, so the ledger is also released when the object is garbage collected
-    weakref.finalize(place, place.stack.close)
-    return place
+        yield Session(settings, clock, client, _with_former_fields(account, ledger, settings.data_field), ledger)
 
 
 def _with_former_fields(account: Account, ledger: Ledger, data_field: str) -> Account:
