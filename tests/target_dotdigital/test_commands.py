@@ -133,7 +133,7 @@ def test_reviews_and_wrong_restores_do_not_look_as_if_they_were_broken_off(pipel
     assert ask(pipeline, review=True).code == 0
     assert ask(pipeline, restore=True, run=77).code == 1
     assert ask(pipeline, reconcile=True).code == 0
-    assert [run["outcome"] for run in runs(pipeline)] == ["reconciled", "nothing put back", "delivered"], "a review is no run"
+    assert [run["outcome"] for run in runs(pipeline)] == ["reconciled", "failed", "delivered"], "a review is not a run"
 
 
 def test_failed_starts_and_days_without_input_are_listed(pipeline: Pipeline) -> None:

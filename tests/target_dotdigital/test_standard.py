@@ -49,9 +49,7 @@ class TestStandard(Standard):  # type: ignore[misc, valid-type]  # the factory m
                 self.config["activation_code"] = covering(code, named)
                 super().sync_all(finalize=finalize, **kwargs)
 
-            def _execute_sync(
-                self, target: Any, target_input: Any, *, finalize: bool = True
-            ) -> tuple[io.TextIOWrapper[io.BytesIO], ...]:
+            def _execute_sync(self, target: Any, target_input: Any, *, finalize: bool = True) -> Any:
                 assert finalize
                 output, errors = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
                 with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
