@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from target_dotdigital.dotdigital.account import Account
-    from target_dotdigital.ledger.scopes import Scope
+    from target_dotdigital.ledger.runs import Scope
     from target_dotdigital.settings import Settings
     from target_dotdigital.sync.intake import Collector
 

@@ -16,14 +16,10 @@ from target_dotdigital.dotdigital import account as accounts
 from target_dotdigital.dotdigital.contacts import ContactReader
 from target_dotdigital.dotdigital.creating import ensure_book_and_fields
 from target_dotdigital.errors import AgreementError, ReportError, SettingsError
-from target_dotdigital.ledger.bookmarks import Bookmarks
+from target_dotdigital.ledger.contact_queries import rejected_contacts
 from target_dotdigital.ledger.contacts import ContactLedger
-from target_dotdigital.ledger.contacts.lookup import rejected_contacts
-from target_dotdigital.ledger.contacts.outcomes import ContactOutcomes
-from target_dotdigital.ledger.deliveries import before_images, count_cleared
-from target_dotdigital.ledger.imports import ImportLog
-from target_dotdigital.ledger.runs import RunFigures, begin_run, end_run
-from target_dotdigital.ledger.scopes import update_scope
+from target_dotdigital.ledger.imports import ImportLog, before_images, count_cleared
+from target_dotdigital.ledger.runs import Bookmarks, RunFigures, begin_run, end_run, update_scope
 from target_dotdigital.payloads import fields_of
 from target_dotdigital.records import Verdict
 from target_dotdigital.reporting.folder import REVIEW_FILE, ReportFolder, open_folder
@@ -57,8 +53,8 @@ if TYPE_CHECKING:
 
     from target_dotdigital.clock import Clock
     from target_dotdigital.dotdigital.account import Account
-    from target_dotdigital.ledger.deliveries import BeforeImages
-    from target_dotdigital.ledger.scopes import Scope
+    from target_dotdigital.ledger.imports import BeforeImages
+    from target_dotdigital.ledger.runs import Scope
     from target_dotdigital.settings import Settings
     from target_dotdigital.stats import Planned
     from target_dotdigital.sync.reading import Drift
@@ -146,7 +142,7 @@ def _prepare(record: RunRecord, scope: Scope, activation: Activation) -> Run:
     """Bring the ledger scope up to date with the settings and the clock, and open it for the input."""
     session, ledger = record.session, record.ledger
     settings, connection = session.settings, ledger.connection
-    ContactOutcomes(connection, scope.id, settings.upload_emails).release_due(session.clock.wall())
+    ledger.release_due(session.clock.wall())
     labels = Labels(settings.labels)
     encoder = LabelEncoder(labels)
     relabelled = relabel_if_settings_changed(ledger, scope, settings, encoder)
@@ -314,11 +310,11 @@ class Run:
         if not images:
             msg = f"Run {run} has delivered nothing to this account and data field: nothing to restore. Check --run."
             raise SettingsError(msg)
-        written = {*self._settings.labels.fields, *self._session.account.fields}
+        written = {self._settings.data_field, *self._session.account.fields}
         if unknown := fields_of(before for before, _ in images.values()) - written:
             msg = (
                 f"Run {run} replaced labels in {', '.join(sorted(unknown))}, which the settings do not write today, so nothing was put "
-                "back. Set data_field and overflow as they were then, and try again."
+                "back. Set data_field as it was then, and try again."
             )
             raise SettingsError(msg)
         return images
@@ -338,7 +334,7 @@ class Run:
         ledger, report = self._ledger, self.report
         report.restored = run
         drift = read_account(ledger, self._reader(), self._settings)
-        changed = ledger.put_back(images)
+        changed = ledger.restore_labels(images)
         Bookmarks(ledger.connection, ledger.scope).withdraw()
         LOGGER.info("Restore: %d of the %d contacts of run %d are still as it left them", changed, len(images), run)
         planned = self._plan(report.run)
@@ -432,8 +428,7 @@ class Run:
     def _is_another_place(self) -> bool:
         """Return whether address book or data field are not those of the last run, so that they do not hold what it delivered."""
         account, settings = self._session.account, self._settings
-        missing = [name for name in settings.labels.fields if name not in account.fields]
-        lost = settings.data_field in missing or bool(self._ledger.fields_confirmed(missing))
+        lost = settings.data_field not in account.fields
         if lost and self._scope.account_contacts is not None:
             LOGGER.warning(
                 "The data field was deleted in dotdigital since the last run: every contact is compared with what it holds."
@@ -533,7 +528,7 @@ class Run:
             restored: number of this run, if it restores.
         """
         settings, ledger, session = self._settings, self._ledger, self._session
-        needed = needed_fields(ledger, settings)
+        needed = needed_fields(settings)
         # commit before creating anything: after a crash, the next run would take the new, empty data field for the one it filled
         ledger.connection.commit()
         account = ensure_book_and_fields(settings, session.client, session.account, needed)
@@ -573,7 +568,7 @@ class Run:
 
 def keep_excluded_current(ledger: ContactLedger, scope: Scope, settings: Settings) -> None:
     """Mark the contacts that are excluded, if the patterns changed: waiting contacts are not sent any more, and others are again."""
-    before = () if scope.terms is None else msgspec.json.decode(scope.terms, type=InputTerms).exclude_emails
+    before = () if scope.input_filter is None else msgspec.json.decode(scope.input_filter, type=InputTerms).exclude_emails
     if set(before) != set(settings.exclude_emails):
         ledger.mark_excluded(settings.is_excluded)
 
