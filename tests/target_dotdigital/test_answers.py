@@ -22,8 +22,7 @@ from support.cases import slow_except
 from support.oracle import FIELD
 from support.running import FakeTime, Outcome, Pipeline, run_target, singer
 from support.wire import contacts_sent
-from target_dotdigital.dotdigital.answers import own_address, trouble_of, without_user
-from target_dotdigital.dotdigital.client import Client
+from target_dotdigital.dotdigital.client import Client, own_address, trouble_of, without_user
 from target_dotdigital.dotdigital.contacts import payload_of
 from target_dotdigital.dotdigital.messages import usable_id
 from target_dotdigital.errors import ApiError

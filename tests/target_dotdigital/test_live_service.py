@@ -14,10 +14,10 @@ from support.cases import slow_except
 from support.oracle import FIELD
 from support.running import Pipeline, run_target, singer
 from target_dotdigital.addresses import normalise
-from target_dotdigital.dotdigital.answers import own_address, read_error
+from target_dotdigital.dotdigital.client import own_address, read_error
+from target_dotdigital.dotdigital.imports import verdicts
 from target_dotdigital.dotdigital.messages import ContactReference, Identifiers, ImportStatus
 from target_dotdigital.records import Row, Verdict
-from target_dotdigital.sync.verdicts import verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

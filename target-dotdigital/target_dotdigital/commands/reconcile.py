@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from target_dotdigital.dotdigital.contacts import ContactReader
 from target_dotdigital.ledger.contacts import ContactLedger
 from target_dotdigital.ledger.runs import begin_run, end_run
-from target_dotdigital.sync.reading import AccountReading, Drift
+from target_dotdigital.sync.readback import AccountReading, Drift
 from target_dotdigital.sync.run import keep_excluded_current, keep_membership_current
 from target_dotdigital.sync.session import open_session
 

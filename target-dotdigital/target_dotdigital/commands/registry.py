@@ -24,7 +24,7 @@ from target_dotdigital.dotdigital import account as accounts
 from target_dotdigital.dotdigital.contacts import ContactReader
 from target_dotdigital.errors import SettingsError
 from target_dotdigital.reporting.report import Report
-from target_dotdigital.sync.reading import Drift
+from target_dotdigital.sync.readback import Drift
 from target_dotdigital.sync.run import open_run
 
 if TYPE_CHECKING:

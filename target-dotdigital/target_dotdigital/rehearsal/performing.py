@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from target_dotdigital.dotdigital.account import ensure_book_and_fields
 from target_dotdigital.dotdigital.contacts import ContactReader
-from target_dotdigital.dotdigital.creating import ensure_book_and_fields
 from target_dotdigital.errors import AccountError, ApiError
 from target_dotdigital.ledger.database import open_ledger
 from target_dotdigital.ledger.imports import ImportLog

@@ -13,7 +13,7 @@ from target_dotdigital.dotdigital import account as accounts
 from target_dotdigital.dotdigital.messages import ContactReference
 from target_dotdigital.errors import ApiError, EndlessListError
 from target_dotdigital.rehearsal.result import Finding, confirmed, judged, not_tested, refuted
-from target_dotdigital.sync.reading import MARGIN
+from target_dotdigital.sync.readback import MARGIN
 
 if TYPE_CHECKING:
     from target_dotdigital.dotdigital.client import Client

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from target_dotdigital.addresses import normalise
-from target_dotdigital.dotdigital.rows import Chunk, RowEncoder
+from target_dotdigital.dotdigital.imports import Chunk, RowEncoder
 from target_dotdigital.errors import DeliveryError
 from target_dotdigital.payloads import EMPTY, to_payload
 from target_dotdigital.records import UNKNOWN, Row, RowResult, Verdict, letters_of, main_code

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from target_dotdigital.dotdigital.imports import Chunk, RowEncoder, body, verdicts
 from target_dotdigital.dotdigital.messages import ImportStatus
-from target_dotdigital.dotdigital.rows import Chunk, RowEncoder, body
 from target_dotdigital.errors import ApiError, TooManyImportsError
 from target_dotdigital.ledger.imports import ImportLog, ImportState, OpenImport
 from target_dotdigital.records import Row, RowResult, Verdict, letters_of
 from target_dotdigital.sync.refusals import MAX_REFUSED_IN_A_ROW, Part, Refusals, is_refusal, reason_of_refusals
-from target_dotdigital.sync.verdicts import verdicts
 from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from target_dotdigital.ledger.runs import latest_segments
 from target_dotdigital.reporting.report import RunStatus
 from target_dotdigital.stats import Planned
 from target_dotdigital.sync.labels import ambiguous_names, unmatched_entries
-from target_dotdigital.sync.reading import Drift
+from target_dotdigital.sync.readback import Drift
 
 if TYPE_CHECKING:
     import datetime

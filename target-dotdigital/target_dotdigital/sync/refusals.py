@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from target_dotdigital.dotdigital.imports import Chunk
 from target_dotdigital.dotdigital.retries import USAGE_EXCEEDED
-from target_dotdigital.dotdigital.rows import Chunk
 from target_dotdigital.records import UNKNOWN
 
 if TYPE_CHECKING:

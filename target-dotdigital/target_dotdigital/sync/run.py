@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from target_dotdigital.dotdigital import account as accounts
+from target_dotdigital.dotdigital.account import ensure_book_and_fields
 from target_dotdigital.dotdigital.contacts import ContactReader
-from target_dotdigital.dotdigital.creating import ensure_book_and_fields
 from target_dotdigital.errors import AgreementError, ReportError, SettingsError
 from target_dotdigital.ledger.contact_queries import rejected_contacts
 from target_dotdigital.ledger.contacts import ContactLedger
@@ -43,7 +43,7 @@ from target_dotdigital.sync.plan import (
     status_of,
     unresolved,
 )
-from target_dotdigital.sync.reading import read_account, read_back
+from target_dotdigital.sync.readback import read_account, read_back
 from target_dotdigital.sync.session import open_session
 from target_dotdigital.texts import shown
 
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from target_dotdigital.ledger.runs import Scope
     from target_dotdigital.settings import Settings
     from target_dotdigital.stats import Planned
-    from target_dotdigital.sync.reading import Drift
+    from target_dotdigital.sync.readback import Drift
     from target_dotdigital.sync.session import Session
 
 LOGGER = logging.getLogger("target-dotdigital")
