@@ -570,11 +570,10 @@ class ContactLedger(ContactQueries):
     def note_empty_book(self) -> int:
         """Record that the address book has no contact, and return the number of contacts that were delivered to it twice."""
         c = contacts.c
-        twice = sa.select(sa.func.count()).where(self._mine, c.in_address_book, c.membership_tries == MAX_MEMBERSHIP_TRIES - 1)
-        count = self.connection.scalar(twice) or 0
+        twice = self._count(c.in_address_book, c.membership_tries == MAX_MEMBERSHIP_TRIES - 1)
         absent = sa.update(contacts).where(self._mine, c.in_address_book)
         self.connection.execute(absent.values(in_address_book=False, membership_tries=c.membership_tries + 1))
-        return count
+        return twice
 
     def trust_membership(self) -> None:
         """Trust that all contacts which were delivered by address are in the address book, because its size says so."""
