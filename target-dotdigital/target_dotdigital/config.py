@@ -146,9 +146,9 @@ CONFIG = th.PropertiesList(
         "overflow",
         TEXT,
         default="drop",
-        allowed_values=["drop", "spill", "fail"],
+        allowed_values=["drop", "fail"],
         title="When labels do not fit",
-        description="drop: leave out whole labels, lowest priority first; spill: continue in further data fields; fail: stop the run.",
+        description="drop: leave out whole labels, lowest priority first; fail: stop the run.",
     ),
     th.Property(
         "segment_priority",

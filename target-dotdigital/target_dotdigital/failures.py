@@ -186,7 +186,9 @@ def report_failure(error: BaseException, message: str, report: Report, config: M
 
 
 def _without_secrets(text: str) -> str:
-    """Replace an error message about a secret setting with one that does not quote its value."""
+    """Replace an error message about a secret setting with one that does not quote its value, and one about `spill` with its cure."""
+    if "'spill'" in text and "['overflow']" in text:
+        return "overflow: spill is no longer supported: use drop, with segment_priority, or fail"
     name = next((name for name in SECRETS if f"[{name!r}]" in text), None)
     return text if name is None else f"{name} is not a {SECRETS[name]} as it should be"
 

@@ -29,7 +29,6 @@ RESERVED_FIELDS = frozenset(
         *("firstname", "lastname", "fullname", "gender", "postcode", "lastsubscribed"),
     },
 )
-MAX_FIELDS = 9
 FIELD_NAME = re.compile(r"[A-Za-z0-9_-]{1,20}")
 
 # attribute of LabelSettings -> setting
@@ -55,7 +54,7 @@ class LabelSettings:
         delimiter: text between two names.
         enclosed: whether the delimiter is also written at both ends.
         length: maximum number of characters of a value.
-        overflow: drop, spill or fail.
+        overflow: drop or fail.
         priority: names that are kept first.
         labels: pairs of segment name and label.
     """
@@ -67,16 +66,6 @@ class LabelSettings:
     overflow: str = "drop"
     priority: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """All data fields that may be written: the field and, with `spill`, the numbered fields after it."""
-        return (self.field, *(self.overflow_fields if self.overflow == "spill" else ()))
-
-    @property
-    def overflow_fields(self) -> tuple[str, ...]:
-        """The numbered fields after the field, whether or not they may be written."""
-        return tuple(f"{self.field}_{number}" for number in range(2, MAX_FIELDS + 1))
 
 
 class InputTerms(msgspec.Struct, frozen=True):
@@ -204,12 +193,12 @@ def _require_free_name(settings: Settings) -> None:
 
 
 def _require_field_names(labels: LabelSettings, synced_at: str | None) -> None:
-    names = [*labels.fields, *([synced_at] if synced_at else [])]
+    names = [labels.field, *([synced_at] if synced_at else [])]
     for name in names:
         if not FIELD_NAME.fullmatch(name):
             msg = (
                 f"The data field name {name!r} has more than 20 characters, or characters other than letters, digits, - and _, which "
-                "dotdigital rejects, so nothing was done. Change data_field; with overflow: spill, two characters are appended to it."
+                "dotdigital rejects, so nothing was done. Change it."
             )
             raise SettingsError(msg)
         if name.lower() in RESERVED_FIELDS:
@@ -218,7 +207,7 @@ def _require_field_names(labels: LabelSettings, synced_at: str | None) -> None:
                 "another name."
             )
             raise SettingsError(msg)
-    if synced_at is not None and synced_at.upper() in {name.upper() for name in labels.fields}:
+    if synced_at is not None and synced_at.upper() == labels.field.upper():
         msg = "synced_at_field and data_field name the same field: one would overwrite the other, so nothing was done. Rename one of them."
         raise SettingsError(msg)
 

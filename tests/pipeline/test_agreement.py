@@ -14,7 +14,7 @@ from support.cases import slow_except
 from support.oracle import FIELD, expected, folded
 from support.running import Outcome, Pipeline, run_target, singer
 from support.wire import contacts_sent
-from target_dotdigital.ledger.bookmarks import digest_of, normal_form
+from target_dotdigital.ledger.runs import digest_of, normal_form
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -71,7 +71,7 @@ def test_a_run_that_died_before_it_knew_the_import_leaves_its_contacts_in_doubt(
     with engine.begin() as connection:
         # the ledger of a run that was killed between recording the rows of A -> B and the answer of dotdigital
         connection.exec_driver_sql(
-            "UPDATE dotdigital_imports SET state = 'submitting', import_id = NULL, settled_run = NULL "
+            "UPDATE dotdigital_imports SET state = 'submitting', import_id = NULL, result_run = NULL "
             "WHERE id = (SELECT max(import) FROM dotdigital_deliveries)"
         )
         connection.exec_driver_sql(

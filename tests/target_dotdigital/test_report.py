@@ -248,19 +248,6 @@ def test_the_text_of_a_rule_selects_in_the_account_who_is_in_the_segment(pipelin
     assert "<code>;Second;</code>" in page(pipeline)
 
 
-@pytest.mark.fields("NOSTOSEGMENT_2", "NOSTOSEGMENT_3", "NOSTOSEGMENT_4")
-def test_a_rule_is_repeated_for_each_field_that_labels_spill_into(pipeline: Pipeline) -> None:
-    pipeline.target |= {"activation_code": None, "overflow": "spill", "max_value_length": 20}
-    pipeline.activate()
-    pipeline.load(singer([{"email": "x@example.com", "segments": [*NAMES[:3], "VIP"]}]))
-    held = pipeline.sandbox.account.by_email["x@example.com"].data_fields
-    assert set(held) == {"NOSTOSEGMENT", "NOSTOSEGMENT_2", "NOSTOSEGMENT_3", "NOSTOSEGMENT_4"}
-    text = section(page(pipeline), "For the campaign")
-    assert all(f"<code>{field}</code>" in text for field in held)
-    for rule in rules(pipeline.report):
-        assert any(rule.text in str(held[field]) for field in rule.fields if field in held)
-
-
 def test_it_is_safe_to_mail_half_an_hour_after_everything_is_delivered(pipeline: Pipeline) -> None:
     pipeline.load(singer(people(3, "VIP")))
     facts = pipeline.report

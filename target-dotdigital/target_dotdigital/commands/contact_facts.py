@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from target_dotdigital.commands.contact_status import ContactStatus, Queue, status_of
 from target_dotdigital.ledger.contacts import ContactLedger
-from target_dotdigital.ledger.deliveries import DeliveryRecord, deliveries_of
+from target_dotdigital.ledger.imports import DeliveryRecord, deliveries_of
 from target_dotdigital.ledger.runs import RunRecord, find_run
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from target_dotdigital.ledger.contacts.lookup import ContactRecord
-    from target_dotdigital.ledger.scopes import KnownScope
+    from target_dotdigital.ledger.contact_queries import ContactRecord
+    from target_dotdigital.ledger.runs import KnownScope
     from target_dotdigital.settings import Settings
 
 MAX_DELIVERIES = 10

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from target_dotdigital.commands.tables import moment
-from target_dotdigital.ledger.imports import State
+from target_dotdigital.ledger.imports import ImportState
 from target_dotdigital.payloads import EMPTY
 from target_dotdigital.reporting.advice import advice_on
 
 if TYPE_CHECKING:
-    from target_dotdigital.ledger.contacts.lookup import ContactRecord
-    from target_dotdigital.ledger.deliveries import DeliveryRecord
+    from target_dotdigital.ledger.contact_queries import ContactRecord
+    from target_dotdigital.ledger.imports import DeliveryRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def status_of(contact: ContactRecord, last: DeliveryRecord | None, queue: Queue,
             f"Held since dotdigital's Data Watchdog rejected import {contact.held_import_id or 'without an ID'}: not sent before it is "
             "released. Ask dotdigital's support about the import, then use the command release.",
         )
-    if contact.result_unknown and last is not None and last.state == State.OPEN:
+    if contact.result_unknown and last is not None and last.state == ImportState.OPEN:
         text = f"Sent in import {last.import_id}, whose result is not known yet: a later run waits for it."
         return ContactStatus("unknown", text)
     if contact.excluded:

@@ -8,7 +8,7 @@ import msgspec
 
 from target_dotdigital.commands.reading import place_of
 from target_dotdigital.commands.tables import iso, labels, labels_text, moment, table
-from target_dotdigital.ledger.imports import State
+from target_dotdigital.ledger.imports import ImportState
 from target_dotdigital.texts import without_controls
 
 if TYPE_CHECKING:
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
     from target_dotdigital.commands.contact_facts import ContactFacts
     from target_dotdigital.dotdigital.live import LiveContact
-    from target_dotdigital.ledger.deliveries import DeliveryRecord
+    from target_dotdigital.ledger.imports import DeliveryRecord
 
 DELIVERIES = ("Run", "Sent (UTC)", "Before", "After", "Outcome", "Import")
 # what became of the rows of an import that did not finish
 UNFINISHED = {
-    State.SUBMITTING: "unconfirmed, dotdigital's answer was not received",
-    State.OPEN: "not known yet",
-    State.FAILED: "unconfirmed, the import failed",
-    State.REJECTED: "held, the Data Watchdog rejected the import",
-    State.OVER_QUOTA: "unconfirmed, the account's contact limit was reached",
-    State.LOST: "unconfirmed, the import's result is not known",
+    ImportState.SUBMITTING: "unconfirmed, dotdigital's answer was not received",
+    ImportState.OPEN: "not known yet",
+    ImportState.FAILED: "unconfirmed, the import failed",
+    ImportState.REJECTED: "held, the Data Watchdog rejected the import",
+    ImportState.OVER_QUOTA: "unconfirmed, the account's contact limit was reached",
+    ImportState.LOST: "unconfirmed, the import's result is not known",
 }
 
 
@@ -136,7 +136,7 @@ def contact_json(facts: ContactFacts) -> dict[str, Any]:
                 "before": labels(one.before),
                 "after": labels(one.after),
                 "outcome": _outcome(one),
-                "settled_run": one.settled_run,
+                "settled_run": one.result_run,
             }
             for one in facts.deliveries
         ],
@@ -187,8 +187,8 @@ def _remote(facts: ContactFacts) -> str:
 
 
 def _outcome(one: DeliveryRecord) -> str:
-    if one.state != State.FINISHED:
-        return UNFINISHED.get(State(one.state), one.state)
+    if one.state != ImportState.FINISHED:
+        return UNFINISHED.get(ImportState(one.state), one.state)
     if one.outcome is None:
         return "created or updated"
     return f"{one.outcome} ({one.reason})" if one.reason else one.outcome

@@ -16,7 +16,7 @@ from target_dotdigital.commands.reading import open_view
 from target_dotdigital.dotdigital import account as accounts
 from target_dotdigital.dotdigital.live import read_contact
 from target_dotdigital.errors import SettingsError
-from target_dotdigital.ledger.contacts.lookup import find_contact
+from target_dotdigital.ledger.contact_queries import find_contact
 from target_dotdigital.texts import without_controls
 
 if TYPE_CHECKING:

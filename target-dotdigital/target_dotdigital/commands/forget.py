@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from target_dotdigital.addresses import normalise
-from target_dotdigital.ledger import scopes
-from target_dotdigital.ledger.bookmarks import Bookmarks
-from target_dotdigital.ledger.contacts.outcomes import forget_address
+from target_dotdigital.ledger import runs
+from target_dotdigital.ledger.contacts import forget_address
 from target_dotdigital.ledger.database import open_ledger
 from target_dotdigital.ledger.imports import forget_deliveries
+from target_dotdigital.ledger.runs import Bookmarks
 from target_dotdigital.reporting.folder import REJECTED_FILE
 from target_dotdigital.reporting.rejected_csv import remove_address
 
@@ -50,14 +50,14 @@ def forget(settings: Settings, address: str) -> Forgotten:
     with ExitStack() as stack:
         stack.callback(ledger.close)
         with ledger.engine.connect() as connection:
-            accounts = scopes.accounts(connection)
+            accounts = runs.accounts(connection)
         for account in accounts:
             stack.enter_context(ledger.locked(account))
         with ledger.engine.begin() as connection:
             places, in_source = forget_address(connection, email)
             places += forget_deliveries(connection, email)
             for scope, is_outstanding in in_source.items():
-                scopes.update_scope(connection, scope, segments=None, whole=False, forgotten=True)
+                runs.update_scope(connection, scope, segments=None, had_full_input=False, forgotten=True)
                 if is_outstanding:
                     Bookmarks(connection, scope).withdraw()
         ledger.shred()

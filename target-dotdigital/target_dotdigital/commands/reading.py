@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from target_dotdigital.dotdigital import account as accounts
 from target_dotdigital.ledger.database import open_for_reading
-from target_dotdigital.ledger.scopes import known_scopes
+from target_dotdigital.ledger.runs import known_scopes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from target_dotdigital.clock import Clock
-    from target_dotdigital.ledger.scopes import KnownScope
+    from target_dotdigital.ledger.runs import KnownScope
     from target_dotdigital.settings import Settings
 
 

@@ -42,9 +42,9 @@ def reconcile(settings: Settings, clock: Clock) -> tuple[int, Counter[Drift], in
         keep_membership_current(ledger, scope, place)
         reading = AccountReading(ledger, settings.is_excluded)
         total = reading.read(ContactReader(place.client, place.account))
-        if scope.whole and settings.on_removed == "clear":
+        if scope.had_full_input and settings.on_removed == "clear":
             ledger.clear_orphaned()
-        ledger.settle_unknown()
+        ledger.drop_unknown()
         left = ledger.count_pending()
         end_run(connection, run, "reconciled", finished_at=clock.now().isoformat())
     return total, +reading.drift, left

@@ -16,7 +16,7 @@ from target_dotdigital.commands.companions import Companion, command_option
 from target_dotdigital.commands.reading import open_view
 from target_dotdigital.commands.tables import counted, labels_text, moment, table
 from target_dotdigital.errors import SettingsError
-from target_dotdigital.ledger.contacts.lookup import rejected_contacts
+from target_dotdigital.ledger.contact_queries import rejected_contacts
 from target_dotdigital.reporting.advice import advice_on
 from target_dotdigital.reporting.rejected_csv import NEXT_RUN, ON_CHANGE, write_rejected_csv
 from target_dotdigital.texts import without_controls
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from target_dotdigital.clock import Clock
-    from target_dotdigital.ledger.contacts.lookup import RejectedContact
+    from target_dotdigital.ledger.contact_queries import RejectedContact
     from target_dotdigital.settings import Settings
 
 STANDARD_OUTPUT = "-"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from target_dotdigital.ledger.contacts.outcomes import ContactOutcomes
+from target_dotdigital.ledger.contacts import ContactLedger
 from target_dotdigital.sync.locked_account import lock_account
 
 if TYPE_CHECKING:
@@ -20,4 +20,4 @@ def release(settings: Settings, clock: Clock) -> int:
     """
     with lock_account(settings, clock) as place, place.ledger.engine.begin() as connection:
         scope = place.open_scope(connection)
-        return ContactOutcomes(connection, scope.id, settings.upload_emails).release_held()
+        return ContactLedger(connection, scope.id, uploads=settings.upload_emails).release_held()

@@ -80,9 +80,8 @@ def labels(payload: str | None) -> dict[str, str] | None:
 
 
 def labels_text(payload: str | None) -> str:
-    """Return labels as text: the values of the data field and, with their names, of the fields that it spills into."""
+    """Return labels as text."""
     values = labels(payload)
     if values is None:
         return "not known"
-    first, *spilled = values.items() or [("", "none")]
-    return without_controls("; ".join([first[1], *(f"{name}: {value}" for name, value in spilled)]))
+    return without_controls(next(iter(values.values()), "none"))

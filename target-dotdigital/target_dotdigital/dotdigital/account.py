@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +17,7 @@ from target_dotdigital.errors import AccountError, ApiError, EndlessListError
 from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from target_dotdigital.clock import Clock
     from target_dotdigital.settings import Settings
@@ -87,7 +87,6 @@ class Account:
         calls_left: calls left in this hour under the old flat limit; None under the tiered limits.
         stamps: fields that hold a time instead of labels.
         public: what dotdigital has created as public, although it was asked for private.
-        unused: overflow fields that exist, although the settings do not name them: name -> name as the account spells it.
     """
 
     id: int
@@ -98,7 +97,6 @@ class Account:
     calls_left: int | None
     stamps: frozenset[str] = frozenset()
     public: tuple[str, ...] = ()
-    unused: Mapping[str, str] = field(default_factory=dict)
 
     def spelled(self, field: str) -> str:
         """Return a field's name as the account spells it."""
@@ -153,7 +151,7 @@ def read_account(settings: Settings, client: Client, info: AccountInfo) -> Accou
     if info.id is None:
         msg = "dotdigital returned an invalid ID for this account. Nothing was written. Report this to dotdigital."
         raise AccountError(msg)
-    fields, unused = _find_fields(settings, client)
+    fields = _find_fields(settings, client)
     left = retry.number(str(_property(info, "ApiCallsRemaining")))
     return Account(
         id=info.id,
@@ -163,7 +161,6 @@ def read_account(settings: Settings, client: Client, info: AccountInfo) -> Accou
         fields=fields,
         calls_left=None if left is None else int(left),
         stamps=frozenset({settings.synced_at_field} if settings.synced_at_field else ()),
-        unused=unused,
     )
 
 
@@ -238,11 +235,11 @@ def usable(book: ListedBook) -> AddressBook:
     return AddressBook(book.id, shown(book.name), book.contacts)
 
 
-def _find_fields(settings: Settings, client: Client) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the data fields that the settings name, and overflow fields that exist although the settings do not name them."""
+def _find_fields(settings: Settings, client: Client) -> dict[str, str]:
+    """Return the data fields that the settings name, as far as they exist: configured name -> name as the account spells it."""
     there = {field.name.upper(): field for field in client.get("data fields", "/v2/data-fields", list[Field])}
     found: dict[str, str] = {}
-    wanted = dict.fromkeys(settings.labels.fields, "String")
+    wanted = {settings.data_field: "String"}
     if settings.synced_at_field:
         wanted[settings.synced_at_field] = "Date"
     for name, kind in wanted.items():
@@ -250,10 +247,7 @@ def _find_fields(settings: Settings, client: Client) -> tuple[dict[str, str], di
             if field.type != kind:
                 raise AccountError(wrong_type(name, shown(field.type), kind))
             found[name] = field.name
-    unused = {
-        name: there[name.upper()].name for name in settings.labels.overflow_fields if name not in wanted and name.upper() in there
-    }
-    return found, unused
+    return found
 
 
 def wrong_type(name: str, there: str, wanted: str) -> str:

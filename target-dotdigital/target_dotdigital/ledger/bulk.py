@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 
-def stage(connection: sa.Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]] = ()) -> None:
+def replace_staged(connection: sa.Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]] = ()) -> None:
     """Replace the content of a temporary table with these rows, creating the table if it is missing."""
     connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
     if connection.dialect.name == "postgresql":
@@ -24,10 +24,10 @@ def stage(connection: sa.Connection, table: sa.Table, rows: Sequence[tuple[Any, 
         connection.exec_driver_sql(f"TRUNCATE {table.name}")
     else:
         connection.execute(sa.delete(table))
-    put(connection, table, rows)
+    bulk_insert(connection, table, rows)
 
 
-def put(
+def bulk_insert(
     connection: sa.Connection,
     table: sa.Table,
     rows: Sequence[tuple[Any, ...]],
@@ -58,7 +58,7 @@ def put(
         connection.exec_driver_sql(f"{verb} INTO {table.name} ({listed}) VALUES ({places})", list(rows))
 
 
-def update_each(
+def bulk_update(
     connection: sa.Connection,
     table: sa.Table,
     mine: sa.ColumnElement[bool],
@@ -79,8 +79,8 @@ def update_each(
     if not rows:
         return
     if connection.dialect.name == "postgresql":
-        stage(connection, given, rows)
-        joined = sa.update(table).where(mine, matching(table.c.email, given))
+        replace_staged(connection, given, rows)
+        joined = sa.update(table).where(mine, joins_staged(table.c.email, given))
         connection.execute(joined.values(values({column.name: column for column in given.c})))
         return
     # a statement for each row: in SQLite that takes half the time of staging, and joining
@@ -93,7 +93,7 @@ def update_each(
     connection.exec_driver_sql(str(compiled), [arrange(row + constants) for row in rows])
 
 
-def among(connection: sa.Connection, column: sa.ColumnElement[str], values: Iterable[str]) -> sa.ColumnElement[bool]:
+def in_values(connection: sa.Connection, column: sa.ColumnElement[str], values: Iterable[str]) -> sa.ColumnElement[bool]:
     """Return the condition that a text column has one of these values, however many; databases limit the number of parameters."""
     text = sa.literal(msgspec.json.encode(list(values)).decode())
     if connection.dialect.name == "postgresql":
@@ -110,7 +110,7 @@ def analyze(connection: sa.Connection, table: sa.Table) -> None:
         connection.exec_driver_sql(f"ANALYZE {table.name}")
 
 
-def matching(column: sa.Column[Any], staged: sa.Table, *conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+def joins_staged(column: sa.Column[Any], staged: sa.Table, *conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
     """Return the condition that joins a table by address to the staged rows that meet all conditions.
 
     The `IN` clause is redundant, but it keeps SQLite from scanning the whole table.

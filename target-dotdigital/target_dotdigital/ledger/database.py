@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from filelock import FileLock, Timeout
 
 from target_dotdigital.errors import AnotherRunError, LedgerError
-from target_dotdigital.ledger.tables import METADATA
+from target_dotdigital.ledger.schema import METADATA
 from target_dotdigital.private import make_private_folder
 
 if TYPE_CHECKING:

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from target_dotdigital.ledger import bulk
-from target_dotdigital.ledger.codes import GONE_ID, PERMANENT, UNKNOWN, letters_of
-from target_dotdigital.ledger.contacts.outcomes import ContactOutcomes
-from target_dotdigital.ledger.tables import contacts, deliveries, imports, row_results
-from target_dotdigital.records import Row, RowResult, Uploads, Verdict
+from target_dotdigital.ledger.contacts import ContactLedger
+from target_dotdigital.ledger.schema import contacts, deliveries, imports, row_results, runs
+from target_dotdigital.payloads import EMPTY
+from target_dotdigital.records import ID_NOT_FOUND, PERMANENT, UNKNOWN, Row, RowResult, Uploads, Verdict, letters_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
 
-class State(enum.StrEnum):
-    """State of an import in the ledger."""
+class ImportState(enum.StrEnum):
+    """ImportState of an import in the ledger."""
 
     SUBMITTING = "submitting"
     OPEN = "open"
@@ -82,25 +82,27 @@ class ImportLog:
         with self._engine.begin() as connection:
             inserted = connection.execute(
                 sa.insert(imports).values(
-                    scope=self._scope, run=self.run, state=State.SUBMITTING, attempt=attempt, submitted_at=now
+                    scope=self._scope, run=self.run, state=ImportState.SUBMITTING, attempt=attempt, submitted_at=now
                 ),
             )
             (key,) = inserted.inserted_primary_key or (0,)
             sent = [(key, row.email, row.contact_id, row.before, row.after) for row in rows]
-            bulk.put(connection, deliveries, sent, ("import", "email", "contact_id", "before", "after"))
+            bulk.bulk_insert(connection, deliveries, sent, ("import", "email", "contact_id", "before", "after"))
         return int(key)
 
     def accepted(self, key: int, import_id: str) -> None:
         """Record dotdigital's ID of an accepted import."""
-        self._set(key, import_id=import_id, state=State.OPEN)
+        self._set(key, import_id=import_id, state=ImportState.OPEN)
 
-    def hold(self, key: int) -> int:
+    def quarantine(self, key: int) -> int:
         """Hold the rows of an import that the Data Watchdog rejected until the operator releases them, and return their number."""
         with self._engine.begin() as connection:
-            connection.execute(sa.update(imports).where(imports.c.id == key).values(state=State.REJECTED, settled_run=self.run))
-            return ContactOutcomes(connection, self._scope, self._uploads).hold(key)
+            connection.execute(
+                sa.update(imports).where(imports.c.id == key).values(state=ImportState.REJECTED, result_run=self.run)
+            )
+            return self._contacts(connection).quarantine(key)
 
-    def note_unanswered(self, key: int, now: float) -> None:
+    def record_lost_response(self, key: int, now: float) -> None:
         """Record that dotdigital may have accepted an attempt at an import whose response was lost; the import is submitted again.
 
         Args:
@@ -109,7 +111,7 @@ class ImportLog:
         """
         self._set(key, lost_at=now)
 
-    def abandoned(self, key: int, state: State, now: float) -> None:
+    def mark_failed(self, key: int, state: ImportState, now: float) -> None:
         """Record that an import failed or that its result is unknown; the result of its rows is unknown, and they stay pending.
 
         Args:
@@ -118,14 +120,14 @@ class ImportLog:
             now: seconds since 1970.
         """
         with self._engine.begin() as connection:
-            self._abandon(connection, key, state, now)
+            self._end_without_result(connection, key, state, now)
 
     def refused(self, key: int) -> None:
         """Forget an import that dotdigital refused: nothing was written, unless it accepted an earlier attempt."""
         with self._engine.begin() as connection:
             lost_at = connection.scalar(sa.select(imports.c.lost_at).where(imports.c.id == key))
             if lost_at is not None:
-                self._abandon(connection, key, State.LOST, lost_at)
+                self._end_without_result(connection, key, ImportState.LOST, lost_at)
                 return
             connection.execute(sa.delete(deliveries).where(deliveries.c["import"] == key))
             connection.execute(sa.delete(imports).where(imports.c.id == key))
@@ -149,7 +151,7 @@ class ImportLog:
         c = contacts.c
         query = sa.select(c.email, c.contact_id).where(c.scope == self._scope, c.contact_id.is_not(None))
         with self._engine.connect() as connection:
-            found = connection.execute(query.where(bulk.among(connection, c.email, emails)))
+            found = connection.execute(query.where(bulk.in_values(connection, c.email, emails)))
             return {email: int(number) for email, number in found}
 
     def accepted_row(self) -> Row | None:
@@ -167,8 +169,8 @@ class ImportLog:
 
     def mark_open_unknown(self, connection: sa.Connection) -> None:
         """Mark the rows of imports without a result, within a transaction of a run that may not wait for them."""
-        for key in connection.scalars(self._unsettled()).all():
-            ContactOutcomes(connection, self._scope, self._uploads).mark_import_unknown(key)
+        for key in connection.scalars(self._without_result()).all():
+            self._contacts(connection).mark_import_unknown(key)
 
     def finished(self, key: int, rows: Sequence[Row], outcomes: Sequence[RowResult], now: float) -> Recorded:
         """Record the outcome of every row of a finished import.
@@ -179,41 +181,48 @@ class ImportLog:
             outcomes: one outcome per row, in the same order.
             now: seconds since 1970.
         """
-        accepted, others = [], []
+        accepted, rejected_or_missing = [], []
         reasons: Counter[str] = Counter()
         with self._engine.begin() as connection:
-            spelled = self._known_spellings(connection) if any(one.verdict is Verdict.REJECTED for one in outcomes) else {}
-            for row, one in zip(rows, outcomes, strict=True):
-                if one.verdict is Verdict.CREATED or one.verdict is Verdict.UPDATED:
-                    accepted.append((row.email, row.after, one.contact_id, row.contact_id is None))
+            has_rejected = any(result.verdict is Verdict.REJECTED for result in outcomes)
+            spelled = self._known_spellings(connection) if has_rejected else {}
+            for row, result in zip(rows, outcomes, strict=True):
+                if result.verdict is Verdict.CREATED or result.verdict is Verdict.UPDATED:
+                    accepted.append((row.email, row.after, result.contact_id, row.contact_id is None))
                     continue
-                letters = letters_of(one.reason)
-                reason = spelled.setdefault(letters, one.reason or UNKNOWN) if one.verdict is Verdict.REJECTED else None
+                letters = letters_of(result.reason)
+                reason = spelled.setdefault(letters, result.reason or UNKNOWN) if result.verdict is Verdict.REJECTED else None
                 reasons[reason or ""] += 1
-                others.append((one.email, one.verdict.value, one.contact_id, reason, letters in PERMANENT, letters == GONE_ID))
-            applied = ContactOutcomes(connection, self._scope, self._uploads)
-            again = applied.count_created_again((one.email for one in outcomes if one.verdict is Verdict.CREATED), self.run)
-            applied.confirm(accepted)
-            mistaken = [(one.email, one.other_email) for one in outcomes if one.other_email]
-            applied.mark_mistaken([email for email, _ in mistaken], [other for _, other in mistaken], self.run, clears=self._clears)
-            news: dict[str, int] = {}
+                is_final, id_not_found = letters in PERMANENT, letters == ID_NOT_FOUND
+                rejected_or_missing.append(
+                    (result.email, result.verdict.value, result.contact_id, reason, is_final, id_not_found),
+                )
+            ledger = self._contacts(connection)
+            again = ledger.count_unexpectedly_created(result.email for result in outcomes if result.verdict is Verdict.CREATED)
+            ledger.confirm(accepted)
+            ledger.mark_wrong_contact(
+                [(result.email, result.other_email) for result in outcomes if result.other_email], clears=self._clears
+            )
+            new_rejections: dict[str, int] = {}
             gone = 0
-            if others:
-                bulk.stage(connection, row_results, others)
-                gone = applied.forget_gone(key)
-                news = applied.reject(key, now)
-                applied.mark_unconfirmed()
+            if rejected_or_missing:
+                bulk.replace_staged(connection, row_results, rejected_or_missing)
+                gone = ledger.forget_missing_ids(key)
+                new_rejections = ledger.reject(key, now)
+                ledger.mark_unconfirmed()
                 # rows of a finished import without an outcome were accepted, so only the others are written
-                unaccepted = bulk.matching(deliveries.c.email, row_results)
+                unaccepted = bulk.joins_staged(deliveries.c.email, row_results)
                 connection.execute(
                     sa.update(deliveries)
                     .where(deliveries.c["import"] == key, unaccepted)
                     .values(outcome=row_results.c.verdict, reason=row_results.c.reason),
                 )
-            connection.execute(sa.update(imports).where(imports.c.id == key).values(state=State.FINISHED, settled_run=self.run))
+            connection.execute(
+                sa.update(imports).where(imports.c.id == key).values(state=ImportState.FINISHED, result_run=self.run)
+            )
         del reasons[""]
-        reasons[spelled.get(GONE_ID, "")] -= gone
-        return Recorded(news, again, gone, dict(+reasons))
+        reasons[spelled.get(ID_NOT_FOUND, "")] -= gone
+        return Recorded(new_rejections, again, gone, dict(+reasons))
 
     def unverified_rows(self, connection: sa.Connection) -> list[Row]:
         """Return the rows that imports without verification confirmed, as far as they are still what the ledger knows.
@@ -223,7 +232,7 @@ class ImportLog:
         d, c = deliveries.c, contacts.c
         last = (
             sa.select(sa.func.max(imports.c.id))
-            .where(imports.c.scope == self._scope, imports.c.state == State.FINISHED, ~imports.c.verified)
+            .where(imports.c.scope == self._scope, imports.c.state == ImportState.FINISHED, ~imports.c.verified)
             .scalar_subquery()
         )
         query = (
@@ -235,7 +244,7 @@ class ImportLog:
 
     def mark_unverified(self, connection: sa.Connection) -> None:
         """Mark every contact of imports without verification, and forget its ID: the next plan looks it up."""
-        ContactOutcomes(connection, self._scope, self._uploads).mark_unverified()
+        self._contacts(connection).mark_unverified()
         self.mark_verified(connection)
 
     def mark_verified(self, connection: sa.Connection) -> None:
@@ -243,11 +252,11 @@ class ImportLog:
         unverified = imports.c.scope == self._scope, ~imports.c.verified
         connection.execute(sa.update(imports).where(*unverified).values(verified=True))
 
-    def take_lost(self, connection: sa.Connection, before: float) -> bool:
-        """Return whether dotdigital may apply a lost attempt at an import late, or has done so since the last run.
+    def expire_lost_imports(self, connection: sa.Connection, before: float) -> bool:
+        """Return whether an import with an unknown ID may still be applied, and expire those older than `before`.
 
-        An attempt counts whatever its import ended with, because the retry that succeeded is another import to dotdigital. Attempts
-        before `before` are forgotten after this: they are not applied any more.
+        An attempt whose response was lost counts whatever its import ended with, because the retry that succeeded is another import to
+        dotdigital.
 
         Args:
             connection: the transaction of a run that reads the whole account if there is one.
@@ -264,13 +273,15 @@ class ImportLog:
         rows = sa.select(sa.func.count()).where(deliveries.c["import"] == imports.c.id).scalar_subquery()
         query = (
             sa.select(imports.c.id, imports.c.import_id, imports.c.attempt, rows)
-            .where(imports.c.scope == self._scope, imports.c.state == State.OPEN)
+            .where(imports.c.scope == self._scope, imports.c.state == ImportState.OPEN)
             .order_by(imports.c.id)
         )
         with self._engine.begin() as connection:
             # submitted, but the ID was never received: the import may or may not run, and its rows are sent again
-            for key in connection.scalars(self._unsettled().where(imports.c.state == State.SUBMITTING)).all():
-                self._abandon(connection, key, State.LOST, sa.func.coalesce(imports.c.lost_at, imports.c.submitted_at))
+            for key in connection.scalars(self._without_result().where(imports.c.state == ImportState.SUBMITTING)).all():
+                self._end_without_result(
+                    connection, key, ImportState.LOST, sa.func.coalesce(imports.c.lost_at, imports.c.submitted_at)
+                )
             return [OpenImport(*row) for row in connection.execute(query)]
 
     def rows_of(self, key: int) -> list[Row]:
@@ -286,14 +297,19 @@ class ImportLog:
         query = sa.select(contacts.c.rejection).where(contacts.c.scope == self._scope, contacts.c.rejection.is_not(None))
         return {letters_of(code): code for code in sorted(connection.scalars(query.distinct()))}
 
-    def _unsettled(self) -> sa.Select[tuple[int]]:
+    def _without_result(self) -> sa.Select[tuple[int]]:
         """Select the imports of the scope that have no result."""
-        return sa.select(imports.c.id).where(imports.c.scope == self._scope, imports.c.settled_run.is_(None))
+        return sa.select(imports.c.id).where(imports.c.scope == self._scope, imports.c.result_run.is_(None))
 
-    def _abandon(self, connection: sa.Connection, key: int, state: State, at: float | sa.ColumnElement[float]) -> None:
-        lost = {"lost_at": at} if state is State.LOST else {}
-        connection.execute(sa.update(imports).where(imports.c.id == key).values(state=state, settled_run=self.run, **lost))
-        ContactOutcomes(connection, self._scope, self._uploads).mark_import_unknown(key)
+    def _end_without_result(
+        self, connection: sa.Connection, key: int, state: ImportState, at: float | sa.ColumnElement[float]
+    ) -> None:
+        lost = {"lost_at": at} if state is ImportState.LOST else {}
+        connection.execute(sa.update(imports).where(imports.c.id == key).values(state=state, result_run=self.run, **lost))
+        self._contacts(connection).mark_import_unknown(key)
+
+    def _contacts(self, connection: sa.Connection) -> ContactLedger:
+        return ContactLedger(connection, self._scope, uploads=self._uploads, run=self.run)
 
     def _set(self, key: int, **values: Any) -> None:
         with self._engine.begin() as connection:
@@ -303,3 +319,86 @@ class ImportLog:
 def forget_deliveries(connection: sa.Connection, email: str) -> int:
     """Delete the before-images of an address, and return their number."""
     return connection.execute(sa.delete(deliveries).where(deliveries.c.email == email)).rowcount
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRecord:
+    """One contact in one import.
+
+    Args:
+        run: run that sent it.
+        started_at: start of that run (ISO 8601, UTC).
+        submitted_at: seconds since 1970.
+        import_id: dotdigital's ID; None if it was not received.
+        state: state of the import.
+        before: confirmed payload at the time; None if unknown.
+        after: payload that was sent.
+        outcome: rejected or unconfirmed; None in a finished import means created or updated.
+        reason: dotdigital's code of a rejection.
+        result_run: run that received the outcome; None if none has yet.
+    """
+
+    run: int
+    started_at: str | None
+    submitted_at: float
+    import_id: str | None
+    state: str
+    before: str | None
+    after: str
+    outcome: str | None
+    reason: str | None
+    result_run: int | None
+
+
+def before_images(connection: sa.Connection, scope: int, run: int) -> dict[str, tuple[str | None, str]]:
+    """Return what a run changed: address -> payload before its first delivery, payload of its last delivery."""
+    query = (
+        sa.select(deliveries.c.email, deliveries.c.before, deliveries.c.after)
+        .join(imports, imports.c.id == deliveries.c["import"])
+        .where(imports.c.scope == scope, imports.c.run == run)
+        .where(deliveries.c.outcome.is_distinct_from(Verdict.REJECTED))
+        .order_by(imports.c.id)
+    )
+    found: dict[str, tuple[str | None, str]] = {}
+    for email, before, after in connection.execute(query):
+        found[email] = (found[email][0] if email in found else before, after)
+    return found
+
+
+def count_cleared(connection: sa.Connection, run: int) -> int:
+    """Count the contacts that lost all labels in the imports whose outcome a run received."""
+    labelled = deliveries.c.before.is_not(None) & (deliveries.c.before != EMPTY)
+    # not a join, for which SQLite would scan the deliveries of all runs
+    settled = sa.select(imports.c.id).where(imports.c.result_run == run, imports.c.state == ImportState.FINISHED)
+    query = (
+        sa.select(sa.func.count())
+        .select_from(deliveries)
+        .where(deliveries.c["import"].in_(settled), labelled, deliveries.c.after == EMPTY, deliveries.c.outcome.is_(None))
+    )
+    return connection.scalar(query) or 0
+
+
+def deliveries_of(connection: sa.Connection, scope: int, email: str, limit: int) -> list[DeliveryRecord]:
+    """Return the last deliveries of a contact, newest first.
+
+    The primary key of the deliveries begins with the import, so one look-up per import of the scope needs no other index.
+
+    Args:
+        connection: the transaction.
+        scope: number of the ledger scope.
+        email: normalised address.
+        limit: maximum number of deliveries.
+    """
+    i, d = imports.c, deliveries.c
+    query = (
+        sa.select(
+            i.run, runs.c.started_at, i.submitted_at, i.import_id, i.state, d.before, d.after, d.outcome, d.reason, i.result_run
+        )
+        .select_from(imports)
+        .join(deliveries, (d["import"] == i.id) & (d.email == email))
+        .outerjoin(runs, runs.c.id == i.run)
+        .where(i.scope == scope)
+        .order_by(i.id.desc())
+        .limit(limit)
+    )
+    return [DeliveryRecord(*row) for row in connection.execute(query)]

@@ -46,7 +46,7 @@ class Names:
             field[: MAX_FIELD_CHARACTERS - len(FIELD_SUFFIX)] + FIELD_SUFFIX,
             field[: MAX_FIELD_CHARACTERS - len(UNKNOWN_SUFFIX)] + UNKNOWN_SUFFIX,
         )
-        synced = {name.upper() for name in (*settings.labels.fields, settings.synced_at_field or "")}
+        synced = {name.upper() for name in (settings.data_field, settings.synced_at_field or "")}
         if names.address_book.lower() == book.lower() or synced & {names.data_field.upper(), names.unknown_field.upper()}:
             msg = (
                 f"The rehearsal would use the address book {names.address_book!r} and the data field {names.data_field}, which the sync "

@@ -13,8 +13,7 @@ from target_dotdigital.dotdigital.creating import ensure_book_and_fields
 from target_dotdigital.errors import AccountError, ApiError
 from target_dotdigital.ledger.database import open_ledger
 from target_dotdigital.ledger.imports import ImportLog
-from target_dotdigital.ledger.runs import begin_run, end_run
-from target_dotdigital.ledger.scopes import open_scope
+from target_dotdigital.ledger.runs import begin_run, end_run, open_scope
 from target_dotdigital.records import Uploads
 from target_dotdigital.rehearsal import first_import, matching_steps, reading_steps, value_steps
 from target_dotdigital.rehearsal.forecast import forecast

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from target_dotdigital.addresses import normalise
 from target_dotdigital.dotdigital.rows import Chunk, RowEncoder
 from target_dotdigital.errors import DeliveryError
-from target_dotdigital.ledger.codes import UNKNOWN, letters_of, main_code
 from target_dotdigital.payloads import EMPTY, to_payload
-from target_dotdigital.records import Row, RowResult, Verdict
+from target_dotdigital.records import UNKNOWN, Row, RowResult, Verdict, letters_of, main_code
 from target_dotdigital.stats import DeliveryStats
 from target_dotdigital.sync.imports import NOT_FINISHED, Imports, Pace
 from target_dotdigital.texts import shown

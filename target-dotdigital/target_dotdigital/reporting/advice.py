@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from target_dotdigital.ledger.codes import letters_of
+from target_dotdigital.records import letters_of
 
 _NO_BOOK = "The address book was deleted during the run. Run again."
 _CONFLICT = "The identifiers of this contact belong to different contacts in dotdigital. Merge them there, or correct one of them."

@@ -23,7 +23,7 @@ from target_dotdigital.reporting.report import outcome_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from target_dotdigital.ledger.contacts.lookup import RejectedContact
+    from target_dotdigital.ledger.contact_queries import RejectedContact
     from target_dotdigital.reporting.report import Report
     from target_dotdigital.settings import Settings
 

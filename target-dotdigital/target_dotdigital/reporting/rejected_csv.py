@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from target_dotdigital.ledger.contacts.lookup import RejectedContact
+    from target_dotdigital.ledger.contact_queries import RejectedContact
 
 COLUMNS = ("address", "labels", "code", "advice", "first_seen", "last_seen", "next_attempt")
 NEXT_RUN, ON_CHANGE = "next run", "when it changes"
@@ -69,9 +69,8 @@ def remove_address(path: Path, email: str) -> int:
 
 
 def _labels(payload: str) -> str:
-    """Return the values of the data field and, with their names, of the fields that it spills into."""
-    first, *spilled = msgspec.json.decode(payload, type=dict[str, str]).items() or [("", "")]
-    return without_controls("; ".join([first[1], *(f"{name}: {value}" for name, value in spilled)]))
+    """Return the value of the data field."""
+    return without_controls(next(iter(msgspec.json.decode(payload, type=dict[str, str]).values()), ""))
 
 
 def _next(one: RejectedContact, now: float) -> str:

@@ -230,7 +230,7 @@ def _labels(labels: LabelSettings, planned: Planned | None) -> dict[str, Any]:
     """Return how labels are written, and the labels of the segments that are renamed."""
     segments = _segments(planned)["segments"]
     return {
-        "fields": list(labels.fields),
+        "fields": [labels.field],
         "delimiter": labels.delimiter,
         "enclosed": labels.enclosed,
         "renamed": {name: label for name, label in labels.labels if name in segments},

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from target_dotdigital.errors import AgreementError, StreamError
-from target_dotdigital.ledger.bookmarks import Bookmarks, digest_of, normal_form
-from target_dotdigital.ledger.scopes import Feed, update_scope
+from target_dotdigital.ledger.runs import Bookmarks, Feed, digest_of, normal_form, update_scope
 from target_dotdigital.settings import InputTerms
 from target_dotdigital.texts import shown
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from target_dotdigital.ledger.contacts import ContactLedger
-    from target_dotdigital.ledger.scopes import Scope
+    from target_dotdigital.ledger.runs import Scope
     from target_dotdigital.settings import Settings
     from target_dotdigital.stats import InputStats
     from target_dotdigital.sync.intake import Collector
@@ -185,7 +184,7 @@ def require_agreement(states: States, collector: Collector, ledger: ContactLedge
         )
         raise AgreementError(_disagreement("starts from a bookmark that this ledger has never acknowledged", reason))
     may_miss = scope.changed_run > since and not truncated
-    if may_miss and (missed := ledger.missed_since(since, collector.streams)):
+    if may_miss and (missed := ledger.count_missing_since(since, collector.streams)):
         reason = "the tap's snapshots or its STATE were restored from a backup"
         raise AgreementError(_disagreement(f"does not mention {missed} contacts that changed since its bookmark", reason))
     return since
@@ -274,13 +273,13 @@ def keep_terms(connection: sa.Connection, scope: Scope, settings: Settings) -> N
     Records that were left out under the earlier settings are part of what these bookmarks stand for, but not of the ledger.
     """
     terms = settings.input_terms
-    if scope.terms is not None and terms.uses_more_than(msgspec.json.decode(scope.terms, type=InputTerms)):
+    if scope.input_filter is not None and terms.uses_more_than(msgspec.json.decode(scope.input_filter, type=InputTerms)):
         LOGGER.warning(
             "exclude_emails, on_removed, stream_maps or the properties changed: records that earlier runs left out are used now, so the "
             "input has to name every contact once (--full-refresh)."
         )
         Bookmarks(connection, scope.id).withdraw()
-    update_scope(connection, scope.id, terms=msgspec.json.encode(terms).decode())
+    update_scope(connection, scope.id, input_filter=msgspec.json.encode(terms).decode())
 
 
 def acknowledge(states: States, collector: Collector, ledger: ContactLedger, scope: Scope, now: datetime.datetime) -> None:

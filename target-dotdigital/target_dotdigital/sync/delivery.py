@@ -130,8 +130,8 @@ class Delivery:
         with self._place.ledger.engine.begin() as connection:
             ledger = self._contacts(connection, scope)
             reader = ContactReader(self._place.client, account)
-            self.tally.not_joined += look_up(ledger, reader, ledger.to_look_up(None), self._place.settings)
-            ledger.settle_unknown()
+            self.tally.not_joined += look_up(ledger, reader, ledger.contacts_to_verify(None), self._place.settings)
+            ledger.drop_unknown()
 
     def _contacts(self, connection: sa.Connection, scope: int) -> ContactLedger:
         return ContactLedger(connection, scope, uploads=self._place.settings.upload_emails, run=self._log.run)
@@ -178,7 +178,7 @@ class Delivery:
         Args:
             connection: the transaction of this run.
         """
-        return self._log.take_lost(connection, self._place.clock.wall() - LATEST_SECONDS)
+        return self._log.expire_lost_imports(connection, self._place.clock.wall() - LATEST_SECONDS)
 
     def verify(self, account: Account, scope: int) -> int:
         """Look up some of the delivered contacts; if dotdigital does not hold them, the result of all is unknown.
@@ -254,8 +254,6 @@ class Delivery:
         )
 
 
-def needed_fields(ledger: ContactLedger, settings: Settings) -> tuple[str, ...]:
+def needed_fields(settings: Settings) -> tuple[str, ...]:
     """Return the data fields that a run writes."""
-    first, *spilled = settings.labels.fields
-    stamp = (settings.synced_at_field,) if settings.synced_at_field else ()
-    return (first, *ledger.fields_used(spilled), *stamp)
+    return (settings.data_field, *((settings.synced_at_field,) if settings.synced_at_field else ()))

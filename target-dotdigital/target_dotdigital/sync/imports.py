@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 from target_dotdigital.dotdigital.messages import ImportStatus
 from target_dotdigital.dotdigital.rows import Chunk, RowEncoder, body
 from target_dotdigital.errors import ApiError, TooManyImportsError
-from target_dotdigital.ledger.codes import letters_of
-from target_dotdigital.ledger.imports import ImportLog, OpenImport, State
-from target_dotdigital.records import Row, RowResult, Verdict
+from target_dotdigital.ledger.imports import ImportLog, ImportState, OpenImport
+from target_dotdigital.records import Row, RowResult, Verdict, letters_of
 from target_dotdigital.sync.refusals import MAX_REFUSED_IN_A_ROW, Part, Refusals, is_refusal, reason_of_refusals
 from target_dotdigital.sync.verdicts import verdicts
 from target_dotdigital.texts import shown
@@ -253,7 +252,7 @@ class Imports:
                 and HTTPStatus.BAD_REQUEST <= error.status < HTTPStatus.INTERNAL_SERVER_ERROR
                 and error.status != HTTPStatus.REQUEST_TIMEOUT
             )
-            self._log.abandoned(key, State.FAILED if refused else State.LOST, self._clock.wall())
+            self._log.mark_failed(key, ImportState.FAILED if refused else ImportState.LOST, self._clock.wall())
             self._stop(str(error))
             return None
         self._log.accepted(key, import_id)
@@ -267,7 +266,7 @@ class Imports:
         pauses = 0
         while True:
             try:
-                return self._client.start_import(body, lambda: self._log.note_unanswered(key, self._clock.wall()))
+                return self._client.start_import(body, lambda: self._log.record_lost_response(key, self._clock.wall()))
             except TooManyImportsError:
                 pauses += 1
                 if pauses > MAX_SLOT_PAUSES:
@@ -310,7 +309,7 @@ class Imports:
             one.next_poll = self._clock.monotonic() + one.interval
 
     def _fail(self, one: _Open, _status: ImportStatus) -> None:
-        self._log.abandoned(one.key, State.FAILED, self._clock.wall())
+        self._log.mark_failed(one.key, ImportState.FAILED, self._clock.wall())
         if self._resuming:
             # not resubmitted here: the input of this run may have changed the desired labels
             self._leave_to_run(one, "failed at dotdigital")
@@ -324,7 +323,7 @@ class Imports:
             )
 
     def _hold(self, one: _Open, _status: ImportStatus) -> None:
-        held = self._log.hold(one.key)
+        held = self._log.quarantine(one.key)
         self._stop(
             f"Import {one.name} was rejected by dotdigital's Data Watchdog, which checks the quality of addresses. Its "
             f"{held} contacts are held and not sent again: contact dotdigital's support with the id, then release them "
@@ -332,7 +331,7 @@ class Imports:
         )
 
     def _exceed(self, one: _Open, _status: ImportStatus) -> None:
-        self._log.abandoned(one.key, State.OVER_QUOTA, self._clock.wall())
+        self._log.mark_failed(one.key, ImportState.OVER_QUOTA, self._clock.wall())
         self._stop(
             f"Import {one.name} was stopped (ExceedsAllowedContactLimit): the account has reached the number of contacts that "
             "its contract allows. Raise it, or remove contacts; the next run sends these contacts again.",
@@ -349,7 +348,7 @@ class Imports:
             what: what is known of it, worded as the end of a sentence.
             stops: whether nothing more is sent.
         """
-        self._log.abandoned(one.key, State.LOST, self._clock.wall())
+        self._log.mark_failed(one.key, ImportState.LOST, self._clock.wall())
         if self._resuming:
             self._leave_to_run(one, what)
             return

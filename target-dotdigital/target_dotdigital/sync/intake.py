@@ -11,7 +11,7 @@ import msgspec
 
 from target_dotdigital.addresses import is_address, normalise
 from target_dotdigital.errors import StreamError
-from target_dotdigital.ledger.scopes import update_scope
+from target_dotdigital.ledger.runs import update_scope
 from target_dotdigital.stats import InputStats
 from target_dotdigital.texts import shown
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from target_dotdigital.ledger.contacts import ContactLedger, Incoming, Known
-    from target_dotdigital.ledger.scopes import Scope
+    from target_dotdigital.ledger.runs import Scope
     from target_dotdigital.settings import Settings
     from target_dotdigital.sync.labels import LabelEncoder, Labels
 
@@ -127,8 +127,8 @@ class Collector:
             raise StreamError(msg)
         if versions:
             self.flush()
-            self.ledger.desire_staged(self._encoder.payload_of)
-            self.ledger.supersede(stream)
+            self.ledger.store_staged_input(self._encoder.payload_of)
+            self.ledger.discard_stream_input(stream)
         versions.append(version)
 
     def activate(self, stream: str, version: int) -> None:
@@ -150,9 +150,9 @@ class Collector:
         """Write buffered records to the ledger, and update the desired labels from the input."""
         self.flush()
         self.ledger.count_staged()
-        self.ledger.desire_staged(self._encoder.payload_of)
+        self.ledger.store_staged_input(self._encoder.payload_of)
         self.intake.read = self._seen.total()
-        self.intake.distinct = self.ledger.named
+        self.intake.distinct = self.ledger.input_count
         self.intake.dropped = self._encoder.dropped
         return self.intake
 
@@ -191,7 +191,7 @@ class Collector:
     def remove_unmentioned(self) -> None:
         """Mark contacts as removed that the complete streams do not name; requires that the account was read back before."""
         if self.is_whole:
-            update_scope(self.ledger.connection, self.ledger.scope, whole=True)
+            update_scope(self.ledger.connection, self.ledger.scope, had_full_input=True)
         if self.whole and self._on_removed == "clear":
             self.intake.removed += self.ledger.remove_unmentioned(self.whole, self.streams - self.whole.keys())
 
@@ -201,7 +201,7 @@ class Collector:
         if not records:
             return
         addresses = [normalise(email) for email, _ in records]
-        known = self.ledger.read_along(addresses)
+        known = self.ledger.compare_in_order(addresses)
         # most records are what the ledger has, and whatever it has is an address
         unchanged: Known = known if known and self._is_excluded is None else {}
         rows: list[Incoming] = []
@@ -229,9 +229,9 @@ class Collector:
             self.ledger.stage_input(rows)
         else:
             named = set(addresses).difference(mentioned, left_out)
-            self.ledger.desire(rows, known, self._encoder.payload_of)
-            self.ledger.note_named(addresses[-1], len(named), known.keys() - named)
-        self.ledger.mark_mentioned(mentioned)
+            self.ledger.store_input(rows, known, self._encoder.payload_of)
+            self.ledger.record_batch(addresses[-1], len(named), known.keys() - named)
+        self.ledger.mark_present(mentioned)
 
     def _streams_of(
         self, addresses: Sequence[str], records: Sequence[tuple[str, tuple[str, str, bool]]], known: Known | None
@@ -280,7 +280,7 @@ def keep_labels_current(ledger: ContactLedger, scope: Scope, settings: Settings,
     changed = scope.labels not in {None, now}
     if changed:
         LOGGER.info("Ledger: the label settings or upload_emails changed; recomputing the labels of every contact")
-        ledger.relabel(encoder.payload_of)
+        ledger.recompute_labels(encoder.payload_of)
         # also what was rejected: a deleted contact, matched by ID before, may be created now
         ledger.forget_rejected_labels()
         ledger.recompute_pending()

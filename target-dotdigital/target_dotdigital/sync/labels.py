@@ -35,11 +35,11 @@ class Labelled(msgspec.Struct, frozen=True):
     """The labels of a contact.
 
     Args:
-        values: field -> value; absent fields have to be empty.
+        value: the data field's value; empty for a contact without labels.
         dropped: names that did not fit, in order.
     """
 
-    values: tuple[tuple[str, str], ...]
+    value: str
     dropped: tuple[str, ...] = ()
 
 
@@ -66,11 +66,11 @@ class Labels:
             distinct.sort(key=lambda name: self._rank.get(name, most))
         labels = list(dict.fromkeys(self._labels.get(name, name) for name in distinct)) if self._labels else distinct
         if not labels:
-            return Labelled(())
+            return Labelled("")
         value = self._join(labels)
         if len(value) <= self.settings.length:
-            return Labelled(((self.settings.field, value),))
-        return self._spread(labels)
+            return Labelled(value)
+        return self._keep_fitting(labels)
 
     def read(self, value: list[str] | str) -> list[str] | None:
         """Return the names in a record's list or text; None if they cannot be read, so that the contact's segments are not known.
@@ -83,25 +83,14 @@ class Labels:
         names = [name for name in listed if not is_blank(name)]
         return None if (listed and not names) or any(map(_holds_list, names)) else names
 
-    def _spread(self, labels: Sequence[str]) -> Labelled:
-        """Distribute labels over several fields, and drop those that do not fit."""
-        values: list[list[str]] = [[]]
+    def _keep_fitting(self, labels: Sequence[str]) -> Labelled:
+        """Keep the labels that fit into the data field, and drop the others."""
+        kept: list[str] = []
         dropped: list[str] = []
         for label in labels:
-            if self._fits([*values[-1], label]):
-                values[-1].append(label)
-            elif len(values) < len(self.settings.fields) and self._fits([label]) and values[-1]:
-                values.append([label])
-            else:
-                dropped.append(label)
-        joined = (self._join(kept) for kept in values)
-        return Labelled(
-            tuple((field, value) for field, value in zip(self.settings.fields, joined, strict=False) if value),
-            tuple(dropped),
-        )
-
-    def _fits(self, labels: list[str]) -> bool:
-        return len(self._join(labels)) <= self.settings.length
+            fits = len(self._join([*kept, label])) <= self.settings.length
+            (kept if fits else dropped).append(label)
+        return Labelled(self._join(kept), tuple(dropped))
 
     def _join(self, labels: list[str]) -> str:
         if not labels:
@@ -220,4 +209,4 @@ class LabelEncoder:
                 )
                 raise DeliveryError(msg)
             self.dropped.update(labelled.dropped)
-        return to_payload(dict(labelled.values))
+        return to_payload({self._labels.settings.field: labelled.value} if labelled.value else {})

@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import weakref
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from target_dotdigital.dotdigital import account as accounts
-from target_dotdigital.ledger.contacts import ContactLedger
 from target_dotdigital.ledger.database import open_ledger
-from target_dotdigital.ledger.scopes import find_scope, open_scope
-from target_dotdigital.records import Uploads
+from target_dotdigital.ledger.runs import open_scope
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from target_dotdigital.dotdigital.account import Account
     from target_dotdigital.dotdigital.client import Client
     from target_dotdigital.ledger.database import Ledger
-    from target_dotdigital.ledger.scopes import Scope
+    from target_dotdigital.ledger.runs import Scope
     from target_dotdigital.settings import Settings
 
 LOGGER = logging.getLogger("target-dotdigital")
@@ -84,23 +82,7 @@ def lock_account(settings: Settings, clock: Clock, calls: Counter[str] | None = 
         ledger = open_ledger(settings.ledger_url)
         stack.callback(ledger.close)
         stack.enter_context(ledger.locked(account.id))
-        account = _with_former_fields(account, ledger, settings.data_field)
         place = LockedAccount(settings, clock, client, account, ledger, stack.pop_all())
     # the SDK has no hook for a run that breaks off, so the ledger is also released when the object is garbage collected
     weakref.finalize(place, place.stack.close)
     return place
-
-
-def _with_former_fields(account: Account, ledger: Ledger, data_field: str) -> Account:
-    """Return the account with those overflow fields, too, in which the ledger has confirmed labels: they have to be cleared.
-
-    A field of such a name that the ledger knows nothing of is not ours.
-    """
-    if not account.unused:
-        return account
-    with ledger.engine.connect() as connection:
-        scope = find_scope(connection, account.id, data_field)
-        if scope is None:
-            return account
-        former = ContactLedger(connection, scope, uploads=Uploads.ALL).fields_confirmed(tuple(account.unused))
-    return replace(account, fields={**account.fields, **{name: account.unused[name] for name in former}})

@@ -10,10 +10,8 @@ import msgspec
 
 from target_dotdigital.errors import TargetError
 from target_dotdigital.ledger.contacts import ContactLedger
-from target_dotdigital.ledger.contacts.outcomes import ContactOutcomes
 from target_dotdigital.ledger.imports import ImportLog
-from target_dotdigital.ledger.runs import begin_run, end_run
-from target_dotdigital.ledger.scopes import update_scope
+from target_dotdigital.ledger.runs import begin_run, end_run, update_scope
 from target_dotdigital.settings import InputTerms
 from target_dotdigital.sync.activation import is_active
 from target_dotdigital.sync.agreement import keep_terms
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from target_dotdigital.ledger.scopes import Scope
+    from target_dotdigital.ledger.runs import Scope
     from target_dotdigital.settings import Settings
     from target_dotdigital.sync.locked_account import LockedAccount
 
@@ -95,7 +93,7 @@ def open_run(place: LockedAccount, started_at: datetime.datetime) -> OpenRun:
         log.mark_open_unknown(first)
     connection = place.stack.enter_context(engine.connect()) if writes else first
     ledger = ContactLedger(connection, scope.id, uploads=settings.upload_emails, run=number)
-    ContactOutcomes(connection, scope.id, settings.upload_emails).release_due(place.clock.wall())
+    ledger.release_due(place.clock.wall())
     labels = Labels(settings.labels)
     encoder = LabelEncoder(labels)
     relabelled = keep_labels_current(ledger, scope, settings, encoder)
@@ -109,7 +107,7 @@ def open_run(place: LockedAccount, started_at: datetime.datetime) -> OpenRun:
 
 def keep_excluded_current(ledger: ContactLedger, scope: Scope, settings: Settings) -> None:
     """Mark the contacts that are excluded, if the patterns changed: waiting contacts are not sent any more, and others are again."""
-    before = () if scope.terms is None else msgspec.json.decode(scope.terms, type=InputTerms).exclude_emails
+    before = () if scope.input_filter is None else msgspec.json.decode(scope.input_filter, type=InputTerms).exclude_emails
     if set(before) != set(settings.exclude_emails):
         ledger.mark_excluded(settings.is_excluded)
 

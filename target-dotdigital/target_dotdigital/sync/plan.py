@@ -6,7 +6,6 @@ import logging
 import math
 from typing import TYPE_CHECKING
 
-from target_dotdigital.ledger.contacts.figures import plan_figures
 from target_dotdigital.ledger.runs import latest_segments
 from target_dotdigital.stats import Planned
 from target_dotdigital.sync.labels import ambiguous_names, unmatched_entries
@@ -34,11 +33,11 @@ def make_plan(opened: OpenRun, restored: int | None = None) -> Planned:
         restored: number of the run, if it restores; it then sends only what it restores.
     """
     ledger, settings = opened.ledger, opened.place.settings
-    unknown = ledger.settle_unknown()
+    unknown = ledger.drop_unknown()
     segments = ledger.segments()
     for entry in unmatched_entries(settings.labels, segments):
         LOGGER.warning("%s. Correct it, unless its segment is yet to be created or filled; capitals count.", entry)
-    plan = plan_figures(ledger, restored)
+    plan = ledger.plan_figures(restored)
     LOGGER.info(
         "Plan: %d to create, %d to update, %d to clear, %d to add to the address book, %d to resend, %d unchanged",
         *(plan.created, plan.updated, plan.cleared, plan.added_to_address_book, plan.resent, plan.unchanged),

@@ -13,7 +13,7 @@ from target_dotdigital.addresses import spellings
 from target_dotdigital.dotdigital.contacts import CONTACTS_PER_PAGE
 from target_dotdigital.dotdigital.read_ahead import read_ahead
 from target_dotdigital.errors import ApiError
-from target_dotdigital.ledger.scopes import update_scope
+from target_dotdigital.ledger.runs import update_scope
 from target_dotdigital.sync.spot_check import spot_check
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from target_dotdigital.dotdigital.contacts import ContactReader
     from target_dotdigital.ledger.contacts import ContactLedger
-    from target_dotdigital.ledger.scopes import Scope
+    from target_dotdigital.ledger.runs import Scope
     from target_dotdigital.records import Observed
     from target_dotdigital.settings import Settings
 
@@ -73,7 +73,7 @@ class AccountReading:
         book = reader.account.book
         if book is not None and (missing := book.contacts - self._listed) > max(MIN_NOT_SHOWN, book.contacts // 20):
             self.drift[Drift.NOT_SHOWN] = missing
-        self.drift[Drift.DELETED] = self._ledger.forget_unseen()
+        self.drift[Drift.DELETED] = self._ledger.clear_remote_state()
         self._ledger.recompute_pending()
         offset = None if book is None else book.contacts - self._ledger.believed().members
         facts = {"account_contacts": total, "read_at": read_at, "address_book_offset": offset}
@@ -109,7 +109,7 @@ class AccountReading:
         self._known += found.known
         self._listed += sum(one.in_address_book for one in page)
         ledger.apply_remote()
-        drift[Drift.ORPHANED] += ledger.adopt_labelled()
+        drift[Drift.ORPHANED] += ledger.add_unknown_labelled()
         return len(page)
 
     def _as_known(self, page: Sequence[Observed]) -> Sequence[Observed]:
@@ -156,7 +156,7 @@ def look_up(ledger: ContactLedger, reader: ContactReader, emails: Sequence[str],
     ledger.stage_remote(_with_excluded(found, settings.is_excluded))
     not_joined = ledger.compare_remote().not_joined
     ledger.apply_remote()
-    ledger.forget_unseen(emails)
+    ledger.clear_remote_state(emails)
     ledger.recompute_pending([*emails, *(one.email for one in found)])
     return not_joined
 
@@ -204,7 +204,7 @@ def read_back(
     """
     # look up contacts one by one only if that takes no more calls than reading every page
     most = max(1, (scope.account_contacts or 0) // CONTACTS_PER_PAGE)
-    asked = [] if everything else ledger.to_look_up(since, most)
+    asked = [] if everything else ledger.contacts_to_verify(since, most)
     if everything or scope.read_at is None or len(asked) > most:
         return ReadBack(_read_all(ledger, reader, settings))
     reading = AccountReading(ledger, settings.is_excluded)
@@ -215,7 +215,7 @@ def read_back(
         while asked:
             reading.drift[Drift.NOT_JOINED] += look_up(ledger, reader, asked, settings)
             # a contact whose address changed in dotdigital is found under the new one: the ledger's ID for the old one is wrong
-            asked = ledger.to_look_up(None) if ledger.forget_shared_ids() else []
+            asked = ledger.contacts_to_verify(None) if ledger.forget_shared_ids() else []
         if settings.verify_timeout:
             checked, differs = spot_check(ledger, reader, scope)
     except ApiError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from target_dotdigital.dotdigital.contacts import ContactReader
 from target_dotdigital.errors import AgreementError
-from target_dotdigital.ledger.scopes import update_scope
+from target_dotdigital.ledger.runs import update_scope
 from target_dotdigital.sync.activation import activation_code, covers
 from target_dotdigital.sync.agreement import (
     missing_feeds,
@@ -123,8 +123,7 @@ def _short(opened: OpenRun, missing: set[str]) -> str | None:
 def _is_another_place(opened: OpenRun) -> bool:
     """Return whether address book or data field are not those of the last run, so that they do not hold what it delivered."""
     account, settings = opened.place.account, opened.place.settings
-    missing = [name for name in settings.labels.fields if name not in account.fields]
-    lost = settings.data_field in missing or bool(opened.ledger.fields_confirmed(missing))
+    lost = settings.data_field not in account.fields
     if lost and opened.scope.account_contacts is not None:
         LOGGER.warning("The data field was deleted in dotdigital since the last run: every contact is compared with what it holds.")
     elif opened.moved:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from target_dotdigital.ledger.deliveries import count_cleared
+from target_dotdigital.ledger.imports import count_cleared
 from target_dotdigital.ledger.runs import RunFigures, end_run
 from target_dotdigital.records import Verdict
 from target_dotdigital.reporting.report import RunStatus

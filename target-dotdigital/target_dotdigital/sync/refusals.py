@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from target_dotdigital.dotdigital.retries import USAGE_EXCEEDED
 from target_dotdigital.dotdigital.rows import Chunk
-from target_dotdigital.ledger.codes import UNKNOWN
+from target_dotdigital.records import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -11,11 +11,10 @@ from target_dotdigital.dotdigital import account as accounts
 from target_dotdigital.dotdigital.contacts import ContactReader
 from target_dotdigital.dotdigital.creating import ensure_book_and_fields
 from target_dotdigital.errors import ReportError, SettingsError
-from target_dotdigital.ledger.bookmarks import Bookmarks
+from target_dotdigital.ledger.contact_queries import rejected_contacts
 from target_dotdigital.ledger.contacts import ContactLedger
-from target_dotdigital.ledger.contacts.lookup import rejected_contacts
-from target_dotdigital.ledger.deliveries import before_images
-from target_dotdigital.ledger.scopes import update_scope
+from target_dotdigital.ledger.imports import before_images
+from target_dotdigital.ledger.runs import Bookmarks, update_scope
 from target_dotdigital.payloads import fields_of
 from target_dotdigital.reporting.folder import REVIEW_FILE
 from target_dotdigital.reporting.last_rehearsal import rehearsal_line
@@ -140,14 +139,14 @@ class SyncRun:
             leave(opened, "nothing put back")
             msg = f"Run {run} has delivered nothing to this account and data field: nothing to restore. Check --run."
             raise SettingsError(msg)
-        unknown = fields_of(before for before, _ in images.values()) - {*self._settings.labels.fields, *self._place.account.fields}
+        unknown = fields_of(before for before, _ in images.values()) - {self._settings.data_field, *self._place.account.fields}
         if unknown:
             leave(opened, "nothing put back")
             raise cannot_restore(run, unknown)
         with self._reported():
             self.report.restored = run
             drift = read_account(ledger, ContactReader(self._place.client, self._place.account), self._settings)
-            changed = ledger.put_back(images)
+            changed = ledger.restore_labels(images)
             Bookmarks(opened.connection, ledger.scope).withdraw()
             LOGGER.info("Restore: %d of the %d contacts of run %d are still as it left them", changed, len(images), run)
             planned = self._plan(opened.number)
@@ -254,7 +253,7 @@ class SyncRun:
             restored: number of this run, if it restores.
         """
         settings, ledger, connection, place = self._settings, self._ledger, self._opened.connection, self._place
-        needed, total = needed_fields(ledger, settings), planned.plan.total
+        needed, total = needed_fields(settings), planned.plan.total
         # before anything is created: a run that is killed then must not take a new, empty data field for the one that was filled
         connection.commit()
         account = ensure_book_and_fields(settings, place.client, place.account, needed)

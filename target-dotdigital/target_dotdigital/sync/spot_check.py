@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from target_dotdigital.dotdigital.contacts import ContactReader
+    from target_dotdigital.ledger.contact_queries import Believed
     from target_dotdigital.ledger.contacts import ContactLedger
-    from target_dotdigital.ledger.contacts.queries import Believed
-    from target_dotdigital.ledger.scopes import Scope
+    from target_dotdigital.ledger.runs import Scope
 
 LOGGER = logging.getLogger("target-dotdigital")
 # In a large account somebody leaves the address book every day. The difference adds up until the account is read back, so up to 50,000
@@ -72,6 +72,6 @@ def _choose(ledger: ContactLedger, believed: Believed, chance: random.Random) ->
     without = min(believed.unlabelled, max(1, CHECKED_CONTACTS - believed.labelled))
     labelled = min(believed.labelled, CHECKED_CONTACTS - without)
     return [
-        *ledger.believed_at(chance.sample(range(believed.labelled), labelled), labelled=True),
-        *ledger.believed_at(chance.sample(range(believed.unlabelled), without), labelled=False),
+        *ledger.unchanged_at(chance.sample(range(believed.labelled), labelled), labelled=True),
+        *ledger.unchanged_at(chance.sample(range(believed.unlabelled), without), labelled=False),
     ]

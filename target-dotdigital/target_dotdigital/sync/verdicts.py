@@ -6,8 +6,7 @@ import collections
 from typing import TYPE_CHECKING
 
 from target_dotdigital.addresses import normalise, spelled_alike
-from target_dotdigital.ledger.codes import main_code
-from target_dotdigital.records import Row, RowResult, Verdict
+from target_dotdigital.records import Row, RowResult, Verdict, main_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

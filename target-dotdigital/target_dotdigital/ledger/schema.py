@@ -25,7 +25,7 @@ scopes = sa.Table(
     # JSON object: segment name -> number of contacts; NULL if names changed since the last count
     sa.Column("segments", sa.Text),
     # JSON object: settings that decide what of the input is used; NULL before the first run
-    sa.Column("terms", sa.Text),
+    sa.Column("input_filter", sa.Text),
     # number of contacts in dotdigital at the last complete reading; NULL before the first
     sa.Column("account_contacts", sa.Integer),
     # every contact that was created in dotdigital before this time has been read back (seconds since 1970)
@@ -34,15 +34,15 @@ scopes = sa.Table(
     sa.Column("address_book_id", _NUMBER),
     # contacts in the address book beyond the ledger's members of it, at the last complete reading; NULL before the first
     sa.Column("address_book_offset", sa.Integer),
-    # whether a complete input has been received, so that all other labels are orphaned
-    sa.Column("whole", sa.Boolean, nullable=False, server_default=sa.false()),
+    # whether a full input has been received, so that all labels of other contacts are orphaned
+    sa.Column("had_full_input", sa.Boolean, nullable=False, server_default=sa.false()),
     # whether an address was forgotten that the source may still have, so that the ledger may lack a contact of it
     sa.Column("forgotten", sa.Boolean, nullable=False, server_default=sa.false()),
     # last run whose input changed desired labels
     sa.Column("changed_run", sa.Integer, nullable=False, server_default=sa.text("0")),
     # JSON array: streams that have sent STATE before, so that an input without STATE is incomplete
     sa.Column("streams", sa.Text),
-    # JSON object: stream that feeds the data field -> `scopes.Feed`; NULL before the first delivery
+    # JSON object: stream that feeds the data field -> `runs.Feed`; NULL before the first delivery
     sa.Column("feeds", sa.Text),
     # digest of the bookmark from which the last input started, if that input was truncated; empty for one that started from nothing
     sa.Column("truncated", sa.Text),
@@ -68,8 +68,8 @@ contacts = sa.Table(
     sa.Column("removed", sa.Boolean, nullable=False),
     # whether exclude_emails matches the address, so that the contact is not sent
     sa.Column("excluded", sa.Boolean, nullable=False, server_default=sa.false()),
-    # rejected labels, not sent again until retry_at, or until they change if retry_at is NULL; neither is there without a rejection, so
-    # that queries which ask for that, too, are answered by an index
+    # Labels that were rejected. Retried at retry_at, or when the labels change if retry_at is NULL. Both columns are NULL unless a
+    # rejection is recorded, so that queries which also ask for a rejection are answered by an index.
     sa.Column("rejected", sa.Text),
     # code of the last rejection, number of consecutive rejections, and time of the next attempt (seconds since 1970)
     sa.Column("rejection", sa.Text),
@@ -145,7 +145,7 @@ imports = sa.Table(
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("submitted_at", sa.Float, nullable=False),
     # run that received the outcome, or gave the import up: a later one if the run that sent it did not wait for it; until then NULL
-    sa.Column("settled_run", sa.Integer),
+    sa.Column("result_run", sa.Integer),
     # last attempt whose response was lost, so that a copy of the import may be applied late (seconds since 1970); NULL: there is none
     sa.Column("lost_at", sa.Float),
     # whether a run has looked up some of its contacts since, so that its report can be believed
@@ -224,7 +224,7 @@ row_results = _temporary(
     # rejected permanently: not retried until the labels change
     sa.Column("final", sa.Boolean, nullable=False),
     # the contact ID no longer exists
-    sa.Column("gone", sa.Boolean, nullable=False),
+    sa.Column("id_not_found", sa.Boolean, nullable=False),
 )
 # labels before and after a run, for restoring
 replaced = _temporary("replaced", sa.Column("before", sa.Text, nullable=False), sa.Column("after", sa.Text, nullable=False))
