@@ -1,12 +1,15 @@
-"""The ledger's database (SQLite or PostgreSQL), and the lock that allows one run per account at a time."""
+"""The ledger's database (SQLite or PostgreSQL), its layout, and the lock that allows one run per account at a time."""
 
 from __future__ import annotations
 
 import errno
+import glob
+import logging
 import os
 import re
 import sqlite3
-from contextlib import contextmanager, suppress
+import time
+from contextlib import ExitStack, closing, contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +18,16 @@ import sqlalchemy as sa
 from filelock import FileLock, Timeout
 
 from target_dotdigital.errors import AnotherRunError, LedgerError
-from target_dotdigital.ledger.schema import METADATA
+from target_dotdigital.ledger.migrations import migrate
+from target_dotdigital.ledger.schema import FIRST_LAYOUT, LAYOUT, METADATA, layouts, scopes
 from target_dotdigital.private import make_private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
+
+LOGGER = logging.getLogger("target-dotdigital")
 
 # What SQLite's planner cannot know of the contacts: nearly all are of one scope, and few are in the partial indexes. Without this it reads
 # every contact to find the few. Rows of sqlite_stat1, which an application may write (https://www.sqlite.org/fileformat2.html#stat1tab):
@@ -88,8 +95,12 @@ POSTGRES_CAUSES = {
     "XX001": "its data is damaged. Ask its administrator",
     "XX002": "an index is damaged. Ask its administrator",
 }
-# how long a SQLite file that another program has locked is waited for; `?timeout=` in ledger_url overrides it
+# how long a run waits for what another program has locked; `?timeout=` in ledger_url overrides it for SQLite
 BUSY_SECONDS = 30.0
+# SQLite's number for this kind of auto_vacuum: https://www.sqlite.org/pragma.html#pragma_auto_vacuum
+INCREMENTAL = 2
+# of the lock in PostgreSQL that lets one process at a time change tables
+LAYOUT_KEY = int.from_bytes(blake2b(b"target-dotdigital layout", digest_size=8).digest(), signed=True)
 
 
 class Ledger:
@@ -108,18 +119,78 @@ class Ledger:
 
     @contextmanager
     def locked(self, account_id: int) -> Iterator[None]:
-        """Lock the ledger for one account; the lock is released even if the process dies.
+        """Lock the ledger for one account, and upgrade it if an earlier version made it; the lock is released even if the process dies.
 
         Raises:
             AnotherRunError: another run holds the lock.
-            LedgerError: the database cannot hold a lock.
+            LedgerError: the database cannot hold a lock, or cannot be upgraded.
         """
-        with self._file_lock(account_id) if self._path is not None else self._advisory_lock(account_id) as require:
+        with self._lock(account_id) as require:
             self._locks.append(require)
             try:
+                self._upgrade(account_id)
                 yield
             finally:
                 self._locks.remove(require)
+
+    def _lock(self, account_id: int) -> AbstractContextManager[Callable[[], None]]:
+        return self._file_lock(account_id) if self._path is not None else self._advisory_lock(account_id)
+
+    def _upgrade(self, account_id: int) -> None:
+        """Upgrade the tables to the current layout, after a copy of a SQLite file, while no run of any account uses the ledger."""
+        with self.engine.connect() as connection:
+            before = layout_of(connection)
+            others = set(connection.scalars(sa.select(scopes.c.account_id))) - {account_id} if before != LAYOUT else set()
+        if before == LAYOUT:
+            return
+        started = time.monotonic()
+        with ExitStack() as stack:
+            for other in sorted(others):
+                try:
+                    stack.enter_context(self._lock(other))
+                except AnotherRunError:
+                    raise _upgrade_waits(other) from None
+            copy = None if self._path is None else self._copy_file()
+            with one_transaction(self.engine) as connection:
+                migrate(connection)
+                require_layout(connection)
+            if copy is not None:
+                for older in self._copies():
+                    if older != copy:
+                        older.unlink()
+        kept = "" if copy is None else f"; the ledger from before is {copy}"
+        LOGGER.info("Ledger upgraded from layout %d to %d in %.1f s%s", before, LAYOUT, time.monotonic() - started, kept)
+
+    def _copy_file(self) -> Path:
+        """Copy the SQLite file, let it give back the space of deleted rows from now on, and return the copy.
+
+        Raises:
+            LedgerError: the disk is full, or the copy cannot be written.
+        """
+        path = Path(str(self._path))
+        copy = path.with_name(f"{path.name}.before-{LAYOUT}")
+        part = copy.with_name(f"{copy.name}.part")
+        try:
+            part.unlink(missing_ok=True)
+            os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            with self.engine.connect() as connection, closing(sqlite3.connect(part)) as target:
+                source: Any = connection.connection.driver_connection
+                source.backup(target)
+                # one file, which needs no log beside it
+                target.execute("PRAGMA journal_mode = DELETE")
+            part.replace(copy)
+        except (OSError, sqlite3.Error) as error:
+            part.unlink(missing_ok=True)
+            raise _unusable(part, cause_of(error) or "it cannot be written. Check the disk") from None
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            if connection.exec_driver_sql("PRAGMA auto_vacuum").scalar() != INCREMENTAL:
+                connection.exec_driver_sql("PRAGMA auto_vacuum = INCREMENTAL")
+                connection.exec_driver_sql("VACUUM")
+        return copy
+
+    def _copies(self) -> list[Path]:
+        """Return the copies that upgrades have made."""
+        return [] if self._path is None else sorted(self._path.parent.glob(f"{glob.escape(self._path.name)}.before-*"))
 
     def require_lock(self) -> None:
         """Check that every lock that was acquired is still held. Costs one query, or one look at the file.
@@ -198,7 +269,9 @@ class Ledger:
             return bool(connection.scalar(BACKEND) != session)
 
     def shred(self) -> None:
-        """Overwrite deleted data, which would otherwise remain in the free pages of a SQLite file."""
+        """Overwrite deleted data, which would otherwise remain in the free pages of a SQLite file and in copies of it."""
+        for copy in self._copies():
+            copy.unlink()
         if self._path is not None:
             with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.execute(sa.text("VACUUM"))
@@ -210,13 +283,13 @@ class Ledger:
 
 
 def open_ledger(url: str) -> Ledger:
-    """Open a ledger, creating it if it is missing.
+    """Open a ledger, creating it if it is missing. One of an earlier version is upgraded when it is locked.
 
     Args:
         url: SQLAlchemy URL.
 
     Raises:
-        LedgerError: the database cannot be opened, or has the layout of another version.
+        LedgerError: the database cannot be opened, or a newer version made it.
     """
     parsed = _parse(url)
     path = _private_file(parsed) if parsed.get_backend_name() == "sqlite" else None
@@ -224,8 +297,17 @@ def open_ledger(url: str) -> Ledger:
     if path is not None:
         sa.event.listen(engine, "connect", _configure_sqlite)
     with _disposed_on_failure(engine):
-        METADATA.create_all(engine)
-        _check_layout(engine)
+        with engine.connect() as connection:
+            layout = layout_of(connection)
+        if layout is None:
+            with one_transaction(engine) as connection:
+                # another run may have created it meanwhile
+                if layout_of(connection) is None:
+                    METADATA.create_all(connection)
+                    connection.execute(sa.insert(layouts).values(version_num=str(LAYOUT)))
+        elif layout == LAYOUT:
+            with engine.connect() as connection:
+                require_layout(connection)
         if path is not None:
             _state_statistics(engine)
     return Ledger(engine, path)
@@ -238,7 +320,7 @@ def open_for_reading(url: str) -> Ledger:
         url: SQLAlchemy URL.
 
     Raises:
-        LedgerError: there is no ledger yet, it cannot be opened, or it has the layout of another version.
+        LedgerError: there is no ledger yet, it cannot be opened, or it was made by another version.
     """
     parsed = _parse(url)
     path = Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
@@ -249,9 +331,16 @@ def open_for_reading(url: str) -> Ledger:
         sa.event.listen(engine, "connect", _forbid_writes)
     else:
         engine = engine.execution_options(postgresql_readonly=True)
-    with _disposed_on_failure(engine):
-        _require_ledger(there=sa.inspect(engine).has_table(next(iter(METADATA.tables))))
-        _check_layout(engine)
+    with _disposed_on_failure(engine), engine.connect() as connection:
+        layout = layout_of(connection)
+        _require_ledger(there=layout is not None)
+        if layout != LAYOUT:
+            msg = (
+                f"The ledger was made by an earlier version of this target (layout {layout}), and a command that only reads does not "
+                f"upgrade it. Nothing was done. The next run upgrades it to layout {LAYOUT}; after that, the command shows it."
+            )
+            raise LedgerError(msg)
+        require_layout(connection)
     return Ledger(engine, path)
 
 
@@ -343,6 +432,11 @@ def _another_run() -> AnotherRunError:
     return AnotherRunError(msg)
 
 
+def _upgrade_waits(account_id: int) -> AnotherRunError:
+    msg = f"The ledger has to be upgraded, but a run of account {account_id} is using it. Nothing was done. Run again when it has ended."
+    return AnotherRunError(msg)
+
+
 def _lost_lock(path: Path | None) -> LedgerError:
     """Return the error for a lost lock: of a lock file, or of a connection to PostgreSQL."""
     what = "the connection to PostgreSQL has ended" if path is None else f"{path} was removed"
@@ -372,20 +466,70 @@ def _require_ledger(*, there: bool) -> None:
         raise LedgerError(msg)
 
 
-def _check_layout(engine: sa.Engine) -> None:
-    """Check that the ledger's tables have exactly the columns of this version.
+def layout_of(connection: sa.Connection) -> int | None:
+    """Return the layout of the ledger's tables; None if there are none yet.
 
     Raises:
-        LedgerError: a table has a missing or an unknown column.
+        LedgerError: a newer version made them, or the number cannot be read.
     """
-    inspector = sa.inspect(engine)
-    if any({one["name"] for one in inspector.get_columns(table.name)} != set(table.c.keys()) for table in METADATA.sorted_tables):
+    names = set(sa.inspect(connection).get_table_names())
+    if layouts.name not in names:
+        return FIRST_LAYOUT if names & set(METADATA.tables) else None
+    found = list(connection.scalars(sa.select(layouts.c.version_num)))
+    layout = int(found[0]) if len(found) == 1 and found[0].isdecimal() else 0
+    if layout > LAYOUT:
         msg = (
-            "The ledger was made by another version of this target, and nothing was done. Move it away (ledger_url) and run once "
-            "with --full-refresh: a new one is made, what dotdigital holds is read back, and only what differs is sent. The upgrade "
-            "notes in the documentation say more."
+            f"The ledger was made by a newer version of this target (layout {layout}; this version reads up to {LAYOUT}), and nothing was "
+            "done. Install that version again, or restore the copy of the ledger from before its upgrade."
         )
         raise LedgerError(msg)
+    if layout <= FIRST_LAYOUT:
+        raise _half_upgraded()
+    return layout
+
+
+def require_layout(connection: sa.Connection) -> None:
+    """Check that the ledger's tables have exactly the columns of the current layout.
+
+    Raises:
+        LedgerError: a table is missing, or has a missing or an unknown column.
+    """
+    inspector = sa.inspect(connection)
+    names = set(inspector.get_table_names())
+    for table in METADATA.sorted_tables:
+        if table.name not in names or {column["name"] for column in inspector.get_columns(table.name)} != set(table.c.keys()):
+            raise _half_upgraded()
+
+
+def _half_upgraded() -> LedgerError:
+    msg = (
+        f"The ledger is half upgraded, or another program has changed its tables: they are not those of layout {LAYOUT}. Nothing was done. "
+        "Restore the copy from before the upgrade, or a backup. Without one, move the ledger away (ledger_url) and run once with "
+        "--full-refresh: a new one is made, what dotdigital holds is read back, and only what differs is sent."
+    )
+    return LedgerError(msg)
+
+
+@contextmanager
+def one_transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Change tables in one transaction, while no other process does: it is applied as a whole, or not at all."""
+    with engine.connect() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.text(f"SET LOCAL lock_timeout = '{int(BUSY_SECONDS)}s'"))
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LAYOUT_KEY)))
+            yield connection
+            connection.commit()
+            return
+        driver: Any = connection.connection.driver_connection
+        # by default, the driver begins transactions itself, and only for statements that change rows
+        driver.isolation_level = None
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+            connection.commit()
+        finally:
+            connection.rollback()
+            driver.isolation_level = ""
 
 
 def _private_file(url: sa.URL) -> Path:
@@ -423,6 +567,8 @@ def _forbid_writes(connection: Any, _record: object) -> None:
 
 def _configure_sqlite(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
+    # free pages can be given back piece by piece; has an effect on a new file alone
+    cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
     # readers never wait for the writer, and a commit survives a crash of the process
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = NORMAL")

@@ -6,10 +6,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
+# layout of these tables, which `migrations` leads to from every earlier one
+LAYOUT = 2
+# the layout of the first ledgers, which hold no number
+FIRST_LAYOUT = 1
 METADATA = sa.MetaData()
 _NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 # compared byte by byte in every database, so that paging by address never skips a row
 _ADDRESS = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+# one row: the layout, as Alembic writes it
+layouts = sa.Table("dotdigital_layout", METADATA, sa.Column("version_num", sa.String(32), primary_key=True))
 
 scopes = sa.Table(
     "dotdigital_scopes",
