@@ -350,7 +350,10 @@ class DeliveryRecord:
     result_run: int | None
 
 
-def before_images(connection: sa.Connection, scope: int, run: int) -> dict[str, tuple[str | None, str]]:
+BeforeImages = dict[str, tuple[str | None, str]]
+
+
+def before_images(connection: sa.Connection, scope: int, run: int) -> BeforeImages:
     """Return what a run changed: address -> payload before its first delivery, payload of its last delivery."""
     query = (
         sa.select(deliveries.c.email, deliveries.c.before, deliveries.c.after)
@@ -359,7 +362,7 @@ def before_images(connection: sa.Connection, scope: int, run: int) -> dict[str, 
         .where(deliveries.c.outcome.is_distinct_from(Verdict.REJECTED))
         .order_by(imports.c.id)
     )
-    found: dict[str, tuple[str | None, str]] = {}
+    found: BeforeImages = {}
     for email, before, after in connection.execute(query):
         found[email] = (found[email][0] if email in found else before, after)
     return found
