@@ -30,8 +30,7 @@ def write_rehearsal(folder: ReportFolder, facts: dict[str, Any]) -> None:
         folder.write_text(PAGE_FILE, environment().get_template("rehearsal.html.j2").render(**facts))
         folder.write_text(JSON_FILE, msgspec.json.format(msgspec.json.encode(facts), indent=2).decode() + "\n")
     except OSError as error:
-        msg = f"The result of the rehearsal could not be written to report_dir ({type(error).__name__}). Free some space, and rehearse "
-            "again."
+        msg = f"The result could not be written to report_dir ({type(error).__name__}). Free some space, and rehearse again."
         raise ReportError(msg) from None
 
 
