@@ -95,7 +95,9 @@ def no_report(pipeline: Pipeline) -> Outcome:
 
 
 def refuted(pipeline: Pipeline) -> Outcome:
-    pipeline.sandbox.account.deviations.add("programs_hidden")
+    for number in range(3):
+        pipeline.sandbox.account.add_contact(f"p{number}@example.com")
+    pipeline.sandbox.account.deviations.add("pages_repeat")
     pipeline.target["rehearsal_emails"] = [f"me+{number}@example.com" for number in range(4)]
     return run_target(pipeline.target, "", pipeline.time, rehearse=RehearsalRequest(read_only=True))
 

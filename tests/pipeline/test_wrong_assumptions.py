@@ -1,6 +1,6 @@
 """What the sync does when dotdigital behaves otherwise than its documents, or our reading of them, say.
 
-Each switch of the sandbox breaks one assumption. The sync then goes through a review, the activation, a first load, a day with
+Each switch of the sandbox breaks one assumption; `support.deviation_table` says what is expected. The sync then goes through a review, the activation, a first load, a day with
 changes and the same day again. It must lose nothing, claim nothing that is not so, and never write consent itself (every request of
 these tests is held against `support.wire`).
 """
@@ -16,6 +16,7 @@ from nosto_dotdigital_sandbox import Fault
 from nosto_dotdigital_sandbox.deviations import DOTDIGITAL, LIVE
 from nosto_dotdigital_sandbox.faults import answer
 from support.cases import slow_except
+from support.deviation_table import DEVIATIONS, Sync, deviations_that
 from support.oracle import BOOK, FIELD, assert_account, expected, folded
 from support.running import Outcome, Pipeline, run_target
 
@@ -25,101 +26,6 @@ if TYPE_CHECKING:
     from nosto_dotdigital_sandbox import Contact, Sandbox
     from support.running import FakeTime
 
-# switch -> what the sync does if it is on
-WHAT_THE_SYNC_DOES = {
-    # stops before it writes a contact
-    "account_info_names_wrong_region": "Every run fails before it writes anything, and says that the region or a permission is wrong.",
-    "contacts_not_readable": "Every run fails before it writes anything, and says that the region or a permission is wrong.",
-    "pages_repeat": "A run that reads the account fails before it writes a contact, because the pages repeat.",
-    "renames_fields": "The run fails before it writes a contact, because dotdigital created another data field.",
-    # fails, and keeps what is not confirmed pending
-    "imports_not_permitted": "The run fails, all contacts stay pending, and the bookmark stays.",
-    "fails_import_over_255": "The run sends the import twice, then fails. Its contacts stay pending until max_value_length is 255.",
-    "invalid_address_fails_import": "The run sends the import twice, then fails. Its contacts stay pending until the address is excluded.",
-    "report_omits_rows": "The run fails. The contacts that the report does not name stay pending, and the next runs send them again.",
-    "unknown_id_ignored": "The run that clears a deleted contact fails, unless the spot check has noticed before. The next one looks it up, and finds that there is nothing to clear.",
-    "unknown_id_creates": (
-        "The run that clears a deleted contact fails, and creates a contact without an address, unless the spot check has noticed "
-        "before. The next one looks it up, and finds that there is nothing to clear."
-    ),
-    # delivers the rest, and reports what was rejected
-    "suppressed_rejected": "Suppressed contacts are counted and listed as rejected; all others are delivered.",
-    "rejects_null_on_new": "New contacts without labels are counted and listed as rejected, and not created; all others are delivered.",
-    "capitals_refused": "Contacts that are stored with capitals are counted and listed as rejected; all others are delivered.",
-    "rejects_over_255": "Contacts with long labels are counted and listed as rejected; all others are delivered.",
-    # delivers all the same
-    "no_rate_limit_headers": "Nothing else. Over the limit, the sync waits without knowing for how long, and delivers all the same.",
-    "programs_hidden": "The review says that active programs cannot be seen; contacts are delivered.",
-    "invalid_address_accepted": "The contact with the address is created, and reported as created.",
-    "imports_duplicates_silently": "Nothing else: the sync sends no contact twice in one import.",
-    "absent_field_clears": "Nothing else: every row of the sync states every label field that has a value.",
-    "unknown_field_ignored": "Nothing else: a run looks for its data fields, and creates them, before it sends a row.",
-    "list_filter_ignored": "Nothing else: the sync never filters by address book.",
-    "created_filter_ignored": "Nothing else, but every incremental run reads the whole account.",
-    "created_filter_shows_nothing": (
-        "Contacts that sign up in dotdigital, or come back, get no labels until a full refresh or the run after a --reconcile, unless "
-        "the size of the address book shows that something changed; all others are delivered. Only the rehearsal shows it."
-    ),
-    "read_back_lags": "Each delivery waits until it is visible. If it is not after verify_timeout, the run fails.",
-    "include_lists_missing": "Readings of the account send contacts again, to add them to the address book, each at most twice.",
-    "paging_stops_early": (
-        "A full refresh sends contacts again that it cannot see. It does not find orphaned labels beyond the first page."
-    ),
-    # looks up some of what it delivered, and finds that it is not there
-    **dict.fromkeys(
-        ("ignores_lists", "ignores_null", "cuts_at_255", "trims_values", "escapes_quotes", "drops_emoji", "reuses_ids"),
-        "The run that delivers such a contact fails: contacts that it looks up afterwards do not hold what was sent. All contacts of "
-        "the run stay pending, and the bookmark stays.",
-    ),
-    "creates_public": "The run that creates the address book or data field stops before it writes a contact, and says what to change.",
-    "distinguishes_capitals": (
-        "The run ends as partly delivered, and says that contacts were created although dotdigital had listed them; a full refresh "
-        "says how many addresses dotdigital holds twice."
-    ),
-    "report_without_ids": "Nothing else: removed contacts without a known ID are looked up before they are cleared.",
-    # cannot see it
-    "new_contacts_pending": "The sync does not read this, and claims nothing about it. Only the rehearsal shows it.",
-    "new_contacts_single_opt_in": "The sync does not read this, and claims nothing about it. Only the rehearsal shows it.",
-    "resets_status": "The sync does not read this, and claims nothing about it. Only the rehearsal shows it.",
-    "resets_opt_in_type": "The sync does not read this, and claims nothing about it. Only the rehearsal shows it.",
-    "resets_preferences": "The sync does not read this, and claims nothing about it. Only the rehearsal shows it.",
-    "resubscribes": "The sync does not read this, and claims nothing about it. Only the rehearsal shows it.",
-    "blanks_other_fields": "The sync does not read this, and claims nothing about it. Only the rehearsal shows it.",
-    "replaces_lists": "The sync does not read this, and claims nothing about it. Only the rehearsal shows it.",
-}
-# the switches by what the tests expect: a part of the error message
-UNREADABLE = {
-    "account_info_names_wrong_region": "denied access",
-    "contacts_not_readable": "denied access to 'contacts'",
-    "pages_repeat": "does not come to an end",
-}
-# contacts of the first load that are confirmed
-UNCONFIRMED = {"imports_not_permitted": 0, "fails_import_over_255": 0, "invalid_address_fails_import": 0, "report_omits_rows": 10}
-UNKNOWN_ID = ("unknown_id_creates", "unknown_id_ignored")
-# dotdigital's code, and the contacts that are rejected
-REJECTED = {
-    "suppressed_rejected": ("globallySuppressed", {"suppressed@example.com"}),
-    "rejects_over_255": ("apiSchemaViolation", {"long@example.com"}),
-    "capitals_refused": ("contacts:invalidValue", {"double@example.com"}),
-    "rejects_null_on_new": ("apiSchemaViolation", {"plain@example.com", "empty@example.com"}),
-}
-# contacts that a full refresh sends at most, although nothing is wrong
-HARMLESS = {
-    **dict.fromkeys(("no_rate_limit_headers", "programs_hidden", "imports_duplicates_silently", "absent_field_clears"), 0),
-    **dict.fromkeys(("unknown_field_ignored", "list_filter_ignored", "invalid_address_accepted", "report_without_ids"), 0),
-    **dict.fromkeys(("read_back_lags", "created_filter_ignored", "created_filter_shows_nothing"), 0),
-    "include_lists_missing": 12,
-    "paging_stops_early": 9,
-}
-# what looks right by the reports of the imports: whether the first load holds such a contact
-FOUND_BY_LOOKING = {
-    **dict.fromkeys(("ignores_lists", "cuts_at_255", "trims_values", "escapes_quotes", "drops_emoji"), True),
-    "ignores_null": False,
-}
-UNREAD = (
-    *("new_contacts_pending", "new_contacts_single_opt_in", "resets_status", "resets_opt_in_type", "resets_preferences"),
-    *("resubscribes", "blanks_other_fields", "replaces_lists"),
-)
 LONG = [f"Affinity: {'long ' * 8}{number}" for number in range(8)]
 FIRST = {
     "new@example.com": ["VIP"],
@@ -237,7 +143,7 @@ def test_without_a_switch_every_day_is_right(story: Story) -> None:
     assert story.report["sent"] == 0
 
 
-@pytest.mark.parametrize(("switch", "said"), UNREADABLE.items())
+@pytest.mark.parametrize(("switch", "said"), deviations_that(Sync.CANNOT_READ))
 def test_a_run_that_cannot_read_the_account_writes_nothing(story: Story, switch: str, said: str) -> None:
     story.sandbox.account.deviations.add(switch)
     for run in (story.first_load, story.changes, story.pipeline.run):
@@ -264,7 +170,7 @@ def test_a_data_field_of_another_name_is_not_written_to(story: Story) -> None:
     _assert_it_recovers(story)
 
 
-@pytest.mark.parametrize(("switch", "confirmed"), UNCONFIRMED.items())
+@pytest.mark.parametrize(("switch", "confirmed"), deviations_that(Sync.LEAVES_PENDING))
 def test_what_is_not_confirmed_stays_pending(story: Story, switch: str, confirmed: int) -> None:
     if switch == "invalid_address_fails_import":
         story.sandbox.account.refuse = _refuse_one
@@ -282,8 +188,8 @@ def test_what_is_not_confirmed_stays_pending(story: Story, switch: str, confirme
     _assert_it_recovers(story)
 
 
-@pytest.mark.parametrize("switch", UNKNOWN_ID)
-def test_a_deleted_contact_whose_deletion_is_not_confirmed_is_looked_up(story: Story, switch: str) -> None:
+@pytest.mark.parametrize(("switch", "created"), deviations_that(Sync.LOOKS_UP_DELETED))
+def test_a_deleted_contact_whose_deletion_is_not_confirmed_is_looked_up(story: Story, switch: str, created: int) -> None:
     account = story.sandbox.account
     # without the spot check, which finds that the address book has lost a contact
     story.pipeline.target["verify_timeout"] = 0
@@ -298,16 +204,16 @@ def test_a_deleted_contact_whose_deletion_is_not_confirmed_is_looked_up(story: S
     assert story.pipeline.run().code == 0
     assert story.report["sent"] == 0
     without_address = [number for number, one in account.contacts.items() if not one.email]
-    assert len(without_address) == (1 if switch == "unknown_id_creates" else 0)
+    assert len(without_address) == created
     for number in without_address:
         del account.contacts[number]
     assert story.full_refresh().code == 0
     story.assert_right()
 
 
-@pytest.mark.parametrize("switch", REJECTED)
-def test_what_is_rejected_is_reported_and_the_rest_is_delivered(story: Story, switch: str) -> None:
-    code, rejected = REJECTED[switch]
+@pytest.mark.parametrize(("switch", "detail"), deviations_that(Sync.REJECTS))
+def test_what_is_rejected_is_reported_and_the_rest_is_delivered(story: Story, switch: str, detail: tuple[str, set[str]]) -> None:
+    code, rejected = detail
     story.sandbox.account.deviations.add(switch)
     if switch == "capitals_refused":
         story.sandbox.account.by_email["double@example.com"].email = "Double@example.com"
@@ -330,7 +236,7 @@ def test_what_is_rejected_is_reported_and_the_rest_is_delivered(story: Story, sw
             *(("list_filter_ignored", 0), ("report_without_ids", 0), ("read_back_lags", 0)),
             *(("include_lists_missing", 12), ("paging_stops_early", 9)),
         },
-        HARMLESS.items(),
+        deviations_that(Sync.DELIVERS),
     ),
 )
 def test_the_account_is_right_all_the_same(story: Story, switch: str, sent: int) -> None:
@@ -428,7 +334,7 @@ def test_an_invalid_address_that_is_accepted_is_reported_as_created(story: Story
 
 @pytest.mark.parametrize(
     ("switch", "at_first"),
-    slow_except({("ignores_lists", True), ("cuts_at_255", True), ("ignores_null", False)}, FOUND_BY_LOOKING.items()),
+    slow_except({("ignores_lists", True), ("cuts_at_255", True), ("ignores_null", False)}, deviations_that(Sync.FAILS_LOOK_UP)),
 )
 def test_what_dotdigital_confirms_and_does_not_hold_is_no_success(story: Story, switch: str, at_first: bool) -> None:  # noqa: FBT001 - a case
     story.pipeline.activate()
@@ -593,7 +499,12 @@ def test_what_somebody_deleted_in_dotdigital_is_filled_again(story: Story, what:
 
 
 # one of consent, one of suppression, one of address books
-@pytest.mark.parametrize("switch", slow_except({"resets_status", "resubscribes", "replaces_lists"}, UNREAD))
+@pytest.mark.parametrize(
+    "switch",
+    slow_except(
+        {"resets_status", "resubscribes", "replaces_lists"}, [switch for switch, _ in deviations_that(Sync.DOES_NOT_READ_IT)]
+    ),
+)
 def test_the_report_claims_nothing_about_what_the_sync_does_not_read(story: Story, switch: str) -> None:
     story.sandbox.account.deviations.add(switch)
     story.pipeline.activate()
@@ -623,10 +534,8 @@ def test_what_the_live_service_does_beside_its_documents_costs_no_contact(story:
         assert story.report["still_rejected"] >= 1
 
 
-def test_every_switch_is_tested_and_written_down() -> None:
-    tested = {*UNREADABLE, "renames_fields", *UNCONFIRMED, *UNKNOWN_ID, *REJECTED, *HARMLESS, *FOUND_BY_LOOKING, *UNREAD}
-    tested |= {"creates_public", "distinguishes_capitals", "reuses_ids"}
-    assert set(WHAT_THE_SYNC_DOES) == tested == set(DOTDIGITAL)
+def test_every_switch_is_tested() -> None:
+    assert set(DEVIATIONS) == set(DOTDIGITAL)
 
 
 def _refuse_one(email: str) -> str | None:

@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from target_dotdigital.errors import RehearsalError, SettingsError
-from target_dotdigital.rehearsal.journal import JournalFile
-from target_dotdigital.rehearsal.opening import OpenRehearsal, open_rehearsal
-from target_dotdigital.rehearsal.performing import look, perform
-from target_dotdigital.rehearsal.plan import check_addresses
-from target_dotdigital.rehearsal.result import AssumptionVerdict, RehearsalResult
+from target_dotdigital.rehearsal.assumptions import check_read_only, run
+from target_dotdigital.rehearsal.session import check_addresses, open_session
 from target_dotdigital.reporting.folder import open_folder
-from target_dotdigital.reporting.rehearsal import planned_contacts, rehearsal_table, write_rehearsal
+from target_dotdigital.reporting.rehearsal import PAGE_FILE, rehearsal_table, write_rehearsal
 
 if TYPE_CHECKING:
     from target_dotdigital.clock import Clock
-    from target_dotdigital.reporting.folder import ReportFolder
+    from target_dotdigital.rehearsal.session import Session
     from target_dotdigital.settings import Settings
 
 META = "target_dotdigital.rehearse"
@@ -38,41 +35,52 @@ class RehearsalRequest:
 
 
 def run_rehearsal(settings: Settings, clock: Clock, request: Any) -> None:
+    """Rehearse as the command line asks for it."""
+    asked = request if isinstance(request, RehearsalRequest) else RehearsalRequest()
+    rehearse(settings, clock, confirm=asked.confirm, read_only=asked.read_only)
+
+
+def rehearse(settings: Settings, clock: Clock, *, confirm: str | None = None, read_only: bool = False) -> None:
     """Print the plan of the rehearsal, or perform it if it is confirmed.
+
+    Args:
+        settings: the settings.
+        clock: injectable clock.
+        confirm: the code of the plan; None prints the plan.
+        read_only: whether nothing may be written.
 
     Raises:
         RehearsalError: an assumption is refuted.
         TargetError: the rehearsal could not be made, or not be completed.
     """
-    asked = request if isinstance(request, RehearsalRequest) else RehearsalRequest()
     emails = check_addresses(settings.rehearsal_emails)
     folder = open_folder(settings.report_dir)
-    file = JournalFile(folder)
-    opened = open_rehearsal(settings, clock, emails, file, read_only=asked.read_only)
-    planned = planned_contacts(folder.path)
-    if isinstance(opened, RehearsalResult):
-        _show(opened, folder, write=not asked.read_only)
+    session = open_session(settings, clock, emails)
+    if read_only:
+        facts = check_read_only(session)
+    elif _is_confirmed(session, confirm):
+        facts = run(session, lambda step: click.echo(f"  {step} ...", err=True))
+        write_rehearsal(folder, facts)
+    else:
         return
-    if asked.read_only:
-        _show(look(opened, planned), folder, write=False)
-        return
-    if _is_confirmed(opened, asked.confirm):
-        result = perform(opened, file, planned, lambda step: click.echo(f"  {step} ...", err=True))
-        write_rehearsal(folder, result.to_dict())
-        file.remove()
-        _show(result, folder, write=False)
+    click.echo(rehearsal_table(facts))
+    click.echo("Nothing was written to dotdigital." if read_only else f"The page to read and to share: {folder.path / PAGE_FILE}")
+    if refuted := [finding["id"] for finding in facts["findings"] if finding["verdict"] == "refuted"]:
+        msg = (
+            f"The rehearsal refutes {len(refuted)} of the sync's assumptions about this account: {', '.join(refuted)}. Do what the table "
+            "says under each of them before you activate the sync, then rehearse again."
+        )
+        raise RehearsalError(msg)
 
 
-def _is_confirmed(opened: OpenRehearsal, code: str | None) -> bool:
-    plan, resumed = opened.plan, bool(opened.journal.steps)
+def _is_confirmed(session: Session, code: str | None) -> bool:
+    plan = session.plan
     if code is not None and code.strip().upper() == plan.code:
-        if opened.settings.dry_run:
+        if session.settings.dry_run:
             msg = "dry_run is set, and a rehearsal writes, so nothing was done. Unset dry_run, or rehearse with --read-only."
             raise SettingsError(msg)
         return True
     click.echo("\n".join(plan.lines()))
-    if resumed:
-        click.echo(f"An interrupted rehearsal of {opened.journal.started_at[:16].replace('T', ' ')} UTC is continued.")
     click.echo("Nothing has been written yet. To perform this rehearsal:")
     click.echo(f"  target-dotdigital --config CONFIG --rehearse --confirm {plan.code}")
     click.echo(f"  meltano invoke target-dotdigital:rehearse --confirm {plan.code}")
@@ -80,24 +88,6 @@ def _is_confirmed(opened: OpenRehearsal, code: str | None) -> bool:
         msg = "The code of --confirm belongs to another plan, so nothing was written. Read the plan, and confirm it with its own code."
         raise SettingsError(msg)
     return False
-
-
-def _show(result: RehearsalResult, folder: ReportFolder, *, write: bool) -> None:
-    facts = result.to_dict()
-    if write:
-        write_rehearsal(folder, facts)
-    click.echo(rehearsal_table(facts))
-    if result.read_only:
-        click.echo("Nothing was written to dotdigital.")
-    if write or not result.read_only:
-        click.echo(f"The page to read and to share: {folder.path / 'rehearsal.html'}")
-    refuted = result.having(AssumptionVerdict.REFUTED)
-    if refuted:
-        msg = (
-            f"The rehearsal refutes {len(refuted)} of the sync's assumptions about this account: {', '.join(refuted)}. Do what the table "
-            "says under each of them before you activate the sync, then rehearse again."
-        )
-        raise RehearsalError(msg)
 
 
 def options() -> list[click.Option]:

@@ -1,4 +1,4 @@
-"""Reads complete contact records, and keeps what has to be compared. Values of other data fields are kept as digests only."""
+"""Reads complete contacts, and keeps what has to be compared. Values of other data fields are kept as digests only."""
 
 from __future__ import annotations
 
@@ -33,16 +33,21 @@ class _Contact(ContactReference, rename="camel"):
     consent_records: msgspec.Raw = NULL
 
 
-class _Field(msgspec.Struct):
-    name: str
+class DatedContact(ContactReference, kw_only=True):
+    """A contact of a list, with its time of creation."""
+
+    created: str | None = None
 
 
-class _Page(msgspec.Struct):
-    items: list[_Contact] = msgspec.field(name="_items")
+class ContactPage(msgspec.Struct):
+    """One page of the list of contacts."""
+
+    items: list[DatedContact] = msgspec.field(name="_items")
     links: Links = msgspec.field(name="_links", default_factory=Links)
 
 
-class Record(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class FullContact:
     """A contact at one moment.
 
     Args:
@@ -65,7 +70,7 @@ class Record(msgspec.Struct, frozen=True):
     fields: dict[str, str]
     lists: list[int] | None
     value: str
-    has_capitals: bool = False
+    has_capitals: bool
 
     @property
     def is_pending_opt_in(self) -> bool:
@@ -74,15 +79,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class ContactPage:
-    """One page of the list of contacts, and the marker of the next; empty if there is none."""
-
-    records: list[Record]
-    marker: str
-
-
-@dataclass(frozen=True, slots=True)
-class ContactRecords:
+class FullContactReader:
     """Reads contacts.
 
     Args:
@@ -93,68 +90,51 @@ class ContactRecords:
     client: Client
     data_field: str
 
-    def by_email(self, email: str) -> Record | None:
+    def by_email(self, email: str) -> FullContact | None:
         """Return the contact with an address, or None if there is none.
 
         Raises:
             ApiError: the call failed.
         """
-        return self._one("email", email)
-
-    def by_id(self, contact_id: int) -> Record | None:
-        """Return the contact with an ID, or None if there is none.
-
-        Raises:
-            ApiError: the call failed.
-        """
-        return self._one("contactId", str(contact_id))
-
-    def field_names(self) -> set[str]:
-        """Return the names of all data fields of the account, in capitals.
-
-        Raises:
-            ApiError: the call failed.
-        """
-        return {field.name.upper() for field in self.client.get("data fields", "/v2/data-fields", list[_Field])}
-
-    def page(self, limit: int, marker: str = "", book: int | None = None) -> ContactPage:
-        """Return a page of the list of contacts with their address books.
-
-        Raises:
-            ApiError: the call failed.
-        """
-        params: dict[str, str | int] = {"limit": limit, "include": "lists", "data-fields": self.data_field}
-        if marker:
-            params["marker"] = marker
-        if book is not None:
-            params["~listId"] = book
-        page = self.client.get("contacts", "/contacts/v3", _Page, **params)
-        return ContactPage([self._record(contact) for contact in page.items], page.links.next_marker)
-
-    def _one(self, identifier: str, value: str) -> Record | None:
-        contact = get_contact(self.client, identifier, value, _Contact)
-        return None if contact is None else self._record(contact)
-
-    def _record(self, contact: _Contact) -> Record:
+        contact = get_contact(self.client, "email", email, _Contact)
+        if contact is None:
+            return None
         values = {name.upper(): msgspec.json.decode(raw) for name, raw in (contact.data_fields or {}).items()}
         own = values.pop(self.data_field.upper(), None)
         channel = contact.channel_properties.email if contact.channel_properties else None
-        return Record(
+        written = contact.identifiers.email or ""
+        return FullContact(
             contact_id=contact.contact_id,
             status=contact.status,
             email_status=channel.status if channel else contact.status,
             opt_in_type=channel.opt_in_type if channel else "",
             consent=(_digest(contact.preferences), _digest(contact.consent_records)),
             fields={name: _digest_of(value) for name, value in values.items() if value not in (None, "")},
-            lists=None if contact.lists is None else [one.id for one in contact.lists if one.id is not None],
+            lists=None if contact.lists is None else [book.id for book in contact.lists if book.id is not None],
             value=own if isinstance(own, str) else "" if own is None else str(own),
-            has_capitals=(contact.identifiers.email or "") != (contact.identifiers.email or "").lower(),
+            has_capitals=written != written.lower(),
         )
+
+    def has_id(self, contact_id: int) -> bool:
+        """Return whether there is a contact with an ID.
+
+        Raises:
+            ApiError: the call failed.
+        """
+        return get_contact(self.client, "contactId", str(contact_id), ContactReference) is not None
+
+    def page(self, limit: int, marker: str = "") -> ContactPage:
+        """Return a page of the list of contacts.
+
+        Raises:
+            ApiError: the call failed.
+        """
+        return self.client.get("contacts", "/contacts/v3", ContactPage, limit=limit, **({"marker": marker} if marker else {}))
 
 
 def _digest(raw: msgspec.Raw) -> str:
     value = msgspec.json.decode(raw)
-    # order has no meaning here
+    # the order has no meaning
     return _digest_of(sorted(value, key=_digest_of) if isinstance(value, list) else value) if value else ""
 
 

@@ -1,8 +1,7 @@
-"""What dotdigital's API does not show, so that a person has to look it up: question, and where to look."""
+"""Manual checks: questions that the API cannot answer, and where to look in dotdigital."""
 
 from __future__ import annotations
 
-# What the API cannot show: question, and where to look.
 CHECKLIST = (
     (
         "Is double opt-in enforced for all sign-ups, including bulk uploads? Then every new contact gets a confirmation e-mail.",

@@ -85,7 +85,7 @@ def last_rehearsal(folder: Path, account_id: int) -> RehearsalSummary | None:
 def rehearsal_line(summary: RehearsalSummary | None) -> str:
     """Return one line about the last rehearsal, for reviews and reports."""
     if summary is None:
-        return "Rehearsal: none for this account. Run target-dotdigital --rehearse before you activate (setting rehearsal_emails)."
+        return "Rehearsal: none for this account. Run the command rehearse before you activate (setting rehearsal_emails)."
     counts = f"{summary.confirmed} confirmed, {len(summary.refuted)} refuted, {summary.not_tested} not tested"
     line = f"Rehearsal: {summary.finished_at:%Y-%m-%d %H:%M} UTC, {counts}"
     return f"{line}. Refuted: {', '.join(summary.refuted)}; see rehearsal.html." if summary.refuted else f"{line}."
