@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import errno
 import io
 import logging
@@ -22,6 +23,7 @@ from singer_sdk.exceptions import (
 )
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
+from target_dotdigital.clock import find_zone
 from target_dotdigital.config import CONFIG
 from target_dotdigital.environment import read_setting
 from target_dotdigital.errors import SettingsError, TargetError
@@ -178,11 +180,11 @@ def report_failure(error: BaseException, message: str, report: Report, config: M
         config: the settings, unchecked.
     """
     schema = CONFIG.to_dict()
-    path, keep = (read_setting(config, schema, name) for name in ("report_dir", "report_keep"))
+    path, keep, zone = (read_setting(config, schema, name) for name in ("report_dir", "report_keep", "report_timezone"))
     report.finished_at = report.finished_at or report.started_at
     report.problems.insert(0, message)
     with contextlib.suppress(SettingsError):
-        open_folder(path).publish_failure(report, error, message, max(1, keep))
+        open_folder(path, find_zone(zone) or datetime.UTC).publish_failure(report, error, message, max(1, keep))
 
 
 def _without_secrets(text: str) -> str:

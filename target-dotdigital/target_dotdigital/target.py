@@ -19,8 +19,7 @@ from target_dotdigital.errors import NoInputError, ReportError, StreamError
 from target_dotdigital.failures import SIGNALLED, explain
 from target_dotdigital.reader import FastPath, Reader, SkipPath
 from target_dotdigital.reporting.folder import open_folder
-from target_dotdigital.reporting.notifications import notify
-from target_dotdigital.reporting.receivers import load_receivers
+from target_dotdigital.reporting.notifications import load_receivers, notify
 from target_dotdigital.reporting.report import Report
 from target_dotdigital.settings import Settings
 from target_dotdigital.sinks import ContactSink
@@ -74,7 +73,7 @@ class TargetDotdigital(CommandLine):
     @cached_property
     def sync_run(self) -> SyncRun:
         """The run, opened by the first stream."""
-        folder = open_folder(self.settings.report_dir)
+        folder = open_folder(self.settings.report_dir, self.settings.zone)
         sync = open_sync(self.settings, self.clock(), self.report, folder, lambda error: explain(error, self.line))
         self._reader.empty_record = self._take_empty
         self._reader.versioned_record = self._begin_version

@@ -48,7 +48,7 @@ def open_command(settings: Settings, clock: Clock) -> SyncRun:
     Raises:
         TargetError: the run cannot start.
     """
-    folder = open_folder(settings.report_dir)
+    folder = open_folder(settings.report_dir, settings.zone)
     return open_sync(settings, clock, Report(started_at=clock.now()), folder, lambda error: explain(error, 0))
 
 

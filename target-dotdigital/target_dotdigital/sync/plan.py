@@ -7,9 +7,10 @@ import math
 from typing import TYPE_CHECKING
 
 from target_dotdigital.ledger.contacts.figures import plan_figures
+from target_dotdigital.ledger.label_changes import planned_changes
 from target_dotdigital.ledger.runs import latest_segments
 from target_dotdigital.stats import Planned
-from target_dotdigital.sync.labels import ambiguous_names, unmatched_entries
+from target_dotdigital.sync.labels import LabelDecoder, ambiguous_names, unmatched_entries
 
 if TYPE_CHECKING:
     import datetime
@@ -50,6 +51,7 @@ def make_plan(opened: OpenRun, restored: int | None = None) -> Planned:
         segments=segments,
         segments_before=latest_segments(opened.connection, ledger.scope),
         ambiguous_names=tuple(ambiguous_names(list(segments)[:MAX_COMPARED_NAMES], settings.labels.delimiter)),
+        changes=LabelDecoder(settings.labels).count(planned_changes(opened.connection, ledger.scope, restored)),
     )
 
 

@@ -5,15 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from target_dotdigital.ledger.deliveries import count_cleared
+from target_dotdigital.ledger.label_changes import changed_contacts, delivered_changes
 from target_dotdigital.ledger.runs import RunFigures, end_run
 from target_dotdigital.records import Verdict
+from target_dotdigital.reporting.folder import MAX_TABLE_ROWS
 from target_dotdigital.reporting.report import RunStatus
+from target_dotdigital.sync.labels import LabelDecoder
 from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from collections.abc import Set as AbstractSet
 
+    import sqlalchemy as sa
+
     from target_dotdigital.reporting.report import Report
+    from target_dotdigital.settings import LabelSettings
     from target_dotdigital.sync.agreement import States
     from target_dotdigital.sync.opening import OpenRun
 
@@ -25,7 +32,7 @@ NOT_DELIVERED = frozenset({RunStatus.BRAKED, RunStatus.FAILED})
 def record_end(opened: OpenRun, report: Report, states: States) -> None:
     """Record outcome, end and figures of a run that was allowed to write, so that the command `runs` can show them.
 
-    The number of cleared contacts, which only the ledger knows, is added to the report.
+    What only the ledger contains is added to the report: the number of cleared contacts, and who joined and left.
 
     Args:
         opened: the run.
@@ -34,7 +41,9 @@ def record_end(opened: OpenRun, report: Report, states: States) -> None:
     """
     planned, verdicts, engine = report.planned, report.tally.verdicts, opened.place.ledger.engine
     with engine.connect() as connection:
-        report.cleared = count_cleared(connection, opened.number) if report.tally.sent else 0
+        if report.tally.sent:
+            report.cleared = count_cleared(connection, opened.number)
+            report.changes = LabelDecoder(opened.place.settings.labels).count(delivered_changes(connection, opened.number))
     figures = RunFigures(
         read=report.intake.read,
         sent=report.tally.sent,
@@ -84,3 +93,14 @@ def bookmark_values(state: Any, streams: AbstractSet[str]) -> dict[str, str | in
         for stream, value in values.items()
         if type(value) in {int, float} or (isinstance(value, str) and value and "@" not in value)
     }
+
+
+def changed_rows(
+    connection: sa.Connection, run: int, labels: LabelSettings
+) -> Iterator[tuple[str, frozenset[str], frozenset[str]]]:
+    """Yield the contacts that joined or left a segment in a run: address, segments joined, segments left."""
+    decoder = LabelDecoder(labels)
+    for email, before, after in changed_contacts(connection, run, MAX_TABLE_ROWS):
+        joined, left = decoder.joined_and_left(before, after)
+        if joined or left:
+            yield email, joined, left

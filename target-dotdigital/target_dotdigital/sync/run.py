@@ -37,7 +37,7 @@ from target_dotdigital.sync.gates import (
 from target_dotdigital.sync.plan import make_plan
 from target_dotdigital.sync.reading import read_account
 from target_dotdigital.sync.receiving import Received, receive
-from target_dotdigital.sync.recording import leave, record_end
+from target_dotdigital.sync.recording import changed_rows, leave, record_end
 from target_dotdigital.sync.settling import require_held, status_of, unsettled
 
 if TYPE_CHECKING:
@@ -336,5 +336,7 @@ class SyncRun:
             with place.ledger.engine.connect() as connection:
                 self._folder.write_rejected(self._reopened(connection).rejected(), self._settings)
                 self._folder.write_rejected_table(rejected_contacts(connection, self._ledger.scope), place.clock.wall())
+                if report.tally.sent:
+                    self._folder.write_changes(report, changed_rows(connection, self._opened.number, self._settings.labels))
         except OSError as error:
-            report.problems.append(f"The file of rejected contacts could not be written ({type(error).__name__}).")
+            report.problems.append(f"The files of rejected and changed contacts could not be written ({type(error).__name__}).")

@@ -6,7 +6,6 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from target_dotdigital.reporting.report import Traffic
-from target_dotdigital.reporting.start import describe_start
 from target_dotdigital.sync.locked_account import lock_account
 from target_dotdigital.sync.opening import open_run
 from target_dotdigital.sync.run import SyncRun
@@ -40,7 +39,7 @@ def open_sync(
         place = lock_account(settings, clock, calls)
     finally:
         report.traffic = Traffic(dict(calls), clock.waited)
-    describe_start(report, settings, place.account, folder)
+    report.describe_start(settings, place.account, folder.path)
     try:
         opened = open_run(place, report.started_at)
     except BaseException:
