@@ -22,13 +22,33 @@ PICTURES = os.environ.get("PAGE_PICTURES")
 PAGES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "review": (
         "review: waiting for you",
-        ("Your decision", "would be created", "Welcome", "join actions", "import call;", "Also look at", "as they would be", "(limits on"),
+        (
+            "Your decision",
+            "would be created",
+            "Welcome",
+            "join actions",
+            "import call;",
+            "Also look at",
+            "as they would be",
+            "(limits on",
+        ),
         ("Needs attention", "went wrong", "What happened", "Safe to mail", "Labels are of"),
     ),
-    "dry run": ("dry run: nothing written", ("What would change", "would join"), ("What happened", "Safe to mail", "Your decision")),
+    "dry run": (
+        "dry run: nothing written",
+        ("What would change", "would join"),
+        ("What happened", "Safe to mail", "Your decision"),
+    ),
     "braked": (
         "braked: nothing written",
-        ("What would change", "max_clear_percent", "Labels are of 21 September 2026", "A brake is a limit", "The bookmark is", "VIP"),
+        (
+            "What would change",
+            "max_clear_percent",
+            "Labels are of 21 September 2026",
+            "A brake is a limit",
+            "The bookmark is",
+            "VIP",
+        ),
         ("What happened", "Safe to mail", "Some labels are newer"),
     ),
     "not started": (
