@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import hub
 import yaml
-from pages import REPORT_SCHEMA, ROOT, TEMPLATES, assumptions_page, errors_page, options_table, report_keys
+from pages import ROOT, TEMPLATES, assumptions_page, errors_page, options_table, report_keys, report_schema
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +91,7 @@ def documents() -> dict[Path, str]:
     report = REFERENCE / "report.md"
     texts = {path: path.read_text() for path in (meltano, settings, streams, commands, report)}
     texts[report] = _between(texts[report], "<!-- keys of the report", report_keys())
-    texts[REFERENCE / REPORT_SCHEMA.name] = REPORT_SCHEMA.read_text()
+    texts[REFERENCE / "report.schema.json"] = json.dumps(report_schema(), indent=2) + "\n"
     texts[ROOT / ".env.example"] = environment()
     texts[REFERENCE / "errors.md"] = errors_page()
     texts[ROOT / "docs" / "assumptions.md"] = assumptions_page()

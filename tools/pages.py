@@ -32,7 +32,6 @@ COMMANDS = {
     "tap-nosto-segments": ("tap_nosto_segments.tap", "TapNostoSegments"),
     "target-dotdigital": ("target_dotdigital.target", "TargetDotdigital"),
 }
-REPORT_SCHEMA = PACKAGES["target-dotdigital"] / "reporting" / "report.schema.json"
 ASSUMPTIONS = {
     "About Nosto": "tap_nosto_segments.assumptions",
     "About dotdigital": "target_dotdigital.rehearsal.assumptions",
@@ -71,18 +70,33 @@ def options_table(plugin: str) -> str:
 
 def report_keys() -> str:
     """Render the keys of report.json as a table, from its schema."""
-    return TEMPLATES.get_template("report.md.j2").render(keys=_keys(json.loads(REPORT_SCHEMA.read_text(encoding="utf-8"))))
+    schema = report_schema()
+    return TEMPLATES.get_template("report.md.j2").render(keys=_keys(schema, schema["$defs"]))
 
 
-def _keys(schema: dict[str, Any], prefix: str = "") -> Iterator[dict[str, str]]:
-    """Yield the described keys of an object, and those of the objects in it."""
+def report_schema() -> dict[str, Any]:
+    """Return the JSON schema of report.json."""
+    schema: dict[str, Any] = importlib.import_module("target_dotdigital.reporting.report").report_schema()
+    return schema
+
+
+def _keys(schema: dict[str, Any], definitions: dict[str, Any], prefix: str = "") -> Iterator[dict[str, str]]:
+    """Yield the described keys of an object, and those of the objects in it; `*` stands for any key."""
     for name, facts in schema.get("properties", {}).items():
-        forms = facts.get("anyOf", [facts])
+        forms = [_resolved(form, definitions) for form in facts.get("anyOf", [facts])]
         if "description" in facts:
-            types = [str(form.get("type", "integer" if isinstance(form.get("const"), int) else "string")) for form in forms]
+            types = [form["type"] if "type" in form else "integer" if 1 in form["enum"] else "string" for form in forms]
             yield {"name": f"{prefix}{name}", "type": " or ".join(types), "description": facts["description"]}
         for form in forms:
-            yield from _keys(form, f"{prefix}{name}.")
+            yield from _keys(form, definitions, f"{prefix}{name}.")
+            if isinstance(values := form.get("additionalProperties"), dict):
+                yield from _keys(_resolved(values, definitions), definitions, f"{prefix}{name}.*.")
+
+
+def _resolved(form: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return what a reference of a schema stands for."""
+    found: dict[str, Any] = definitions[form["$ref"].rpartition("/")[2]] if "$ref" in form else form
+    return found
 
 
 def _error_kinds(module: ModuleType) -> Iterator[Any]:

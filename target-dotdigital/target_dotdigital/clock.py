@@ -1,4 +1,4 @@
-"""The injectable clock."""
+"""The injectable clock, and time zones."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,3 +44,26 @@ class Clock:
     def now(self) -> datetime.datetime:
         """Return the time in UTC."""
         return datetime.datetime.fromtimestamp(self.wall(), datetime.UTC)
+
+
+def find_zone(name: str) -> datetime.tzinfo | None:
+    """Return a time zone by its IANA name; None if this system does not know it."""
+    if name == "UTC":  # even without a database of time zones
+        return datetime.UTC
+    try:
+        return ZoneInfo(name)
+    except (KeyError, OSError, ValueError):
+        return None
+
+
+def local_time(moment: datetime.datetime | str, zone: datetime.tzinfo) -> str:
+    """Return a moment as people read it, with the name of the time zone.
+
+    Args:
+        moment: a moment, or its ISO 8601 form.
+        zone: the time zone to show it in.
+    """
+    if isinstance(moment, str):
+        moment = datetime.datetime.fromisoformat(moment)
+    local = moment.astimezone(zone)
+    return f"{local:%Y-%m-%d %H:%M} {local.tzname()}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import gc
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import click
@@ -12,7 +14,7 @@ from singer_sdk import Target
 from singer_sdk.plugin_base import _ConfigInput
 from typing_extensions import override
 
-from target_dotdigital.clock import Clock
+from target_dotdigital.clock import Clock, find_zone
 from target_dotdigital.commands.registry import COMMANDS, options
 from target_dotdigital.config import CONFIG
 from target_dotdigital.environment import read_setting, read_settings, variables_without_effect
@@ -26,6 +28,7 @@ from target_dotdigital.failures import (
     use_utf8,
     without_progress,
 )
+from target_dotdigital.reporting.folder import ReportFolder
 from target_dotdigital.reporting.notifications import notify
 from target_dotdigital.reporting.report import Report
 from target_dotdigital.sync.run import published
@@ -131,9 +134,10 @@ class CommandLine(Target):
         target: CommandLine | None = None
         report = Report(started_at=cls.clock().now())
         schema = CONFIG.to_dict()
-        path, keep = (read_setting(given.config, schema, name) for name in ("report_dir", "report_keep"))
+        path, keep, zone = (read_setting(given.config, schema, name) for name in ("report_dir", "report_keep", "report_timezone"))
+        folder = ReportFolder(Path(path), find_zone(zone) or datetime.UTC)
         try:
-            with published(report, path, max(1, keep), lambda error: explain(error, target.line if target else 0)):
+            with published(report, folder, max(1, keep), lambda error: explain(error, target.line if target else 0)):
                 target = cls._create(given)
                 # invalid settings are reported before a line is read
                 cls.print_version(print_fn=cls.logger.info)

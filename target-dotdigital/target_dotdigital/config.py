@@ -272,14 +272,35 @@ CONFIG = th.PropertiesList(
         description="Number of runs whose reports are kept in the folder runs of report_dir. The page shows the last 30.",
     ),
     th.Property(
+        "report_timezone",
+        TEXT,
+        default="UTC",
+        title="Time zone of the page",
+        description=(
+            "Time zone in which the page, the review and notifications show times: an IANA name, such as Europe/Berlin. report.json and "
+            "brake_override_date stay in UTC."
+        ),
+    ),
+    th.Property(
         "notify_urls",
         th.ArrayType(TEXT),
         default=[],
         secret=True,
         title="Notification URLs",
         description=(
-            "Apprise URLs of chat rooms, mailboxes or pagers that get a message when a run needs a person, once per problem, and when "
-            "it is over. Needs target-dotdigital[notify]."
+            "Apprise URLs of chat rooms, mailboxes or pagers that get a message when a run needs a person, once a day while the problem "
+            "lasts, and when it is over. Needs target-dotdigital[notify]."
+        ),
+    ),
+    th.Property(
+        "notify_when",
+        TEXT,
+        default="problems",
+        allowed_values=["problems", "always"],
+        title="When to notify",
+        description=(
+            "problems: when a run needs a person; always: also after each run without a problem, with the sizes of the segments, how many "
+            "contacts joined and left, and from when it is safe to mail."
         ),
     ),
     th.Property(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime  # noqa: TC003 - msgspec reads the annotations
+import datetime
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from target_dotdigital.clock import find_zone
 from target_dotdigital.config import CONFIG
 from target_dotdigital.errors import SettingsError
 from target_dotdigital.records import Uploads
@@ -121,7 +122,9 @@ class Settings:
     ledger_url: str
     report_dir: str
     report_keep: int
+    report_timezone: str
     notify_urls: tuple[str, ...]
+    notify_when: str
     rehearsal_emails: tuple[str, ...]
 
     @property
@@ -140,6 +143,11 @@ class Settings:
     def poll_interval(self) -> float:
         """Seconds before an import is polled for the first time."""
         return self.poll_interval_ms / 1000
+
+    @property
+    def zone(self) -> datetime.tzinfo:
+        """The time zone in which people read times."""
+        return find_zone(self.report_timezone) or datetime.UTC
 
     @property
     def is_excluded(self) -> Callable[[str], bool] | None:
@@ -180,6 +188,7 @@ class Settings:
         _require_free_name(settings)
         _require_field_names(settings.labels, settings.synced_at_field)
         _require_labels(settings.labels)
+        _require_zone(settings.report_timezone)
         return settings
 
 
@@ -219,6 +228,15 @@ def _require_labels(labels: LabelSettings) -> None:
         msg = (
             f"segment_labels gives the segment {shown(blank[0])!r} a blank label, so nothing was done. Give it a visible one; to leave a "
             "segment out, use the tap's segments or exclude_segments."
+        )
+        raise SettingsError(msg)
+
+
+def _require_zone(name: str) -> None:
+    if find_zone(name) is None:
+        msg = (
+            f"report_timezone is {shown(name)!r}, which is not the name of a time zone on this system, so nothing was done. Write an IANA "
+            "name such as Europe/Berlin; capitals count. If this system has no time zones, install the Python package tzdata."
         )
         raise SettingsError(msg)
 

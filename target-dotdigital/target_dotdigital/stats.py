@@ -126,6 +126,14 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelChanges:
+    """Who joined and left: segment -> contacts that got, or lost, its label."""
+
+    joined: collections.Counter[str] = field(default_factory=collections.Counter)
+    left: collections.Counter[str] = field(default_factory=collections.Counter)
+
+
+@dataclass(frozen=True, slots=True)
 class Remaining:
     """What a ledger scope holds after a delivery, in contacts.
 
@@ -151,6 +159,7 @@ class Planned:
         segments: segment -> contacts.
         segments_before: the same after the last run that delivered.
         ambiguous_names: names that a rule "contains" may confuse, one sentence each.
+        changes: who would join and leave.
     """
 
     plan: Plan
@@ -159,3 +168,4 @@ class Planned:
     segments: dict[str, int]
     segments_before: dict[str, int]
     ambiguous_names: tuple[str, ...]
+    changes: LabelChanges

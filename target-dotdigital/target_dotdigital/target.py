@@ -18,7 +18,7 @@ from target_dotdigital.config import CONFIG
 from target_dotdigital.errors import NoInputError, StreamError
 from target_dotdigital.failures import SIGNALLED
 from target_dotdigital.reader import Reader, RecordDecoder, RecordSkipper, is_empty
-from target_dotdigital.reporting.receivers import load_receivers
+from target_dotdigital.reporting.notifications import load_receivers
 from target_dotdigital.settings import Settings
 from target_dotdigital.sinks import ContactSink
 from target_dotdigital.stream_maps import AddressMaps, Fate, has_expressions

@@ -41,6 +41,7 @@ def braked(pipeline: Pipeline) -> None:
 
 
 def not_started(pipeline: Pipeline) -> None:
+    pipeline.load(singer(shop()))
     pipeline.target["api_password"] = "wrong"
     pipeline.load(singer(shop()))
 
@@ -57,6 +58,7 @@ def incomplete(pipeline: Pipeline) -> None:
 
 
 def no_input(pipeline: Pipeline) -> None:
+    pipeline.load(singer(shop()))
     pipeline.load("")
 
 

@@ -1,4 +1,4 @@
-"""Notifications: one per problem until it changes, one when it is over; a receiver never holds up a run or learns an address."""
+"""Notifications: one a day while a problem lasts, one when it is over; a receiver never delays a run or gets an address."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.running import Outcome, Pipeline, run_target, singer
-from target_dotdigital.reporting.receivers import Message, load_receivers, send
+from target_dotdigital.reporting.notifications import Message, load_receivers, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -170,13 +170,13 @@ PROBLEMS: list[tuple[Callable[[Pipeline], Outcome], str, str, str]] = [
 
 
 @pytest.mark.parametrize(("cause", "title", "words", "kind"), PROBLEMS, ids=[problem[0].__name__ for problem in PROBLEMS])
-def test_a_problem_is_notified_once(
+def test_a_problem_is_notified_once_a_day(
     pipeline: Pipeline, inbox: Inbox, cause: Callable[[Pipeline], Outcome], title: str, words: str, kind: str
 ) -> None:
-    outcomes = [cause(pipeline) for _ in range(3)]
+    outcomes = [cause(pipeline) for _ in range(2)]
     assert {outcome.code for outcome in outcomes} == {0 if cause is held else 1}, outcomes[0].log
     assert inbox.titles == [title]
-    summary, problem = inbox.messages[0]["message"].split("\n\n")
+    problem, summary = inbox.messages[0]["message"].split("\n\n")
     assert f"INFO {summary}\n" in outcomes[0].log
     assert words in problem
     assert inbox.messages[0]["type"] == kind
@@ -201,16 +201,28 @@ def test_healthy_runs_are_not_notified(pipeline: Pipeline, inbox: Inbox, sandbox
     assert not state_file(pipeline).exists()
 
 
-# One message until the problem changes
+# One message a day until the problem changes
 
 
-def test_the_same_problem_with_other_numbers_is_not_repeated(pipeline: Pipeline, inbox: Inbox) -> None:
+def test_the_same_problem_is_repeated_daily_with_the_number_of_the_day(pipeline: Pipeline, inbox: Inbox) -> None:
     assert pipeline.load(singer(people(150))).code == 0
     for count in (150, 120, 140):
-        pipeline.time.seconds += 24 * 3600
-        assert pipeline.load(singer(people(count, []))).code == 1
-        assert pipeline.report["outcome"] == "braked"
-    assert inbox.titles == [f"braked: {PLACE}"]
+        for _ in range(2):
+            assert pipeline.load(singer(people(count, []))).code == 1
+            assert pipeline.report["outcome"] == "braked"
+        pipeline.time.seconds += 19 * 3600
+    pipeline.time.seconds += 10 * 24 * 3600
+    assert pipeline.load(singer(people(150, []))).code == 1
+    title = f"braked: {PLACE}"
+    assert inbox.titles == [title, f"{title} (second day)", f"{title} (third day)", f"{title} (day 14)"]
+
+
+def test_days_are_counted_in_local_time(pipeline: Pipeline, inbox: Inbox) -> None:
+    # 17:00 and 19:30 in UTC
+    pipeline.target["report_timezone"] = "Asia/Karachi"
+    no_input(pipeline)
+    no_input(pipeline)
+    assert inbox.titles == ["no input: Nosto contacts", "no input: Nosto contacts (second day)"]
 
 
 def test_a_change_of_the_problem_and_its_end_are_notified(pipeline: Pipeline, inbox: Inbox) -> None:
@@ -218,8 +230,7 @@ def test_a_change_of_the_problem_and_its_end_are_notified(pipeline: Pipeline, in
     for _ in range(2):
         wrong_password(pipeline)
     pipeline.target["api_password"] = password
-    for _ in range(2):
-        no_input(pipeline)
+    no_input(pipeline)
     wrong_password(pipeline)
     pipeline.target["api_password"] = password
     for _ in range(2):
@@ -229,12 +240,12 @@ def test_a_change_of_the_problem_and_its_end_are_notified(pipeline: Pipeline, in
     assert inbox.messages[-1]["type"] == "success"
     assert "The problem that was reported before is over." in inbox.messages[-1]["message"]
     wrong_password(pipeline)
-    assert inbox.titles == [*titles, "failed: Nosto contacts"]
+    assert inbox.titles == [*titles, f"failed: {PLACE}"]
 
 
 def test_a_problem_is_repeated_if_its_state_is_lost(pipeline: Pipeline, inbox: Inbox) -> None:
     no_input(pipeline)
-    other_version = state_file(pipeline).read_text().replace('"version":1', '"version":99')
+    other_version = state_file(pipeline).read_text().replace('"version":2', '"version":99')
     assert "99" in other_version
     state_file(pipeline).unlink()
     no_input(pipeline)
@@ -290,6 +301,48 @@ def test_settings_that_are_only_in_the_environment_notify_as_well(
     monkeypatch.setenv("TARGET_DOTDIGITAL_NOTIFY_URLS", json.dumps(pipeline.target.pop("notify_urls")))
     unknown_setting(pipeline)
     assert inbox.titles == ["failed: Nosto contacts"]
+
+
+def test_a_title_has_the_account_as_soon_as_one_run_has_seen_it(pipeline: Pipeline, inbox: Inbox) -> None:
+    no_input(pipeline)
+    assert pipeline.load(singer(people(3))).code == 0
+    no_input(pipeline)
+    assert inbox.titles == ["no input: Nosto contacts", f"recovered: {PLACE}", f"no input: {PLACE}"]
+
+
+# A summary of every run
+
+
+def test_every_run_without_a_problem_is_summed_up_on_request(pipeline: Pipeline, inbox: Inbox) -> None:
+    pipeline.target |= {"notify_when": "always", "report_timezone": "Europe/Berlin"}
+    assert pipeline.load(singer(people(3))).code == 0
+    assert pipeline.load(singer([*people(1, []), *people(4, ["B"])[3:]])).code == 0
+    assert pipeline.load(singer([])).code == 0
+    assert inbox.titles == [f"delivered: {PLACE}", f"delivered: {PLACE}", f"nothing to do: {PLACE}"]
+    assert {message["type"] for message in inbox.messages} == {"info"}
+    safe, segments, summary = inbox.messages[1]["message"].split("\n\n")
+    assert safe.startswith("Safe to mail from 2026-09-2")
+    assert safe.endswith(" CEST on.")
+    assert segments == "Contacts in each segment:\nA: 2 (0 joined, 1 left)\nB: 1 (1 joined, 0 left)"
+    assert summary.startswith("Run ")
+    assert "Safe to mail" not in inbox.messages[2]["message"]
+
+
+def test_a_summary_lists_the_segments_with_most_changes(pipeline: Pipeline, inbox: Inbox) -> None:
+    pipeline.target["notify_when"] = "always"
+    names = [f"Segment {number:02}" for number in range(30)]
+    assert pipeline.load(singer([{"email": f"p{n}@example.com", "segments": names[: n + 1]} for n in range(30)])).code == 0
+    lines = inbox.messages[0]["message"].splitlines()
+    assert "Segment 00: 30 (30 joined, 0 left)" in lines
+    assert "and 10 more" in lines
+
+
+def test_the_end_of_a_problem_is_summed_up_once(pipeline: Pipeline, inbox: Inbox) -> None:
+    pipeline.target["notify_when"] = "always"
+    no_input(pipeline)
+    assert pipeline.load(singer(people(3))).code == 0
+    assert inbox.titles == ["no input: Nosto contacts", f"recovered: {PLACE}"]
+    assert "A: 3 (3 joined, 0 left)" in inbox.messages[1]["message"]
 
 
 # Receivers that cannot be reached
@@ -351,7 +404,7 @@ def test_a_receiver_that_never_answers_is_given_up(inboxes: Callable[[], Inbox])
     dead, healthy = inboxes(), inboxes()
     dead.silent = True
     receivers = load_receivers([f"{dead.url}?rto=30", healthy.url])
-    accepted = send(Message("title", "body", "failure"), receivers, seconds=0.5)
+    accepted = send([(receiver, Message("title", "body", "failure")) for receiver in receivers], seconds=0.5)
     assert accepted == {receivers[1].key}
     assert healthy.titles == ["title"]
     threads = [thread for thread in threading.enumerate() if thread.name.endswith("(_send)")]

@@ -14,8 +14,8 @@ from nosto_dotdigital_sandbox import Fault
 from support.outcomes import NAMES, OUTCOMES, people, shop
 from support.report_schema import deviations
 from support.running import BIN, run_target, singer
-from target_dotdigital.reporting.campaign import rules
-from target_dotdigital.reporting.rejected_csv import remove_address
+from target_dotdigital.reporting.folder import remove_address
+from target_dotdigital.reporting.page import Rule, rules
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +67,7 @@ def test_the_schema_refuses_keys_that_it_does_not_name(pipeline: Pipeline) -> No
         facts | {"new": 1},
         {key: value for key, value in facts.items() if key != "sent"},
         facts | {"plan": facts["plan"] | {"new": 1}},
-        facts | {"segments": {"VIP": {"contacts": -1, "change": 0}}},
+        facts | {"segments": {"VIP": {"contacts": -1, "change": 0, "joined": 0, "left": 0}}},
     ):
         assert len(deviations(changed)) == 1
 
@@ -173,14 +173,160 @@ def test_the_largest_movers_come_first_and_the_others_are_folded(pipeline: Pipel
     records = [{"email": f"new{number}@example.com", "segments": [names[150 + number]] * 2} for number in range(3)]
     records.append({"email": "new9@example.com", "segments": [names[152], names[20]]})
     assert pipeline.load(singer(records)).code == 0
-    shown, folded = section(page(pipeline), "Contacts in each segment").split("<details>")
+    shown, folded, by_day = section(page(pipeline), "Contacts in each segment").split("<details>")
     order = [name for _, name in sorted((shown.index(name), name) for name in names if f">{name}<" in shown)]
     # by the change, then by size; contacts of Segment N before: 200 - N
     assert order == [names[152], names[20], names[150], names[151], *names[:6]]
     assert folded.count('<th scope="row">') == 190
+    assert by_day.count('<th scope="row">') == 10
     assert "The other 190 segments" in folded
     assert section(page(pipeline), "For the campaign").split("<details><summary>The other")[1].count('<th scope="row">') == 190
     assert 'aria-label="from 180 to 181 in 2 runs"' in shown
+
+
+# Who joined and left
+
+
+def days(pipeline: Pipeline) -> None:
+    """Three contacts join VIP; the next day two leave, one of them for Lapsed, and one is new in both."""
+    assert pipeline.load(singer(people(3, "VIP"))).code == 0
+    records = [*people(1, "VIP"), *people(1, first=1), *people(1, "Lapsed", first=2), *people(1, "VIP", "Lapsed", first=3)]
+    assert pipeline.load(singer(records)).code == 0
+
+
+MOVED = {
+    "VIP": {"contacts": 2, "change": -1, "joined": 1, "left": 2},
+    "Lapsed": {"contacts": 2, "change": 2, "joined": 2, "left": 0},
+}
+
+
+def test_joined_and_left_are_counted_for_each_segment_and_day(pipeline: Pipeline) -> None:
+    days(pipeline)
+    assert pipeline.report["segments"] == MOVED
+    by_day = section(page(pipeline), "Contacts in each segment").split("<tbody>")[-1]
+    assert '<th scope="row">VIP</th><td class="num"><span class="up">+3</span></td>' in by_day
+    assert '<td class="num"><span class="up">+1</span> <span class="down">&minus;2</span></td>' in by_day
+
+
+@pytest.mark.parametrize("labels", [{"enclose_segments": True}, {"segment_labels": {"VIP": "Very important"}}])
+def test_joined_and_left_count_segments_however_their_labels_are_written(pipeline: Pipeline, labels: dict[str, Any]) -> None:
+    pipeline.target |= labels
+    pipeline.activate()
+    days(pipeline)
+    assert pipeline.report["segments"] == MOVED
+
+
+def test_a_run_that_writes_nothing_counts_who_would_join_and_leave(pipeline: Pipeline) -> None:
+    pipeline.target["dry_run"] = True
+    assert pipeline.load(singer(people(3, "VIP"))).code == 0
+    assert pipeline.report["segments"] == {"VIP": {"contacts": 3, "change": 3, "joined": 3, "left": 0}}
+
+
+def test_a_rejected_contact_joins_when_dotdigital_accepts_it(pipeline: Pipeline) -> None:
+    pipeline.sandbox.account.refuse = lambda email: "someCode" if email == "p0001@example.com" else None
+    assert pipeline.load(singer(people(3, "VIP"))).code == 0
+    assert pipeline.report["segments"]["VIP"]["joined"] == 2
+    pipeline.sandbox.account.refuse = lambda _email: None
+    assert pipeline.load(singer(people(3, "VIP"))).code == 0
+    assert pipeline.report["segments"] == {"VIP": {"contacts": 3, "change": 0, "joined": 1, "left": 0}}
+
+
+def changes(pipeline: Pipeline) -> list[Path]:
+    return sorted((reports(pipeline) / "runs").glob("*.csv"))
+
+
+def test_the_changes_of_a_run_are_a_private_file_without_formulas(pipeline: Pipeline) -> None:
+    days(pipeline)
+    _, path = changes(pipeline)
+    assert f'<a href="runs/{path.name}">' in page(pipeline)
+    assert path.with_suffix(".json").exists()
+    assert path.stat().st_mode & 0o777 == 0o600
+    with path.open(newline="") as file:
+        rows = {address: (joined, left) for address, joined, left in csv.reader(file)}
+    assert rows == {
+        "address": ("joined", "left"),
+        "p0001@example.com": ("", "VIP"),
+        "p0002@example.com": ("Lapsed", "VIP"),
+        "p0003@example.com": ("Lapsed; VIP", ""),
+    }
+    assert pipeline.load(singer([{"email": "=cmd@example.com", "segments": ["+1"]}])).code == 0
+    assert changes(pipeline)[-1].read_text().splitlines()[1:] == ["'=cmd@example.com,'+1,"]
+
+
+def test_the_changes_of_a_run_go_with_its_report(pipeline: Pipeline) -> None:
+    pipeline.target["report_keep"] = 1
+    days(pipeline)
+    first = changes(pipeline)
+    assert [path.with_suffix(".json").exists() for path in first] == [True]
+    assert pipeline.load(singer([])).code == 0
+    assert changes(pipeline) == []
+    assert "as CSV</a>" not in page(pipeline)
+
+
+def test_forget_removes_an_address_from_the_changes(pipeline: Pipeline) -> None:
+    days(pipeline)
+    assert run_target(pipeline.target, "", pipeline.time, forget="p0002@example.com").code == 0
+    texts = [path.read_text() for path in changes(pipeline)]
+    assert [("p0002@" in text, "p0001@" in text) for text in texts] == [(False, True), (False, True)]
+
+
+# The last good picture
+
+
+def test_a_day_without_a_delivery_keeps_the_last_good_picture(pipeline: Pipeline) -> None:
+    days(pipeline)
+    good = page(pipeline)
+    # the two loads end at 16:48 and 19:18
+    pipeline.time.seconds += 24 * 3600
+    assert pipeline.load("").code == 1
+    text = page(pipeline)
+    assert "Labels are of 21 September 2026, from the run that ended at 2026-09-21 " in text
+    rows = [f'<th scope="row">{name}</th><td class="num">2</td>' for name in ("VIP", "Lapsed")]
+    assert all(row in section(text, "Contacts in each segment") for row in rows)
+    rules_before, rules_after = (section(each, "For the campaign").split("<table>")[1] for each in (good, text))
+    assert rules_before == rules_after
+
+
+def test_labels_are_of_the_last_run_that_delivered_even_if_the_page_shows_it_no_more(pipeline: Pipeline) -> None:
+    assert pipeline.load(singer(people(2, "VIP"))).code == 0
+    facts = pipeline.report | {"outcome": "failed", "segments": {}, "sent": 0, "started_at": "2026-09-22T00:00:00+00:00"}
+    for number in range(40):
+        (reports(pipeline) / "runs" / f"20270101T00{number:02}00.000000Z-000000.json").write_text(json.dumps(facts))
+    assert pipeline.load("").code == 1
+    assert "Labels are of 21 September 2026" in page(pipeline)
+
+
+def test_after_a_restore_no_picture_is_shown(pipeline: Pipeline) -> None:
+    OUTCOMES["restored"](pipeline)
+    assert pipeline.load("").code == 1
+    assert "Labels are of" not in page(pipeline)
+    assert " contains " not in page(pipeline)
+
+
+# Local time
+
+
+def test_people_read_local_time_and_machines_utc(pipeline: Pipeline) -> None:
+    pipeline.target["report_timezone"] = "Australia/Sydney"
+    assert pipeline.load(singer(people(2, "VIP"))).code == 0
+    started = pipeline.report["started_at"]
+    assert started == "2026-09-21T17:00:00+00:00"
+    assert "2026-09-22 03:00 AEST" in page(pipeline)
+    assert "UTC" not in page(pipeline)
+    pipeline.load("")
+    assert "Labels are of 22 September 2026" in page(pipeline)
+    pipeline.target["api_password"] = 5
+    pipeline.load("")
+    assert "AEST" in page(pipeline), "even if the settings are invalid"
+
+
+@pytest.mark.parametrize("name", ["Europe/Atlantis", "europe/berlin", "Europe", "../etc/passwd", ""])
+def test_an_unknown_time_zone_is_refused(pipeline: Pipeline, sandbox: Sandbox, name: str) -> None:
+    pipeline.target["report_timezone"] = name
+    outcome = pipeline.load(singer(people(2, "VIP")))
+    assert outcome.code == 1
+    assert outcome.errors[-1].startswith(f"report_timezone is {name!r}")
+    assert sandbox.journal.calls() == []
 
 
 # Rejected contacts
@@ -212,27 +358,31 @@ def test_an_address_is_removed_from_the_file_of_rejected_contacts(pipeline: Pipe
     path = reports(pipeline) / "rejected.csv"
     before = path.read_text().splitlines()
     for email in ("=cmd@example.com", "p0001@example.com"):
-        assert remove_address(path, email) == 1
-        assert remove_address(path, email) == 0
+        assert remove_address(path.parent, email) == 1
+        assert remove_address(path.parent, email) == 0
     assert path.read_text().splitlines() == [line for line in before if "cmd@" not in line and "p0001@" not in line]
     assert len(before) == 4
     assert path.stat().st_mode & 0o777 == 0o600
-    assert remove_address(path.with_name("missing.csv"), "p0001@example.com") == 0
+    assert remove_address(path.with_name("missing"), "p0001@example.com") == 0
 
 
 # For the campaign
 
 
-def facts_of(names: list[str], *, enclosed: bool = False, **labels: Any) -> dict[str, Any]:
+def rules_of(names: list[str], *, enclosed: bool = False, **labels: Any) -> dict[str, Rule]:
     written = {"fields": ["NOSTOSEGMENT"], "delimiter": ";", "enclosed": enclosed, "renamed": {}} | labels
-    return {"labels": written, "segments": {name: {"contacts": 1, "change": 0} for name in names}}
+    return {rule.segment: rule for rule in rules(written, dict.fromkeys(names, 1))}
+
+
+def rules_for(facts: dict[str, Any]) -> list[Rule]:
+    return rules(facts["labels"], {name: segment["contacts"] for name, segment in facts["segments"].items()})
 
 
 def test_a_rule_names_field_and_text_with_the_delimiter_if_labels_are_enclosed() -> None:
-    plain = {rule.segment: rule for rule in rules(facts_of(["VIP", "VIP Lapsed", "New"], renamed={"New": "vip (new)"}))}
+    plain = rules_of(["VIP", "VIP Lapsed", "New"], renamed={"New": "vip (new)"})
     assert {name: rule.text for name, rule in plain.items()} == {"VIP": "VIP", "VIP Lapsed": "VIP Lapsed", "New": "vip (new)"}
     assert plain["VIP"].also == ("VIP Lapsed", "New")
-    enclosed = {rule.segment: rule for rule in rules(facts_of(["VIP", "VIP Lapsed"], enclosed=True))}
+    enclosed = rules_of(["VIP", "VIP Lapsed"], enclosed=True)
     assert {name: rule.text for name, rule in enclosed.items()} == {"VIP": ";VIP;", "VIP Lapsed": ";VIP Lapsed;"}
     assert {rule.also for rule in enclosed.values()} == {()}
 
@@ -243,7 +393,7 @@ def test_the_text_of_a_rule_selects_in_the_account_who_is_in_the_segment(pipelin
     assert pipeline.load(singer(shop())).code == 0
     expected = {name: {one["email"] for one in shop() if name in one["segments"]} for name in ["VIP", "VIP Lapsed", *NAMES]}
     held = {email: str(contact.data_fields.get("NOSTOSEGMENT")) for email, contact in pipeline.sandbox.account.snapshot().items()}
-    found = {rule.segment: {email for email, value in held.items() if rule.text in value} for rule in rules(pipeline.report)}
+    found = {rule.segment: {email for email, value in held.items() if rule.text in value} for rule in rules_for(pipeline.report)}
     assert found == expected
     assert "<code>;Second;</code>" in page(pipeline)
 
@@ -271,7 +421,7 @@ def test_a_day_without_trouble_says_so(pipeline: Pipeline) -> None:
     text = page(pipeline)
     assert "Nothing needs your attention." in text
     assert "Needs attention" not in text
-    assert "All changes of the source are delivered." in text
+    assert "All changes of the source (usually Nosto) are delivered." in text
 
 
 def test_a_review_says_that_the_given_code_is_for_other_settings(pipeline: Pipeline) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from target_dotdigital.commands.tables import moment
 from target_dotdigital.ledger.imports import ImportState
 from target_dotdigital.payloads import EMPTY
-from target_dotdigital.reporting.advice import advice_on
+from target_dotdigital.reporting.page import advice_on
 
 if TYPE_CHECKING:
     from target_dotdigital.ledger.contact_queries import ContactRecord

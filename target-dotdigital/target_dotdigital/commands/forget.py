@@ -15,8 +15,7 @@ from target_dotdigital.ledger.contacts import forget_address
 from target_dotdigital.ledger.database import open_ledger
 from target_dotdigital.ledger.imports import forget_deliveries
 from target_dotdigital.ledger.runs import Bookmarks
-from target_dotdigital.reporting.folder import REJECTED_FILE
-from target_dotdigital.reporting.rejected_csv import remove_address
+from target_dotdigital.reporting.folder import remove_address
 
 if TYPE_CHECKING:
     from target_dotdigital.settings import Settings
@@ -36,7 +35,7 @@ class Forgotten:
 
 
 def forget(settings: Settings, address: str) -> Forgotten:
-    """Remove an address from the ledger, the before-images and the file of rejected contacts.
+    """Remove an address from the ledger, the before-images and the files of rejected and changed contacts.
 
     If the source still has the contact, the ledger no longer knows every contact of the source until the next complete input: it no
     longer identifies orphaned labels, and a run that has to compare every contact stops. If the result of a delivery of the contact is
@@ -63,7 +62,7 @@ def forget(settings: Settings, address: str) -> Forgotten:
         ledger.shred()
     folder = Path(settings.report_dir)
     places += _remove_lines(folder / "rejected.singer.jsonl", email, settings.email_property)
-    return Forgotten(places + remove_address(folder / REJECTED_FILE, email), bool(in_source))
+    return Forgotten(places + remove_address(folder, email), bool(in_source))
 
 
 def _remove_lines(path: Path, email: str, name: str) -> int:

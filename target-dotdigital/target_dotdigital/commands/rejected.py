@@ -17,8 +17,8 @@ from target_dotdigital.commands.reading import open_view
 from target_dotdigital.commands.tables import counted, labels_text, moment, table
 from target_dotdigital.errors import SettingsError
 from target_dotdigital.ledger.contact_queries import rejected_contacts
-from target_dotdigital.reporting.advice import advice_on
-from target_dotdigital.reporting.rejected_csv import NEXT_RUN, ON_CHANGE, write_rejected_csv
+from target_dotdigital.reporting.folder import NEXT_RUN, ON_CHANGE, write_rejected_csv
+from target_dotdigital.reporting.page import advice_on
 from target_dotdigital.texts import without_controls
 
 if TYPE_CHECKING:

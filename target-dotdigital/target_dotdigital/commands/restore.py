@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,7 @@ from target_dotdigital.commands.reading import open_view
 from target_dotdigital.commands.runs import DEFAULT_LIMIT, runs_table
 from target_dotdigital.failures import explain
 from target_dotdigital.ledger.runs import latest_run, recent_runs
+from target_dotdigital.reporting.folder import ReportFolder
 from target_dotdigital.reporting.report import Report, RunStatus
 from target_dotdigital.sync.run import open_run, published
 
@@ -28,10 +30,10 @@ def run_restore(settings: Settings, clock: Clock, run: Any) -> None:
     if run is None:
         _list(settings, clock)
         return
-    report = Report(started_at=clock.now())
+    report, folder = Report(started_at=clock.now()), ReportFolder(Path(settings.report_dir), settings.zone)
     with open_run(settings, clock, report) as opened:
         images = opened.images_of(int(run))
-        with published(report, settings.report_dir, settings.report_keep, lambda error: explain(error, 0)):
+        with published(report, folder, settings.report_keep, lambda error: explain(error, 0)):
             opened.restore(int(run), images)
     click.echo(report.summary())
     if report.outcome is RunStatus.DRY_RUN:

@@ -1,8 +1,10 @@
-"""The folder that a run's report is written to."""
+"""The report folder: the report, its history, and the files of rejected and changed contacts, readable by their owner only."""
 
 from __future__ import annotations
 
 import contextlib
+import csv
+import datetime
 import io
 import logging
 import os
@@ -14,14 +16,24 @@ import msgspec
 
 from target_dotdigital.errors import AnotherRunError, SettingsError
 from target_dotdigital.private import make_private_folder
-from target_dotdigital.reporting.history import DEFAULT_KEEP, PART, history_name, past_run, prune, read_history
+from target_dotdigital.reporting.history import (
+    DEFAULT_KEEP,
+    FOLDER,
+    PART,
+    TABLE_SUFFIX,
+    history_name,
+    past_run,
+    prune,
+    read_history,
+)
 from target_dotdigital.reporting.metrics import emit
-from target_dotdigital.reporting.page import page
-from target_dotdigital.reporting.rejected_csv import write_rejected_csv
+from target_dotdigital.reporting.page import advice_on, page
 from target_dotdigital.reporting.report import outcome_of
+from target_dotdigital.texts import without_controls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from collections.abc import Set as AbstractSet
 
     from target_dotdigital.ledger.contact_queries import RejectedContact
     from target_dotdigital.reporting.report import Report
@@ -33,13 +45,26 @@ PROBE = " " * 65_536
 REPORT_FILE = "report.json"
 REJECTED_FILE = "rejected.csv"
 REVIEW_FILE = "review.txt"
+REJECTED_COLUMNS = ("address", "labels", "code", "advice", "first_seen", "last_seen", "next_attempt")
+CHANGES_COLUMNS = ("address", "joined", "left")
+NEXT_RUN, ON_CHANGE = "next run", "when it changes"
+# a spreadsheet shows no more rows
+MAX_TABLE_ROWS = 1_000_000
+# spreadsheets run a cell that begins like this as a formula
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, slots=True)
 class ReportFolder:
-    """The report folder; only its owner may read the files in it."""
+    """The report folder.
+
+    Args:
+        path: the folder.
+        zone: time zone of the times on the page.
+    """
 
     path: Path
+    zone: datetime.tzinfo = datetime.UTC
 
     def publish(self, report: Report, keep: int = DEFAULT_KEEP, *, latest: bool = True) -> None:
         """Write the report and emit its metrics; if the folder is not writable, record that in `report.unwritten`.
@@ -97,7 +122,9 @@ class ReportFolder:
         if latest:
             history = read_history(self.path, past_run(facts), report.file)
             self.write_text(REPORT_FILE, text)
-            self.write_text("report.html", page(facts, history, has_rejected_file=(self.path / REJECTED_FILE).exists()))
+            tables = [REJECTED_FILE, changes_file(report.file)]
+            rejected, changes = (name if (self.path / name).exists() else None for name in tables)
+            self.write_text("report.html", page(facts, history, self.zone, rejected_file=rejected, changes_file=changes))
         self.write_text(report.file, text)
         prune(self.path, keep)
 
@@ -139,6 +166,22 @@ class ReportFolder:
         with self._replacing(REJECTED_FILE) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
             write_rejected_csv(text, found, now)
 
+    def write_changes(self, report: Report, rows: Iterable[tuple[str, AbstractSet[str], AbstractSet[str]]]) -> None:
+        """Write the contacts that joined or left a segment in a run as CSV, beside its report in the history.
+
+        Args:
+            report: report of the run.
+            rows: address, segments joined, segments left.
+
+        Raises:
+            OSError: the disk is full, or the folder was removed.
+        """
+        report.file = report.file or history_name(self.path, report.started_at)
+        with self._replacing(changes_file(report.file)) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(CHANGES_COLUMNS)
+            writer.writerows(map(_harmless, (address, _joined(joined), _joined(left))) for address, joined, left in rows)
+
     def write_text(self, name: str, text: str) -> None:
         """Write a file atomically.
 
@@ -172,13 +215,17 @@ class ReportFolder:
             raise
 
 
-def open_folder(path: str) -> ReportFolder:
+def open_folder(path: str, zone: datetime.tzinfo = datetime.UTC) -> ReportFolder:
     """Create the report folder if it is missing, and check that it is writable.
+
+    Args:
+        path: the folder.
+        zone: time zone of the times on the page.
 
     Raises:
         SettingsError: the folder is not writable.
     """
-    folder = ReportFolder(Path(path))
+    folder = ReportFolder(Path(path), zone)
     try:
         make_private_folder(folder.path)
         # a name of this process alone: another run may be starting
@@ -192,3 +239,77 @@ def open_folder(path: str) -> ReportFolder:
         )
         raise SettingsError(msg) from None
     return folder
+
+
+def changes_file(report_file: str) -> str:
+    """Return the file of the contacts that a run changed, for the file of its report in the history."""
+    return report_file.removesuffix(".json") + TABLE_SUFFIX
+
+
+def write_rejected_csv(file: IO[str], found: Iterable[RejectedContact], now: float) -> int:
+    """Write a header and a row for each rejected contact, and return the number of contacts.
+
+    Args:
+        file: a text file without translation of line ends.
+        found: the contacts.
+        now: seconds since 1970.
+    """
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(REJECTED_COLUMNS)
+    count = 0
+    for count, contact in enumerate(found, 1):  # noqa: B007 - the number of rows is the result
+        cells = (contact.email, _labels(contact.desired), contact.code, advice_on(contact.code))
+        writer.writerow([*map(_harmless, cells), _iso(contact.first_seen), _iso(contact.last_seen), _next(contact, now)])
+    return count
+
+
+def remove_address(folder: Path, email: str) -> int:
+    """Remove an address from the files of rejected and changed contacts, and return the number of rows that were removed.
+
+    Args:
+        folder: the report folder, which may be missing.
+        email: normalised address.
+
+    Raises:
+        OSError: a file cannot be read or written.
+    """
+    return sum(
+        _remove_rows(path, _harmless(email)) for path in (folder / REJECTED_FILE, *(folder / FOLDER).glob(f"*{TABLE_SUFFIX}"))
+    )
+
+
+def _remove_rows(path: Path, cell: str) -> int:
+    if not path.exists():
+        return 0
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    kept = [row for row in rows if not row or row[0] != cell]
+    if len(kept) < len(rows):
+        # in place, so that the file keeps its mode
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(kept)
+    return len(rows) - len(kept)
+
+
+def _labels(payload: str) -> str:
+    """Return the value of the data field."""
+    return without_controls("; ".join(msgspec.json.decode(payload, type=dict[str, str]).values()))
+
+
+def _next(contact: RejectedContact, now: float) -> str:
+    if contact.pending or (contact.retry_at is not None and contact.retry_at <= now):
+        return NEXT_RUN
+    return ON_CHANGE if contact.retry_at is None else _iso(contact.retry_at)
+
+
+def _iso(seconds: float | None) -> str:
+    return "" if seconds is None else datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat()
+
+
+def _joined(names: AbstractSet[str]) -> str:
+    return without_controls("; ".join(sorted(names)))
+
+
+def _harmless(cell: str) -> str:
+    """Return a cell that no spreadsheet runs as a formula."""
+    return f"'{cell}" if cell.startswith(FORMULAS) else cell

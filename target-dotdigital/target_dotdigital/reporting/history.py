@@ -1,65 +1,65 @@
-"""Keeps one file per run, and reads the last ones for charts."""
+"""The history: the reports of the last runs, and the charts that are drawn from them."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime  # noqa: TC003 - msgspec reads the annotations
 import itertools
+import math
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from target_dotdigital.private import make_private_folder
-from target_dotdigital.reporting.report import RunStatus
+from target_dotdigital.reporting.report import HEALTHY, RunStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 FOLDER = "runs"
 DEFAULT_KEEP = 100
+# the contacts that a run changed, beside its report
+TABLE_SUFFIX = ".csv"
 PART = ".part"
-# no file takes longer to write
+# longer than any file takes to write
 PART_SECONDS = 3600.0
 MAX_SHOWN = 30
-# runs whose counts of segments are those of the account afterwards
-SETTLED = frozenset({RunStatus.DELIVERED, RunStatus.PARTLY, RunStatus.NOTHING})
+MAX_DAYS = 7
 TROUBLED = frozenset({RunStatus.FAILED, RunStatus.BRAKED, RunStatus.INCOMPLETE, RunStatus.NO_INPUT})
+
+# units of the drawings, which the page stretches
+LANE_HEIGHT = 28.0
+MIN_BAR = 2.0
+BAR_STEP = 10
+SPARK_WIDTH, SPARK_HEIGHT = 100.0, 20.0
+# keeps bars narrow when there are few runs
+MIN_PLACES = 15
+MAX_DATES = 4
 
 
 class _Account(msgspec.Struct, frozen=True):
     id: int | None = None
+    name: str = ""
 
 
 class _Segment(msgspec.Struct, frozen=True):
     contacts: int
+    joined: int = 0
+    left: int = 0
 
 
 class PastRun(msgspec.Struct, frozen=True):
-    """A run as its report remembers it.
-
-    Args:
-        started_at: its start, in UTC.
-        outcome: how it ended.
-        run: its number; the number of a run that was not allowed to write is used again.
-        finished_at: its end; None if it has none.
-        account: account that it was for.
-        data_field: data field that it wrote to; empty if it failed before it knew it.
-        sent: contacts sent.
-        created: contacts created.
-        updated: contacts updated.
-        cleared: updated contacts that lost all labels.
-        rejected: contacts rejected.
-        restored_run: run whose changes it put back; None for any other run.
-        segments: segment -> contacts.
-    """
+    """What the page shows of an earlier run; `ReportDocument` describes the values."""
 
     started_at: datetime.datetime
     outcome: RunStatus
     run: int = 0
     finished_at: datetime.datetime | None = None
     account: _Account = _Account()
+    address_book: str = ""
     data_field: str = ""
     sent: int = 0
     created: int = 0
@@ -67,6 +67,7 @@ class PastRun(msgspec.Struct, frozen=True):
     cleared: int = 0
     rejected: int = 0
     restored_run: int | None = None
+    labels: dict[str, Any] | None = None
     segments: dict[str, _Segment] = {}
 
     @property
@@ -75,32 +76,24 @@ class PastRun(msgspec.Struct, frozen=True):
         return self.outcome in TROUBLED
 
     @property
-    def counts(self) -> dict[str, int] | None:
-        """Contacts per segment after the run; None if the run did not settle them, or put other labels back."""
-        if self.outcome not in SETTLED or not self.segments or self.restored_run is not None:
-            return None
-        return {name: segment.contacts for name, segment in self.segments.items()}
+    def is_settled(self) -> bool:
+        """Whether dotdigital had the labels of the source after the run."""
+        return self.outcome in HEALTHY and bool(self.segments) and self.restored_run is None
 
     def shares_place(self, other: PastRun) -> bool:
-        """Return whether both runs are for the same account and data field, as far as they know theirs."""
+        """Return whether both runs are for the same account and data field; a run that failed early may not know its own."""
         if None in {self.account.id, other.account.id}:
             return True
         return (self.account.id, self.data_field) == (other.account.id, other.data_field)
 
 
 def past_run(facts: dict[str, Any]) -> PastRun:
-    """Return a report as a run of the history.
-
-    Args:
-        facts: the report as JSON values.
-    """
+    """Return a report, given as JSON values, as a run of the history."""
     return msgspec.convert(facts, PastRun)
 
 
 def past_runs(folder: Path, own: str | None = None) -> Iterator[PastRun]:
-    """Yield the runs of the history, newest first.
-
-    Files that cannot be read are left out: a page without an old run is better than none.
+    """Yield the runs of the history, newest first; unreadable files are left out, because a page without an old run is better than none.
 
     Args:
         folder: the report folder.
@@ -116,15 +109,28 @@ def past_runs(folder: Path, own: str | None = None) -> Iterator[PastRun]:
 
 
 def read_history(folder: Path, current: PastRun, own: str | None = None) -> list[PastRun]:
-    """Return the last runs for the same account and data field, oldest first, with the current one as the last.
+    """Return the last runs for the same account and data field, oldest first, and the last run that delivered, however old.
 
     Args:
         folder: the report folder.
-        current: the current run.
+        current: the current run, which is the last.
         own: file of the current run, if it was written before.
     """
     before = (run for run in past_runs(folder, own) if run.shares_place(current))
-    return [current, *itertools.islice(before, MAX_SHOWN - 1)][::-1]
+    found = [current, *itertools.islice(before, MAX_SHOWN - 1)]
+    if not any(run.is_settled or run.restored_run is not None for run in found):
+        found += itertools.islice((run for run in before if run.is_settled or run.restored_run is not None), 1)
+    return found[::-1]
+
+
+def last_delivered(runs: Sequence[PastRun]) -> PastRun | None:
+    """Return the last run whose labels dotdigital has; None if there is none, or a run was restored since.
+
+    Args:
+        runs: the runs, oldest first.
+    """
+    found = next((run for run in reversed(runs) if run.is_settled or (run.restored_run is not None and run.sent)), None)
+    return found if found is not None and found.is_settled else None
 
 
 def history_name(folder: Path, started_at: datetime.datetime) -> str:
@@ -145,7 +151,7 @@ def history_name(folder: Path, started_at: datetime.datetime) -> str:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Remove the files of older runs.
+    """Remove the files of older runs, and what killed processes left behind, which may hold addresses.
 
     Args:
         folder: the report folder.
@@ -154,10 +160,9 @@ def prune(folder: Path, keep: int) -> None:
     Raises:
         OSError: a file cannot be removed.
     """
-    for place, path in enumerate(_newest_first(folder / FOLDER)):
-        if place >= keep:
-            path.unlink(missing_ok=True)
-    # what a process that was killed has left behind may hold addresses
+    for path in itertools.islice(_newest_first(folder / FOLDER), keep, None):
+        path.with_suffix(TABLE_SUFFIX).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     for part in (*folder.glob(f".*{PART}"), *(folder / FOLDER).glob(f".*{PART}")):
         with contextlib.suppress(FileNotFoundError):
             if part.is_file() and time.time() - part.stat().st_mtime > PART_SECONDS:
@@ -166,3 +171,91 @@ def prune(folder: Path, keep: int) -> None:
 
 def _newest_first(folder: Path) -> Iterator[Path]:
     yield from sorted(folder.glob("[0-9]*.json"), reverse=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A bar of a chart, whose foot is at the bottom of the lane; and the run and the count that it stands for."""
+
+    x: int
+    y: float
+    height: float
+    run: PastRun
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A row of the chart: one figure over the runs, except those in which it is 0. Tone is its colour, highest the highest count."""
+
+    label: str
+    tone: str
+    bars: tuple[Bar, ...]
+    highest: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The size of a segment over time: points of an SVG polyline, the runs, and the counts after them."""
+
+    points: str
+    runs: tuple[PastRun, ...]
+    counts: tuple[int, ...]
+
+
+def lanes(runs: Sequence[PastRun]) -> list[Lane]:
+    """Return the rows of the chart, each with its own scale.
+
+    Args:
+        runs: the runs, oldest first.
+    """
+    return [
+        _lane("Created", "good", runs, [run.created for run in runs]),
+        _lane("Updated", "", runs, [run.updated for run in runs]),
+        _lane("Cleared", "warn", runs, [run.cleared for run in runs]),
+        _lane("Rejected", "bad", runs, [run.rejected for run in runs]),
+        _lane("Failures", "bad", runs, [int(run.is_trouble) for run in runs]),
+    ]
+
+
+def _lane(label: str, tone: str, runs: Sequence[PastRun], counts: list[int]) -> Lane:
+    highest = max(counts, default=0)
+    bars = []
+    for place, (run, count) in enumerate(zip(runs, counts, strict=True)):
+        if count:
+            # by the square root, because a first load would flatten every day after it
+            height = max(MIN_BAR, LANE_HEIGHT * math.sqrt(count / highest))
+            bars.append(Bar(BAR_STEP * place, round(LANE_HEIGHT - height, 1), round(height, 1), run, count))
+    return Lane(label, tone, tuple(bars), highest, BAR_STEP * max(len(counts), MIN_PLACES))
+
+
+def dates(runs: Sequence[PastRun]) -> list[tuple[float, PastRun]]:
+    """Return the runs whose dates are written under the chart, each with its place in percent of the width."""
+    places = max(len(runs), MIN_PLACES)
+    return [(100 * place / places, runs[place]) for place in range(0, len(runs), math.ceil(places / MAX_DATES))]
+
+
+def segment_lines(runs: Sequence[PastRun]) -> dict[str, Line]:
+    """Return a line for each segment that at least two runs have counted.
+
+    Args:
+        runs: the runs, oldest first.
+    """
+    settled = tuple(run for run in runs if run.is_settled)
+    if len(settled) < 2:  # noqa: PLR2004 - a line needs two points
+        return {}
+    return {
+        name: _line(settled, tuple(run.segments[name].contacts if name in run.segments else 0 for run in settled))
+        for name in settled[-1].segments
+    }
+
+
+def _line(runs: tuple[PastRun, ...], counts: tuple[int, ...]) -> Line:
+    low, high = min(counts), max(counts)
+    step = SPARK_WIDTH / (len(counts) - 1)
+    points = " ".join(
+        f"{step * place:.0f},{SPARK_HEIGHT - 2 - (SPARK_HEIGHT - 4) * ((count - low) / (high - low) if high > low else 0.5):.0f}"
+        for place, count in enumerate(counts)
+    )
+    return Line(points, runs, counts)

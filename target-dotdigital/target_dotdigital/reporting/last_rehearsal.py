@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import datetime  # noqa: TC003 - msgspec reads the annotations
+import datetime
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from target_dotdigital.clock import local_time
 from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
@@ -82,10 +83,10 @@ def last_rehearsal(folder: Path, account_id: int) -> RehearsalSummary | None:
     )
 
 
-def rehearsal_line(summary: RehearsalSummary | None) -> str:
+def rehearsal_line(summary: RehearsalSummary | None, zone: datetime.tzinfo = datetime.UTC) -> str:
     """Return one line about the last rehearsal, for reviews and reports."""
     if summary is None:
         return "Rehearsal: none for this account. Run the command rehearse before you activate (setting rehearsal_emails)."
     counts = f"{summary.confirmed} confirmed, {len(summary.refuted)} refuted, {summary.not_tested} not tested"
-    line = f"Rehearsal: {summary.finished_at:%Y-%m-%d %H:%M} UTC, {counts}"
+    line = f"Rehearsal: {local_time(summary.finished_at, zone)}, {counts}"
     return f"{line}. Refuted: {', '.join(summary.refuted)}; see rehearsal.html." if summary.refuted else f"{line}."

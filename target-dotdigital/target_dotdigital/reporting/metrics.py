@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 from singer_sdk import metrics
@@ -56,14 +57,14 @@ def _points(report: Report) -> Iterator[metrics.Point[float]]:
     }
     for metric, count in counted.items():
         yield _point("counter", metric, count, status)
-    # one counter per kind of call
     for kind, calls in report.traffic.calls.items():
-        yield _point("counter", Metric.CALLS, calls, {**status, "endpoint": kind})
+        # a text log shows the name and the value of a metric, but not its tags
+        yield _point("counter", f"{Metric.CALLS}.{kind.replace(' ', '_')}", calls, {**status, "endpoint": kind})
     yield _point("timer", Metric.WAITED, round(report.traffic.waited, 3), status)
     if report.finished_at is not None:
         yield _point("timer", Metric.SECONDS, (report.finished_at - report.started_at).total_seconds(), status)
 
 
-def _point(kind: str, metric: Metric, value: float, tags: dict[str, str]) -> metrics.Point[float]:
-    # the SDK's type allows only its own names, but it only uses the value
-    return metrics.Point(kind, cast("metrics.Metric", metric), value, dict(tags))
+def _point(kind: str, metric: str, value: float, tags: dict[str, str]) -> metrics.Point[float]:
+    # the SDK's type allows only its own names, but only the value of the name is used
+    return metrics.Point(kind, cast("metrics.Metric", SimpleNamespace(value=str(metric))), value, dict(tags))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from target_dotdigital.reporting.checklist import BEFORE_ACTIVATION
+from target_dotdigital.reporting.last_rehearsal import rehearsal_line
 from target_dotdigital.reporting.report import ReviewFacts
 from target_dotdigital.stats import CHECKED_CONTACTS
 from target_dotdigital.texts import shown
@@ -20,12 +21,11 @@ if TYPE_CHECKING:
     from target_dotdigital.settings import Settings
     from target_dotdigital.stats import Planned
 
-SHOWN = 12
-SHOWN_SEGMENTS = 60
-RULE = "-" * 78
-WIDTH = 110
-# what the API does not show, to be checked in dotdigital
-# contracts/dotdigital.md 7
+MAX_NAMES = 12
+MAX_SEGMENTS = 60
+SEPARATOR = "-" * 78
+WIDTH_CHARACTERS = 110
+MAX_VALUE_CHARACTERS = 60
 SUBSCRIBED = "A contact that dotdigital creates without a status is subscribed to e-mail, with opt-in type unknown."
 
 
@@ -88,9 +88,9 @@ def review(
     title = "pending for the next run; this command writes nothing" if active else "nothing has been written to dotdigital"
     return "\n".join(
         [
-            RULE,
+            SEPARATOR,
             f"REVIEW - {title}",
-            RULE,
+            SEPARATOR,
             *_caution_first(report, feeds),
             *_where(account, facts),
             f"Streams:      {', '.join(map(shown, sorted(streams))) or 'none'}",
@@ -106,25 +106,28 @@ def review(
             *(
                 line
                 for question, where in BEFORE_ACTIVATION
-                for line in textwrap.wrap(f"[ ] {question} ({where})", WIDTH, initial_indent="  ", subsequent_indent="      ")
+                for line in textwrap.wrap(
+                    f"[ ] {question} ({where})", WIDTH_CHARACTERS, initial_indent="  ", subsequent_indent="      "
+                )
             ),
             SUBSCRIBED,
-            facts.rehearsal,
+            rehearsal_line(report.rehearsal, settings.zone),
             "",
             f"A data field belongs to one pipeline: nothing else may write to {settings.data_field}.",
             "The activation code covers account, address book, data field, label settings and streams. It does not cover the choice of",
-            "segments: another choice changes labels without a new review, within the brakes (max_clear_percent, max_change_percent).",
+            "segments: another choice changes labels without a new review, within the brakes. These limit how many contacts may lose all",
+            "labels (max_clear_percent) or have them changed (max_change_percent) in one run.",
             "",
             "The sync is already active for these settings." if active else f"activation_code: {facts.activation_code}",
-            RULE,
+            SEPARATOR,
         ],
     )
 
 
 def _caution_first(report: Report, feeds: str) -> list[str]:
-    lines = textwrap.wrap(f"CAUTION: {feeds}", WIDTH) if feeds else []
+    lines = textwrap.wrap(f"CAUTION: {feeds}", WIDTH_CHARACTERS) if feeds else []
     if report.incomplete:
-        lines.append("CAUTION: the input broke off, so the numbers below are too small. Run again before you activate.")
+        lines.append("CAUTION: the input was truncated, so the numbers below are too small. Run again before you activate.")
     return [*lines, ""] if lines else []
 
 
@@ -132,8 +135,8 @@ def _segments(planned: Planned) -> list[str]:
     if not planned.segments:
         return []
     largest = sorted(planned.segments.items(), key=lambda one: (-one[1], one[0]))
-    lines = [f"{count:>12,}  {name!r}" for name, count in largest[:SHOWN_SEGMENTS]]
-    more = [f"              and {len(largest) - SHOWN_SEGMENTS} more"] if len(largest) > SHOWN_SEGMENTS else []
+    lines = [f"{count:>12,}  {name!r}" for name, count in largest[:MAX_SEGMENTS]]
+    more = [f"              and {len(largest) - MAX_SEGMENTS} more"] if len(largest) > MAX_SEGMENTS else []
     return ["Segments, and the contacts in each:", *lines, *more, ""]
 
 
@@ -171,7 +174,7 @@ def _what(report: Report, planned: Planned) -> list[str]:
             if plan.created_without_labels
             else []
         ),
-        f"{plan.updated:>12,}  contacts would get other labels",
+        f"{plan.updated:>12,}  contacts would get different labels",
         f"{plan.cleared:>12,}  contacts would lose all labels",
         *(
             [f"{plan.orphaned:>12,}  of these are not in the source: orphaned labels, perhaps from another integration"]
@@ -189,7 +192,9 @@ def _what(report: Report, planned: Planned) -> list[str]:
 
 
 def _cost(planned: Planned, settings: Settings, account: Account, limits: Mapping[str, int]) -> str:
-    cost = f"Cost: {planned.import_calls:,} import calls"
+    cost = f"Cost: {planned.import_calls:,} import call{'' if planned.import_calls == 1 else 's'}"
+    if planned.plan.cleared:
+        cost += ", perhaps one more, because contacts that left the source are sent before the others, in an import of their own"
     if limit := limits.get("lowCallRate"):
         cost += f"; the account allows {limit:,} such calls a minute"
     if account.calls_left is not None:
@@ -212,14 +217,14 @@ def _samples(planned: Planned) -> list[str]:
 
 
 def _cautions(report: Report, planned: Planned) -> list[str]:
-    lines = [f"  {one}" for one in planned.ambiguous_names[:SHOWN]]
+    lines = [f"  {name}" for name in planned.ambiguous_names[:MAX_NAMES]]
     if lines:
-        lines.insert(0, 'Names that a rule "contains" may confuse (enclose_segments helps):')
-    if len(planned.ambiguous_names) > SHOWN:
-        lines.append(f"  and {len(planned.ambiguous_names) - SHOWN} more")
+        lines.insert(0, 'Names contained in other names. A "contains" rule would match both (set enclose_segments):')
+    if len(planned.ambiguous_names) > MAX_NAMES:
+        lines.append(f"  and {len(planned.ambiguous_names) - MAX_NAMES} more")
     if report.intake.dropped:
         lines.append("Names that do not fit into the data field for some contacts:")
-        lines += [f"  {name}" for name, _ in report.intake.dropped.most_common(SHOWN)]
+        lines += [f"  {name}" for name, _ in report.intake.dropped.most_common(MAX_NAMES)]
     return [*lines, ""] if lines else []
 
 
@@ -228,13 +233,13 @@ def _programs(programs: list[str] | None) -> list[str]:
         return ["Active programs: not visible to this API user. Check in dotdigital.", ""]
     if not programs:
         return ["Active programs: none.", ""]
-    more = f" and {len(programs) - SHOWN} more" if len(programs) > SHOWN else ""
+    more = f" and {len(programs) - MAX_NAMES} more" if len(programs) > MAX_NAMES else ""
     return [
-        f"Active programs, which may pick up new or changed contacts: {', '.join(map(repr, programs[:SHOWN]))}{more}",
+        f"Active programs, which may pick up new or changed contacts: {', '.join(map(repr, programs[:MAX_NAMES]))}{more}",
         "",
     ]
 
 
 def _shown(payload: str) -> str:
     values: dict[str, str] = msgspec.json.decode(payload)
-    return " | ".join(f"{value[:60]!r}" for value in values.values()) or "(empty)"
+    return " | ".join(f"{value[:MAX_VALUE_CHARACTERS]!r}" for value in values.values()) or "(empty)"

@@ -12,6 +12,7 @@ import msgspec
 
 from target_dotdigital.errors import DeliveryError
 from target_dotdigital.payloads import to_payload
+from target_dotdigital.stats import LabelChanges
 from target_dotdigital.texts import INVISIBLE, is_blank
 
 if TYPE_CHECKING:
@@ -176,6 +177,43 @@ def unmatched_entries(settings: LabelSettings, names: Collection[str]) -> list[s
         nearest = folded[difflib.get_close_matches(entry.casefold(), folded, n=1, cutoff=0.0)[0]]
         found.append(f"{entry!r} in {setting} is the name of no segment; the nearest name is {nearest!r}")
     return found
+
+
+class LabelDecoder:
+    """Turns payloads into the names of segments.
+
+    Args:
+        settings: the label settings.
+    """
+
+    def __init__(self, settings: LabelSettings) -> None:
+        """Create a decoder with an empty cache."""
+        self._delimiter = settings.delimiter
+        self._names = {label: name for name, label in settings.labels}
+        self.names_in = lru_cache(MAX_COMBINATIONS)(self._names_in)
+
+    def joined_and_left(self, before: str | None, after: str) -> tuple[frozenset[str], frozenset[str]]:
+        """Return the segments whose labels are in the second payload alone, and those whose labels are in the first alone."""
+        old, new = self.names_in(before), self.names_in(after)
+        return new - old, old - new
+
+    def count(self, changes: Iterable[tuple[str | None, str, int]]) -> LabelChanges:
+        """Count who joined and left.
+
+        Args:
+            changes: payload before, payload after, number of contacts.
+        """
+        counted = LabelChanges()
+        for before, after, contacts in changes:
+            joined, left = self.joined_and_left(before, after)
+            counted.joined.update(dict.fromkeys(joined, contacts))
+            counted.left.update(dict.fromkeys(left, contacts))
+        return counted
+
+    def _names_in(self, payload: str | None) -> frozenset[str]:
+        values = msgspec.json.decode(payload or "{}", type=dict[str, str]).values()
+        labels = (label for value in values for label in value.split(self._delimiter) if label)
+        return frozenset(self._names.get(label, label) for label in labels)
 
 
 class LabelEncoder:

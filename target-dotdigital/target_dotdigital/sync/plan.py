@@ -7,10 +7,11 @@ import math
 from typing import TYPE_CHECKING
 
 from target_dotdigital.errors import AccountError, BrakeError, DeliveryError
+from target_dotdigital.ledger.label_changes import planned_changes
 from target_dotdigital.ledger.runs import latest_segments
 from target_dotdigital.reporting.report import RunStatus
 from target_dotdigital.stats import Planned
-from target_dotdigital.sync.labels import ambiguous_names, unmatched_entries
+from target_dotdigital.sync.labels import LabelDecoder, ambiguous_names, unmatched_entries
 from target_dotdigital.sync.readback import Drift
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def make_plan(ledger: ContactLedger, settings: Settings, restored: int | None = 
         segments=segments,
         segments_before=latest_segments(ledger.connection, ledger.scope),
         ambiguous_names=tuple(ambiguous_names(list(segments)[:MAX_COMPARED_NAMES], settings.labels.delimiter)),
+        changes=LabelDecoder(settings.labels).count(planned_changes(ledger.connection, ledger.scope, restored)),
     )
 
 

@@ -7,7 +7,6 @@ import logging
 from collections import Counter
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,21 +18,21 @@ from target_dotdigital.errors import AgreementError, ReportError, SettingsError
 from target_dotdigital.ledger.contact_queries import rejected_contacts
 from target_dotdigital.ledger.contacts import ContactLedger
 from target_dotdigital.ledger.imports import ImportLog, before_images, count_cleared
+from target_dotdigital.ledger.label_changes import changed_contacts, delivered_changes
 from target_dotdigital.ledger.runs import Bookmarks, RunFigures, begin_run, end_run, update_scope
 from target_dotdigital.payloads import fields_of
 from target_dotdigital.records import Verdict
-from target_dotdigital.reporting.folder import REVIEW_FILE, ReportFolder, open_folder
+from target_dotdigital.reporting.folder import MAX_TABLE_ROWS, REVIEW_FILE, ReportFolder, open_folder
 from target_dotdigital.reporting.last_rehearsal import rehearsal_line
 from target_dotdigital.reporting.report import Report, RunStatus, Traffic, outcome_of
 from target_dotdigital.reporting.review import review, review_facts
-from target_dotdigital.reporting.start import describe_start
 from target_dotdigital.settings import InputTerms
 from target_dotdigital.sync import agreement
 from target_dotdigital.sync.activation import Activation, changed_feeds
 from target_dotdigital.sync.agreement import StateSpan
 from target_dotdigital.sync.delivery import Delivery, needed_fields
 from target_dotdigital.sync.intake import Collector, relabel_if_settings_changed
-from target_dotdigital.sync.labels import LabelEncoder, Labels
+from target_dotdigital.sync.labels import LabelDecoder, LabelEncoder, Labels
 from target_dotdigital.sync.plan import (
     check_results,
     make_plan,
@@ -51,11 +50,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
+    import sqlalchemy as sa
+
     from target_dotdigital.clock import Clock
     from target_dotdigital.dotdigital.account import Account
     from target_dotdigital.ledger.imports import BeforeImages
     from target_dotdigital.ledger.runs import Scope
-    from target_dotdigital.settings import Settings
+    from target_dotdigital.settings import LabelSettings, Settings
     from target_dotdigital.stats import Planned
     from target_dotdigital.sync.readback import Drift
     from target_dotdigital.sync.session import Session
@@ -66,12 +67,12 @@ NOT_DELIVERED = frozenset({RunStatus.BRAKED, RunStatus.FAILED})
 
 
 @contextmanager
-def published(report: Report, path: str, keep: int, explain: Callable[[BaseException], str]) -> Iterator[None]:
+def published(report: Report, folder: ReportFolder, keep: int, explain: Callable[[BaseException], str]) -> Iterator[None]:
     """Publish the report at the end of the block; if an exception ends it, its message is the first problem.
 
     Args:
         report: the report.
-        path: the report folder.
+        folder: the report folder, which may not exist yet.
         keep: number of runs to keep in the history.
         explain: returns the line for the operator about an exception.
 
@@ -80,14 +81,14 @@ def published(report: Report, path: str, keep: int, explain: Callable[[BaseExcep
     """
     try:
         yield
-        ReportFolder(Path(path)).publish(report, keep)
+        folder.publish(report, keep)
         _require_written(report)
     except BaseException as error:
         report.finished_at = report.finished_at or report.started_at
         report.outcome = outcome_of(error)
         report.problems.insert(0, explain(error))
         with contextlib.suppress(SettingsError):
-            open_folder(path).publish_failure(report, error, report.problems[0], keep)
+            open_folder(str(folder.path), folder.zone).publish_failure(report, error, report.problems[0], keep)
         raise
 
 
@@ -110,13 +111,13 @@ def open_run(settings: Settings, clock: Clock, report: Report) -> Iterator[Run]:
     Raises:
         TargetError: the run cannot start.
     """
-    folder, calls = open_folder(settings.report_dir), Counter[str]()
+    folder, calls = open_folder(settings.report_dir, settings.zone), Counter[str]()
     with ExitStack() as stack:
         try:
             session = stack.enter_context(open_session(settings, clock, calls))
         finally:
             report.traffic = Traffic(dict(calls), clock.waited)
-        describe_start(report, settings, session.account, folder)
+        report.describe_start(settings, session.account, folder.path)
         activation = Activation(settings, session.account)
         writes, engine = activation.is_active and not settings.dry_run, session.ledger.engine
         # the number of a run that may not write is rolled back with everything else
@@ -194,7 +195,9 @@ class RunRecord:
         if not self.writes:
             return
         with self.delivered() as ledger:
-            report.cleared = count_cleared(ledger.connection, report.run) if report.tally.sent else 0
+            if report.tally.sent:
+                report.cleared = count_cleared(ledger.connection, report.run)
+                report.changes = LabelDecoder(session.settings.labels).count(delivered_changes(ledger.connection, report.run))
         segments = report.planned.segments if report.planned is not None and report.outcome not in NOT_DELIVERED else None
         with session.ledger.engine.begin() as connection:
             finished_at = report.finished_at.isoformat()
@@ -203,8 +206,10 @@ class RunRecord:
             with self.delivered() as ledger:
                 self.folder.write_rejected(ledger.rejected(), session.settings)
                 self.folder.write_rejected_table(rejected_contacts(ledger.connection, ledger.scope), session.clock.wall())
+                if report.tally.sent:
+                    self.folder.write_changes(report, _changed_rows(ledger.connection, report.run, session.settings.labels))
         except OSError as error:
-            report.problems.append(f"The file of rejected contacts could not be written ({type(error).__name__}).")
+            report.problems.append(f"The files of rejected and changed contacts could not be written ({type(error).__name__}).")
 
     def add_failure(self, error: BaseException) -> None:
         """Record that an exception ended the run, even if it was recorded otherwise before."""
@@ -213,6 +218,17 @@ class RunRecord:
             self.add()
         except Exception as other:  # noqa: BLE001 - nothing may hide the cause
             self.report.problems.append(f"The end of the run could not be recorded in the ledger ({type(other).__name__}).")
+
+
+def _changed_rows(
+    connection: sa.Connection, run: int, labels: LabelSettings
+) -> Iterator[tuple[str, frozenset[str], frozenset[str]]]:
+    """Yield the contacts that joined or left a segment in a run: address, segments joined, segments left."""
+    decoder = LabelDecoder(labels)
+    for email, before, after in changed_contacts(connection, run, MAX_TABLE_ROWS):
+        joined, left = decoder.joined_and_left(before, after)
+        if joined or left:
+            yield email, joined, left
 
 
 def _figures(report: Report) -> RunFigures:
