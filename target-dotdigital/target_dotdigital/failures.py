@@ -1,4 +1,4 @@
-"""Handles runs that fail: one final line that says what happened, and a report that says the same."""
+"""Turns the exception that ended a run or a command into one line that says what happened, what it means and what to do."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from singer_sdk.exceptions import (
 )
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
-from target_dotdigital.config import CONFIG
 from target_dotdigital.errors import SettingsError, TargetError
+from target_dotdigital.settings import SCHEMA
 from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
@@ -52,14 +52,12 @@ SYSTEM_CAUSES = {
 }
 # secret setting -> what it should be
 SECRETS = {
-    name: "list of texts" if "items" in facts else "text"
-    for name, facts in CONFIG.to_dict()["properties"].items()
-    if facts.get("secret")
+    name: "list of texts" if "items" in facts else "text" for name, facts in SCHEMA["properties"].items() if facts.get("secret")
 }
 
 
-def explain(error: BaseException, line: int) -> str:
-    """Return the line that says what happened, what it means and what to do.
+def error_message(error: BaseException, line: int) -> str:
+    """Return the one-line error message.
 
     Args:
         error: the exception that ended the run.
@@ -88,7 +86,7 @@ def explain(error: BaseException, line: int) -> str:
 
 
 def _cause_outside(error: BaseException) -> str | None:
-    """Return the line about a run that the operating system has stopped; None if it ended otherwise."""
+    """Return the message about a run that the operating system has stopped; None if it ended otherwise."""
     if (ended := signal_of(error)) is not None:
         return f"Ended by {ended.name}: the bookmark stays, and nothing is lost. The next run completes it."
     if isinstance(error, MemoryError):
@@ -108,7 +106,7 @@ def signal_of(error: BaseException) -> signal.Signals | None:
     return None
 
 
-def use_utf8(*, terminal: bool) -> None:
+def configure_streams(*, terminal: bool) -> None:
     """Write Singer messages as UTF-8 on every system, and escape characters that a terminal cannot show.
 
     Args:
@@ -123,7 +121,7 @@ def use_utf8(*, terminal: bool) -> None:
 
 
 @contextlib.contextmanager
-def without_progress(*loggers: logging.Logger) -> Iterator[None]:
+def quiet_sdk_logs(*loggers: logging.Logger) -> Iterator[None]:
     """Log warnings and errors only: the SDK logs a line for each environment variable that it reads."""
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -147,12 +145,12 @@ def unreadable_config(error: Exception) -> SettingsError:
         if isinstance(error, FileNotFoundError)
         else "is not readable"
         if isinstance(error, OSError)
-        else "is no JSON"
+        else "is not a JSON object"
     )
-    return SettingsError(f"The file of --config {what}, so nothing was done. Name a JSON file with the settings, or ENV.")
+    return SettingsError(f"The file of --config {what}, so nothing was done. Give a JSON file with the settings, or ENV.")
 
 
-def drain(source: IO[Any]) -> None:
+def read_to_end(source: IO[Any]) -> None:
     """Read the input to its end, so that the tap does not fail with a broken pipe and hide the cause."""
     if source.isatty():
         return

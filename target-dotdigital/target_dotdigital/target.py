@@ -7,23 +7,21 @@ import signal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from singer_sdk import Target
 from singer_sdk.exceptions import MissingKeyPropertiesError
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
 from singer_sdk.mapper import PluginMapper, RemoveRecordTransform, SameRecordTransform
 from typing_extensions import override
 
 from target_dotdigital.batches import batch_files
-from target_dotdigital.command_line import CommandLine
-from target_dotdigital.config import CONFIG
+from target_dotdigital.clock import Clock
+from target_dotdigital.environment import read_settings
 from target_dotdigital.errors import NoInputError, StreamError
 from target_dotdigital.failures import SIGNALLED
 from target_dotdigital.reader import Reader, RecordDecoder, RecordSkipper, is_empty
-from target_dotdigital.reporting.notifications import load_receivers
-from target_dotdigital.settings import Settings
+from target_dotdigital.settings import SCHEMA, Settings
 from target_dotdigital.sinks import ContactSink
 from target_dotdigital.stream_maps import AddressMaps, Fate, has_expressions
-from target_dotdigital.sync.agreement import StateSpan
-from target_dotdigital.sync.run import open_run
 
 # instead of the SDK's, which does not say what the setting does
 BATCH_DESCRIPTION = "For taps that send BATCH messages: storage.root is the only place from which their files (JSONL) are read."
@@ -38,11 +36,11 @@ if TYPE_CHECKING:
     from target_dotdigital.sync.run import Run
 
 
-class TargetDotdigital(CommandLine):
-    """Keeps the labels of dotdigital's contacts right: creates, updates and clears in bulk, and never touches consent."""
+class TargetDotdigital(Target):
+    """Keep contact labels in dotdigital in sync with the source. Create, update and clear in bulk; never touch consent."""
 
     name = "target-dotdigital"
-    config_jsonschema: ClassVar[dict[str, Any]] = CONFIG.to_dict()
+    config_jsonschema: ClassVar[dict[str, Any]] = copy.deepcopy(SCHEMA)
     default_sink_class = ContactSink
     message_reader_class = Reader
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
@@ -53,6 +51,15 @@ class TargetDotdigital(CommandLine):
     ]
     # the SDK must not drain sinks by age: nothing is delivered before the input has ended
     _MAX_RECORD_AGE_IN_MINUTES = float("inf")
+    #: Injectable clock.
+    clock: ClassVar[type[Clock]] = Clock
+
+    def __init__(self, *, config: Any = None, parse_env_config: bool = False, **options: Any) -> None:
+        """Read the settings, in place of the SDK, which reads a text that it does not understand as false."""
+        schema = self.config_jsonschema
+        self.append_builtin_config(schema)
+        settings = read_settings(config or {}, schema, from_environment=parse_env_config)
+        super().__init__(config=settings, **options)
 
     @cached_property
     def settings(self) -> Settings:
@@ -61,8 +68,11 @@ class TargetDotdigital(CommandLine):
         Raises:
             SettingsError: they contradict each other, or notifications cannot be sent to notify_urls.
         """
-        settings = Settings.of(self.config)
-        load_receivers(settings.notify_urls)
+        settings = Settings.from_config(self.config)
+        if settings.notify_urls:
+            from target_dotdigital.reporting.notifications import load_receivers
+
+            load_receivers(settings.notify_urls)
         return settings
 
     #: The run, open while the target listens.
@@ -93,11 +103,10 @@ class TargetDotdigital(CommandLine):
             TargetError: the run cannot start, was not allowed to deliver, or not everything arrived.
         """
         if is_empty(file_input or self._reader.default_input):
-            msg = (
-                "No input: the tap ended before its first message, so it failed. Nothing was done, and the bookmark stays. The tap's own "
-                "message says why."
-            )
+            msg = "No input: the tap failed before its first message. Nothing was done. The tap's own last line says why."
             raise NoInputError(msg)
+        from target_dotdigital.sync.run import open_run
+
         with open_run(self.settings, self.clock(), report) as self.run:
             self._reader.empty_record = self._take_empty
             self._reader.versioned_record = self._begin_version
@@ -174,6 +183,8 @@ class TargetDotdigital(CommandLine):
                 "segments_property, or rename them with stream_maps."
             )
             raise StreamError(msg)
+        from target_dotdigital.sync.agreement import StateSpan
+
         states = StateSpan(
             self._begin, self._latest_state, {name: self._reader.last_record(name) for name in self.mapper.stream_maps}
         )

@@ -300,7 +300,7 @@ def code_of(pipeline: Pipeline) -> str:
     from target_dotdigital.settings import Settings  # noqa: PLC0415
     from target_dotdigital.sync.activation import Activation  # noqa: PLC0415
 
-    settings = Settings.of(pipeline.target)
+    settings = Settings.from_config(pipeline.target)
     client, info = accounts.connect(settings, pipeline.time.clock())
     return Activation(settings, accounts.read_account(settings, client, info)).code(["people"])
 
@@ -409,7 +409,7 @@ def test_a_terminal_without_accents_ends_nothing(pipeline: Pipeline, tmp_path: P
     done = subprocess.run(command, input=text.encode(), capture_output=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"bookmark": "☃"}
-    done = subprocess.run([*command, "--review"], capture_output=True, env=environment, check=False)
+    done = subprocess.run([*command, "review"], capture_output=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert b"\\u2603" in done.stdout
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,29 +17,8 @@ if TYPE_CHECKING:
     from target_dotdigital.rehearsal.session import Session
     from target_dotdigital.settings import Settings
 
-META = "target_dotdigital.rehearse"
 
-
-@dataclass(frozen=True, slots=True)
-class RehearsalRequest:
-    """What the operator asks for on the command line.
-
-    Args:
-        confirm: the code of the plan; None prints the plan.
-        read_only: whether nothing may be written.
-    """
-
-    confirm: str | None = None
-    read_only: bool = False
-
-
-def run_rehearsal(settings: Settings, clock: Clock, request: Any) -> None:
-    """Rehearse as the command line asks for it."""
-    asked = request if isinstance(request, RehearsalRequest) else RehearsalRequest()
-    rehearse(settings, clock, confirm=asked.confirm, read_only=asked.read_only)
-
-
-def rehearse(settings: Settings, clock: Clock, *, confirm: str | None = None, read_only: bool = False) -> None:
+def run_rehearsal(settings: Settings, clock: Clock, confirm: str | None, *, read_only: bool) -> None:
     """Print the plan of the rehearsal, or perform it if it is confirmed.
 
     Args:
@@ -82,54 +60,9 @@ def _is_confirmed(session: Session, code: str | None) -> bool:
         return True
     click.echo("\n".join(plan.lines()))
     click.echo("Nothing has been written yet. To perform this rehearsal:")
-    click.echo(f"  target-dotdigital --config CONFIG --rehearse --confirm {plan.code}")
+    click.echo(f"  target-dotdigital rehearse --config CONFIG --confirm {plan.code}")
     click.echo(f"  meltano invoke target-dotdigital:rehearse --confirm {plan.code}")
     if code is not None:
         msg = "The code of --confirm belongs to another plan, so nothing was written. Read the plan, and confirm it with its own code."
         raise SettingsError(msg)
     return False
-
-
-def options() -> list[click.Option]:
-    """Return the command-line options of the rehearsal.
-
-    `--confirm` and `--read-only` are read first and become part of the value of `--rehearse`.
-    """
-
-    def remember(context: click.Context, option: click.Parameter, value: Any) -> None:
-        context.meta.setdefault(META, {})[option.name] = value
-
-    def request(context: click.Context, _option: click.Parameter, value: Any) -> RehearsalRequest | None:
-        asked = RehearsalRequest(**context.meta.get(META, {}))
-        if value:
-            return asked
-        if asked != RehearsalRequest():
-            # otherwise a forgotten --rehearse would start a sync, which writes
-            msg = "--confirm and --read-only need --rehearse: nothing was done."
-            raise click.UsageError(msg)
-        return None
-
-    return [
-        click.Option(
-            ["--rehearse"],
-            is_flag=True,
-            callback=request,
-            help="Check the assumptions about dotdigital on your account, with your addresses (rehearsal_emails). Prints the plan first.",
-        ),
-        click.Option(
-            ["--confirm"],
-            metavar="CODE",
-            is_eager=True,
-            expose_value=False,
-            callback=remember,
-            help="With --rehearse: perform the plan that has this code.",
-        ),
-        click.Option(
-            ["--read-only"],
-            is_flag=True,
-            is_eager=True,
-            expose_value=False,
-            callback=remember,
-            help="With --rehearse: check only what can be checked without writing.",
-        ),
-    ]

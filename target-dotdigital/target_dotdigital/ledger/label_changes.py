@@ -59,6 +59,6 @@ def changed_contacts(connection: sa.Connection, run: int, limit: int) -> Iterato
 
 def _delivered(run: int) -> tuple[sa.ColumnElement[bool], ...]:
     # not a join, for which SQLite would scan the deliveries of all runs
-    settled = sa.select(imports.c.id).where(imports.c.settled_run == run, imports.c.state == ImportState.FINISHED)
+    settled = sa.select(imports.c.id).where(imports.c.result_run == run, imports.c.state == ImportState.FINISHED)
     differs = deliveries.c.before.is_distinct_from(deliveries.c.after)
     return deliveries.c["import"].in_(settled), deliveries.c.outcome.is_(None), differs

@@ -247,7 +247,7 @@ def rehearsal_settings(settings: Settings) -> Settings:
         data_field=data_field,
         upload_emails=Uploads.ALL,
         synced_at_field=None,
-        labels=replace(settings.labels, field=data_field, overflow="drop"),
+        overflow="drop",
     )
 
 

@@ -20,13 +20,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from target_dotdigital.clock import find_zone, local_time
-from target_dotdigital.config import CONFIG
 from target_dotdigital.environment import read_setting
 from target_dotdigital.errors import SettingsError
 from target_dotdigital.reporting.folder import ReportFolder
 from target_dotdigital.reporting.history import past_runs
 from target_dotdigital.reporting.report import HEALTHY, RunStatus
-from target_dotdigital.settings import is_loopback
+from target_dotdigital.settings import SCHEMA, is_loopback
 from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
@@ -209,7 +208,7 @@ def _masked(text: str) -> str:
 
 
 def _setting(config: Mapping[str, Any], name: str) -> Any:
-    return read_setting(config, CONFIG.to_dict(), name)
+    return read_setting(config, SCHEMA, name)
 
 
 def _read(folder: ReportFolder) -> dict[str, Notified]:
