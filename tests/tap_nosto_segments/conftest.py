@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import logging
 import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from singer_sdk.plugin_base import _ConfigInput
-from support.running import BIN, Outcome
+from support.running import BIN, Outcome, captured
+from tap_nosto_segments import cli
 from tap_nosto_segments.tap import TapNostoSegments
 
 if TYPE_CHECKING:
@@ -33,9 +31,16 @@ def local(tmp_path: Path) -> dict[str, object]:
 
 @pytest.fixture
 def check() -> Callable[..., Outcome]:
-    """Return a function that runs `--check` in this process."""
+    """Return a function that runs the command `check`, or `try-auth`, in this process."""
 
-    def run(config: dict[str, Any], state: dict[str, Any] | None = None, **options: Any) -> Outcome:
+    def run(
+        config: dict[str, Any],
+        state: dict[str, Any] | None = None,
+        catalog: dict[str, Any] | None = None,
+        *,
+        try_auth: bool = False,
+        email: str | None = None,
+    ) -> Outcome:
         class Timed(TapNostoSegments):
             """The tap, without pauses."""
 
@@ -43,23 +48,18 @@ def check() -> Callable[..., Outcome]:
             def sleep(seconds: float) -> None:
                 """Let no time pass."""
 
-        code, output, log = 0, io.StringIO(), io.StringIO()
-        handler = logging.StreamHandler(log)
-        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
-        root = logging.getLogger()
-        level = root.level
-        root.addHandler(handler)
-        root.setLevel(logging.INFO)
-        try:
-            with contextlib.redirect_stdout(output):
-                file = None if state is None else io.StringIO(json.dumps(state))
-                Timed.invoke(config=_ConfigInput(dict(config)), state=file, **{"check": True, **options})
-        except SystemExit as end:
-            code = int(end.code or 0)
-        finally:
-            root.removeHandler(handler)
-            root.setLevel(level)
-        return Outcome(code, output.getvalue(), log.getvalue())
+        settings = cli.Config(dict(config))
+        files = [None if value is None else io.StringIO(json.dumps(value)) for value in (state, catalog)]
+        code, error = 0, None
+        with captured() as (output, log):
+            try:
+                if try_auth:
+                    cli.run_try_auth(settings, Timed)
+                else:
+                    cli.run_check(settings, *files, Timed, email=email)
+            except SystemExit as end:
+                code, error = int(end.code or 0), end.__context__
+        return Outcome(code, output.getvalue(), log.getvalue(), error)
 
     return run
 
@@ -76,10 +76,10 @@ def command(tmp_path: Path) -> Callable[..., Outcome]:
         start: list[object] = [BIN / "tap-nosto-segments"]
         if memory:
             code = f"""
+from tap_nosto_segments import cli
 from tap_nosto_segments.snapshots import database
-from tap_nosto_segments.tap import TapNostoSegments
 database.MEMORY_LIMIT = {memory!r}
-TapNostoSegments.cli()
+cli.main()
 """
             start = [sys.executable, "-c", code]
         if kilobytes:

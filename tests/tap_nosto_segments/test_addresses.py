@@ -14,7 +14,7 @@ from nosto_dotdigital_sandbox.faults import answer
 from nosto_dotdigital_sandbox.web import Response
 from support.running import START, run_tap
 from tap_nosto_segments.errors import SettingsError
-from tap_nosto_segments.nosto.urls import require_secure
+from tap_nosto_segments.nosto.client import require_secure
 
 if TYPE_CHECKING:
     from pathlib import Path
