@@ -27,9 +27,9 @@ TEMPLATES = jinja2.Environment(
 # the filter `tojson` that comes with Jinja escapes for HTML
 TEMPLATES.filters["json"] = json.dumps
 PACKAGES = {plugin: ROOT / plugin / plugin.replace("-", "_") for plugin in hub.PLUGINS}
-# the commands of each plugin: class and module
+# the command of each plugin: module, and class or function
 COMMANDS = {
-    "tap-nosto-segments": ("tap_nosto_segments.tap", "TapNostoSegments"),
+    "tap-nosto-segments": ("tap_nosto_segments.cli", "create_command"),
     "target-dotdigital": ("target_dotdigital.target", "TargetDotdigital"),
 }
 ASSUMPTIONS = {
@@ -62,10 +62,12 @@ def assumptions_page() -> str:
 
 
 def options_table(plugin: str) -> str:
-    """Render a plugin's command-line options as a table."""
+    """Render a plugin's command-line options, and those of its subcommands, as a table."""
     module, name = COMMANDS[plugin]
-    options = getattr(importlib.import_module(module), name).cli.params
-    return TEMPLATES.get_template("options.md.j2").render(options=options)
+    made = getattr(importlib.import_module(module), name)
+    command = made.cli if hasattr(made, "cli") else made()
+    commands = list(getattr(command, "commands", {}).values())
+    return TEMPLATES.get_template("options.md.j2").render(options=command.params, commands=commands)
 
 
 def report_keys() -> str:

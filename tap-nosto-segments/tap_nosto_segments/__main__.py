@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tap_nosto_segments.tap import TapNostoSegments
+from tap_nosto_segments.cli import main
 
-TapNostoSegments.cli()
+main()

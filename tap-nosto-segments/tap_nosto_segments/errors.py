@@ -75,13 +75,12 @@ class GuardError(TapError):
 
 
 class SnapshotError(TapError):
-    """A snapshot cannot be read, written or compared, or a batch file cannot be written."""
+    """A snapshot cannot be read, written or compared."""
 
     title: ClassVar[str] = "Snapshots"
-    cause: ClassVar[str] = "A snapshot cannot be read, written or compared, or a batch file cannot be written."
+    cause: ClassVar[str] = "A snapshot cannot be read, written or compared."
     remedy: ClassVar[str] = (
-        "Check permissions and free space of `snapshot_uri`, of the folder for temporary files, and of `storage.root` of "
-        "`batch_config`. The bookmark stays."
+        "Check permissions and free space of `snapshot_uri` and of the folder for temporary files. The bookmark is not advanced."
     )
 
 

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
-import shutil
 import tempfile
-import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tap_nosto_segments import guards
-from tap_nosto_segments.candidate import Candidate, date_export, has_same_selection, match_catalogue
 from tap_nosto_segments.errors import CatalogueError, SnapshotError
+from tap_nosto_segments.guards import Candidate, date_export, has_same_selection, match_catalogue
 from tap_nosto_segments.nosto.catalogue import read_catalogue
 from tap_nosto_segments.nosto.export import Export, Validators, fetch_export
 from tap_nosto_segments.snapshots.database import connect, explain_storage_errors
 from tap_nosto_segments.snapshots.diff import SnapshotDiff
-from tap_nosto_segments.snapshots.head import require_json_lines
-from tap_nosto_segments.snapshots.manifest import Manifest
 from tap_nosto_segments.snapshots.parser import (
     ParsedExport,
     keep_unknown_contacts,
     parse_export,
     require_complete_last_line,
+    require_json_lines,
     write_contacts,
 )
-from tap_nosto_segments.snapshots.store import SnapshotStore, open_store
+from tap_nosto_segments.snapshots.store import Manifest, SnapshotStore, open_store
 from tap_nosto_segments.text import nearest_name, shown_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import duckdb
 
@@ -42,7 +40,7 @@ LOGGER = logging.getLogger("tap-nosto-segments")
 MAX_UNDATED_AGE = datetime.timedelta(days=1)
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
+@dataclass(frozen=True, slots=True)
 class Extraction:
     """The result of a run's extraction, shared by its streams.
 
@@ -59,13 +57,43 @@ class Extraction:
     catalogue_error: CatalogueError | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Workspace:
-    """The resources of one extraction."""
+@contextlib.contextmanager
+def open_extraction(
+    settings: Settings,
+    client: NostoClient,
+    now: Callable[[], datetime.datetime],
+    *,
+    maps: str | None,
+    bookmarks: Sequence[str | None],
+) -> Iterator[Extraction]:
+    """Fetch the export and store it as a snapshot, unless the newest snapshot is of the same export.
 
-    folder: Path
-    database: duckdb.DuckDBPyConnection
-    store: SnapshotStore
+    The block owns the working folder: its end deletes it.
+
+    Args:
+        settings: the settings.
+        client: the client for Nosto.
+        now: injectable clock, in UTC.
+        maps: digest of the stream maps of the contacts; None if no contacts are emitted.
+        bookmarks: the snapshot IDs in the bookmarks of the selected streams.
+
+    Raises:
+        TapError: the run cannot continue; nothing was emitted.
+    """
+    store = open_store(settings.snapshot_uri)
+    if orphans := store.delete_orphans(now()):
+        LOGGER.info("Snapshots: %d files that a killed run left behind deleted", orphans)
+    with contextlib.ExitStack() as stack:
+        with explain_storage_errors("stored"):
+            name = tempfile.TemporaryDirectory(prefix="tap-nosto-segments-", ignore_cleanup_errors=True)
+            folder = Path(stack.enter_context(name))
+            database = connect(folder)
+            resolved = _Run(settings, client, now, maps, bookmarks, store, folder, database).resolve_snapshot()
+        selection = settings.selection.among(resolved.manifest.segment_names)
+        _warn_of_unmatched_patterns(selection, resolved.manifest)
+        _prune_snapshots(store, bookmarks, resolved.manifest)
+        diff = SnapshotDiff(store, database, folder, resolved.manifest, resolved.path)
+        yield Extraction(resolved.manifest, diff, selection, resolved.catalogue_error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,101 +105,63 @@ class _Resolved:
     catalogue_error: CatalogueError | None = None
 
 
-class Extractor:
-    """The way from Nosto's export to the current snapshot.
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The way from Nosto's export to the current snapshot: the arguments of `open_extraction`, and what it opened."""
 
-    Args:
-        settings: the settings.
-        client: the client for Nosto.
-        now: injectable clock, in UTC.
-        maps: what identifies the stream maps of the contacts; None if no contacts are emitted.
-    """
+    settings: Settings
+    client: NostoClient
+    now: Callable[[], datetime.datetime]
+    maps: str | None
+    bookmarks: Sequence[str | None]
+    store: SnapshotStore
+    folder: Path
+    database: duckdb.DuckDBPyConnection
 
-    def __init__(self, settings: Settings, client: NostoClient, now: Callable[[], datetime.datetime], maps: str | None) -> None:
-        self._settings = settings
-        self._client = client
-        self._now = now
-        self._maps = maps
-
-    def extract(self, bookmarks: Sequence[str | None]) -> Extraction:
-        """Fetch the export and store it as a snapshot, unless the newest snapshot is of the same export.
-
-        The working folder is deleted together with the result.
-
-        Args:
-            bookmarks: the snapshot IDs in the bookmarks of the selected streams.
-
-        Raises:
-            TapError: the run cannot continue; nothing was emitted.
-        """
-        store = open_store(self._settings.snapshot_uri)
-        if orphans := store.delete_orphans(self._now()):
-            LOGGER.info("Snapshots: %d files that a killed run left behind deleted", orphans)
-        with explain_storage_errors("stored"):
-            folder = Path(tempfile.mkdtemp(prefix="tap-nosto-segments-"))
-        try:
-            with explain_storage_errors("stored"):
-                workspace = _Workspace(folder, connect(folder), store)
-                resolved = self._resolve_snapshot(workspace, bookmarks)
-            selection = self._settings.selection.among(resolved.manifest.segment_names)
-            _warn_of_unmatched_patterns(selection, resolved.manifest)
-            _prune_snapshots(store, bookmarks, resolved.manifest)
-            diff = SnapshotDiff(store, workspace.database, folder, resolved.manifest, resolved.path)
-            extraction = Extraction(resolved.manifest, diff, selection, resolved.catalogue_error)
-            # the SDK has no hook for the end of a run
-            weakref.finalize(extraction, shutil.rmtree, folder, ignore_errors=True)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        return extraction
-
-    def _resolve_snapshot(self, workspace: _Workspace, bookmarks: Sequence[str | None]) -> _Resolved:
+    def resolve_snapshot(self) -> _Resolved:
         """Return the newest snapshot if the export has not changed since, and a new one otherwise."""
-        newest = workspace.store.newest()
-        bookmarked = [workspace.store.get(bookmark) for bookmark in bookmarks]
+        newest = self.store.newest()
         # the download may be skipped only if every stream has acknowledged the newest snapshot, made with the same selection
-        acknowledged = newest if newest is not None and all(manifest == newest for manifest in bookmarked) else None
-        known = self._trusted_validators(acknowledged)
-        export = fetch_export(self._client, self._settings.export_source, workspace.folder, known)
+        acknowledged = newest if all(self.store.get(bookmark) == newest for bookmark in self.bookmarks) else None
+        export = fetch_export(self.client, self.settings.export_source, self.folder, self._trusted_validators(acknowledged))
         if export is None:
             if acknowledged is None:
                 msg = "Nosto answered that the export has not changed, but there is no earlier one. Nothing was emitted. Run again."
                 raise SnapshotError(msg)
-            guards.require_fresh(self._settings, acknowledged.exported_at if acknowledged.last_modified else None, self._now())
+            guards.require_fresh(self.settings, acknowledged.exported_at if acknowledged.last_modified else None, self.now())
             LOGGER.info("Export: unchanged since %s", acknowledged.exported_at.isoformat())
             return self._reuse_snapshot(acknowledged)
         require_json_lines(export.path, export.content_encoding)
         require_complete_last_line(export.path, export.size)
-        LOGGER.info(
-            "Export: %d bytes, made %s", export.size, export.made_at.isoformat() if export.made_at else "at an unknown time"
-        )
-        guards.require_fresh(self._settings, export.made_at, self._now())
-        if newest is not None and newest.export_digest == export.digest and has_same_selection(self._settings, self._maps, newest):
+        made_at = export.made_at.isoformat() if export.made_at else "at an unknown time"
+        LOGGER.info("Export: %d bytes, made %s", export.size, made_at)
+        guards.require_fresh(self.settings, export.made_at, self.now())
+        if newest is not None and newest.export_digest == export.digest and has_same_selection(self.settings, self.maps, newest):
             LOGGER.info("Export: identical to that of %s", newest.exported_at.isoformat())
             return self._reuse_snapshot(newest)
-        return self._create_snapshot(workspace, export, workspace.store.base_of(bookmarks), newest)
+        return self._create_snapshot(export, self.store.base_of(self.bookmarks), newest)
 
-    def _create_snapshot(self, workspace: _Workspace, export: Export, base: Manifest | None, newest: Manifest | None) -> _Resolved:
-        settings = self._settings
-        parsed = parse_export(workspace.database, export.path, settings.segment_identifier)
+    def _create_snapshot(self, export: Export, base: Manifest | None, newest: Manifest | None) -> _Resolved:
+        settings = self.settings
+        parsed = parse_export(self.database, export.path, settings.segment_identifier)
         export.path.unlink()
         known = base.catalogue if base else {}
-        catalogue, catalogue_error = read_catalogue(self._client, settings.graphql_url, settings.api_token, known)
+        catalogue, catalogue_error = read_catalogue(self.client, settings.graphql_url, settings.api_token, known)
         if catalogue_error is not None:
             # the catalogue only serves to recognise renamed segments, so the contacts do not wait for it
             LOGGER.warning("%s The run continues without it, and does not recognise renamed segments.", catalogue_error)
         catalogue = match_catalogue(catalogue, base, parsed.counts)
-        exported_at = date_export(export, newest, self._now())
+        exported_at = date_export(export, newest, self.now())
         candidate = Candidate(parsed, export.digest, exported_at, catalogue, base, newest)
-        guards.require_acceptable(settings, candidate, self._now().date())
+        guards.require_acceptable(settings, candidate, self.now().date())
         selection = settings.selection.among(candidate.known_names)
         _warn_of_renames(selection, candidate.renamed)
-        kept_names, is_complete = self._keep_unknown_contacts(workspace, parsed, newest)
-        path = workspace.folder / "snapshot.parquet"
+        kept_names, is_complete = self._keep_unknown_contacts(parsed, newest)
+        path = self.folder / "snapshot.parquet"
         names = {*parsed.counts, *kept_names}
         chosen = selection.chosen(names)
-        write_contacts(workspace.database, path, chosen, is_every_segment=len(chosen) == len(names) and not parsed.blank)
-        manifest = workspace.store.add(
+        write_contacts(self.database, path, chosen, is_every_segment=len(chosen) == len(names) and not parsed.blank)
+        manifest = self.store.add(
             path,
             lambda snapshot_id, sequence, parquet_digest: Manifest(
                 id=snapshot_id,
@@ -192,7 +182,7 @@ class Extractor:
                 catalogue=catalogue,
                 chosen=tuple(selection.chosen(candidate.known_names)),
                 exact=tuple(sorted(selection.exact)),
-                maps=self._maps,
+                maps=self.maps,
                 is_complete=is_complete,
             ),
         )
@@ -206,18 +196,16 @@ class Extractor:
         )
         return _Resolved(manifest, path, catalogue_error)
 
-    def _keep_unknown_contacts(self, workspace: _Workspace, parsed: ParsedExport, newest: Manifest | None) -> tuple[set[str], bool]:
-        """Keep what the newest snapshot says of contacts whose lines in the export cannot be read.
+    def _keep_unknown_contacts(self, parsed: ParsedExport, newest: Manifest | None) -> tuple[set[str], bool]:
+        """Keep what the newest snapshot holds of contacts whose lines in the export cannot be read.
 
         The newest snapshot and not the bookmark's: it has what was last known of a contact.
 
         Returns:
             The names of their segments, and whether no contact is missing now.
         """
-        earlier = None
-        if parsed.invalid and newest is not None:
-            earlier = workspace.store.fetch(newest, workspace.folder)
-        kept, names = keep_unknown_contacts(workspace.database, parsed, earlier)
+        earlier = self.store.fetch(newest, self.folder) if parsed.invalid and newest is not None else None
+        kept, names = keep_unknown_contacts(self.database, parsed, earlier)
         if parsed.invalid:
             LOGGER.warning(
                 "%d of %d lines of the export are malformed, so nothing is known of their contacts. %d contacts keep the segments of the "
@@ -225,7 +213,7 @@ class Extractor:
                 parsed.invalid,
                 parsed.lines,
                 kept,
-                ": nobody who is missing in the export counts as removed" if parsed.unreadable and earlier is not None else "",
+                ": no contact that is missing in the export counts as removed" if parsed.unreadable and earlier is not None else "",
             )
         if parsed.blank:
             LOGGER.warning(
@@ -234,16 +222,16 @@ class Extractor:
         return names, not parsed.invalid or (earlier is not None and newest is not None and newest.is_complete)
 
     def _reuse_snapshot(self, manifest: Manifest) -> _Resolved:
-        selection = self._settings.selection.among(manifest.segment_names)
+        selection = self.settings.selection.among(manifest.segment_names)
         guards.require_chosen_segment(selection, manifest.contacts, manifest.counts, manifest.segment_names)
         return _Resolved(manifest)
 
     def _trusted_validators(self, acknowledged: Manifest | None) -> Validators:
         """Return what a conditional request may rely on; nothing if the whole export has to be downloaded."""
-        if acknowledged is None or not has_same_selection(self._settings, self._maps, acknowledged):
+        if acknowledged is None or not has_same_selection(self.settings, self.maps, acknowledged):
             return Validators()
         # An ETag alone does not show whether the server still renews it, and Nosto makes a new export every day.
-        if acknowledged.last_modified is None and self._now() - acknowledged.exported_at > MAX_UNDATED_AGE:
+        if acknowledged.last_modified is None and self.now() - acknowledged.exported_at > MAX_UNDATED_AGE:
             return Validators()
         return Validators(acknowledged.etag, acknowledged.last_modified)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import datetime
 import itertools
 import sys
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from singer_sdk import Stream
@@ -18,16 +17,14 @@ from tap_nosto_segments.snapshots.diff import Changes
 from tap_nosto_segments.stream_maps import MARK
 
 if TYPE_CHECKING:
-    import datetime
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
     from singer_sdk.metrics import Counter
     from singer_sdk.singerlib import Catalog
 
     from tap_nosto_segments.extraction import Extraction
-    from tap_nosto_segments.messages import RecordWriter
+
 
 SNAPSHOT = "snapshot"
 # key of a bookmark: contacts are missing in what was emitted, because lines of the export were malformed
@@ -41,18 +38,14 @@ MARK_BREADCRUMB = ("properties", MARK)
 class ExportStream(Stream):
     """A stream of the current export. Its bookmark advances only when the whole export has been emitted.
 
-    Args:
-        tap: the tap.
-        extract: returns the extraction that all streams share; the first call performs it.
-        writer: writes records in bulk.
+    Attributes:
+        extraction: the extraction that all streams share, set by `prepare`.
+        changes: what this stream emits, set by `prepare`.
     """
 
+    extraction: Extraction
+    changes: Changes
     _counter: Counter | None = None
-
-    def __init__(self, tap: Tap, extract: Callable[[], Extraction], writer: RecordWriter) -> None:
-        self._extract = extract
-        self._writer = writer
-        super().__init__(tap)
 
     @property
     def bookmark(self) -> str | None:
@@ -62,10 +55,19 @@ class ExportStream(Stream):
         # not `stream_state`, which would create an empty entry that the SDK then emits as the starting STATE
         return cast("str | None", self.tap_state.get("bookmarks", {}).get(self.name, {}).get(SNAPSHOT))
 
-    @cached_property
-    def changes(self) -> Changes:
-        """What this stream emits. The snapshots are compared on first use."""
-        return self.compare_snapshots(self._extract())
+    def prepare(self, extraction: Extraction) -> None:
+        """Compare the snapshots and try custom stream maps on the first records, so that errors occur before the first message.
+
+        Raises:
+            TapError: the stream cannot be emitted.
+        """
+        self.extraction = extraction
+        self.changes = self.compare_snapshots(extraction)
+        custom_maps = [stream_map for stream_map in self.stream_maps if not isinstance(stream_map, DefaultStreamMap)]
+        deselected = self.deselected
+        for record in itertools.islice(self.read_records(), MAX_TRIAL_RECORDS if custom_maps else 0):
+            for stream_map in custom_maps:
+                stream_map.transform({name: value for name, value in record.items() if name not in deselected})
 
     def compare_snapshots(self, extraction: Extraction) -> Changes:  # noqa: ARG002 - for subclasses
         """Compare the current snapshot with the bookmark's."""
@@ -73,16 +75,7 @@ class ExportStream(Stream):
 
     def read_records(self) -> Iterator[Record]:
         """Read the records of the changes, without emitting them."""
-        return self._extract().diff.read_records(self.changes)
-
-    def prepare_changes(self) -> None:
-        """Compare the snapshots and try custom stream maps on the first records, so that errors occur before the first message."""
-        _ = self.changes
-        custom_maps = [stream_map for stream_map in self.stream_maps if not isinstance(stream_map, DefaultStreamMap)]
-        deselected = self.deselected
-        for record in itertools.islice(self.read_records(), MAX_TRIAL_RECORDS if custom_maps else 0):
-            for stream_map in custom_maps:
-                stream_map.transform({name: value for name, value in record.items() if name not in deselected})
+        return self.extraction.diff.read_records(self.changes)
 
     def emit_changes(self, version: int | None = None) -> Iterable[Record]:
         """Emit the records of the changes, and advance the bookmark.
@@ -96,34 +89,19 @@ class ExportStream(Stream):
         self._stream_version = version
         if self.changes.query is None:
             return
-        with self.count_batch_files():
-            if self._can_write_in_bulk():
-                for records in self._extract().diff.read_json(self.changes):
-                    self._writer.write_records(records, self.stream_maps[0].stream_alias, version)
-                    if self._counter is not None:
-                        self._counter.increment(len(records))
-            else:
-                yield from self.read_records()
-
-    @contextlib.contextmanager
-    def count_batch_files(self) -> Iterator[None]:
-        """Complete and count the batch files for the records that the block emits; without batch_config, do nothing."""
-        folder = self._writer.folder
-        if folder is None:
-            yield
-            return
-        before = folder.written
-        with self.get_batch_counter() as counter:
-            yield
-            self._writer.complete_batches()
-            counter.increment(folder.written - before)
-        self.logger.info("%s: %d batch files written", self.name, folder.written - before)
+        if self._can_write_in_bulk():
+            for records in self.extraction.diff.read_json(self.changes):
+                write_records(records, self.stream_maps[0].stream_alias, version)
+                if self._counter is not None:
+                    self._counter.increment(len(records))
+        else:
+            yield from self.read_records()
 
     def advance_bookmark(self) -> None:
         """Set the bookmark to the current snapshot. Call this when all of it has been emitted."""
         if self.replication_method == "FULL_TABLE":
             return
-        current = self._extract().current
+        current = self.extraction.current
         self.stream_state["replication_key"] = self.replication_key
         self.stream_state["replication_key_value"] = current.timestamp
         self.stream_state[SNAPSHOT] = current.id
@@ -143,11 +121,6 @@ class ExportStream(Stream):
     @override
     def get_replication_key_signpost(self, context: Context | None = None) -> datetime.datetime | None:
         # if clocks differ, an export may come "from the future"; its time must be stored unchanged
-        return None
-
-    @override
-    def get_batch_config(self, config: Mapping[str, Any]) -> None:
-        # the SDK's way would write ACTIVATE_VERSION before the last BATCH, a STATE after each, and files that anybody can read
         return None
 
     @override
@@ -261,12 +234,14 @@ class SegmentsStream(ExportStream):
 
     name = "segments"
     selected_by_default = False
-    primary_keys: ClassVar[tuple[str, ...]] = ("name",)
+    # one row for each export, so that a warehouse keeps the history of sizes
+    primary_keys: ClassVar[tuple[str, ...]] = ("name", "exported_at")
     schema: ClassVar[dict[str, Any]] = th.PropertiesList(
         th.Property("name", REQUIRED_STRING, required=True, description="Name, spelled as in Nosto."),
         th.Property("id", th.StringType, description="Nosto's ID; null without api_token, or if the catalogue lacks the name."),
         th.Property("selected", th.BooleanType(nullable=False), required=True, description="Whether the segment is synchronised."),
         th.Property("contact_count", th.IntegerType(nullable=False), required=True, description="Contacts in this export."),
+        th.Property("exported_at", REQUIRED_TIME, required=True, description="When the export was made (UTC)."),
     ).to_dict()
 
     @override
@@ -277,7 +252,7 @@ class SegmentsStream(ExportStream):
 
     @override
     def read_records(self) -> Iterator[Record]:
-        extraction = self._extract()
+        extraction = self.extraction
         current = extraction.current
         ids: dict[str, str] = {}
         for segment_id, name in sorted(current.catalogue.items()):
@@ -288,20 +263,19 @@ class SegmentsStream(ExportStream):
                 "id": ids.get(name),
                 "selected": extraction.selection.chooses(name),
                 "contact_count": current.counts.get(name, 0),
+                "exported_at": current.timestamp,
             }
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
-        _ = self.changes  # raises if the catalogue could not be read
-        names = sorted(self._extract().current.catalogue.values())
+        names = sorted(self.extraction.current.catalogue.values())
         for name in sorted({name for name, following in itertools.pairwise(names) if name == following}):
             self.logger.warning("Two segments in Nosto's catalogue are named %r; the lower ID is emitted", name)
-        with self.count_batch_files():
-            yield from self.read_records()
+        yield from self.read_records()
 
 
 def include_marks_of_removal(catalog: Catalog) -> Catalog:
-    """Select the mark of removal in a catalog, whatever the catalog says: without it, a removed contact looks like one in no segment."""
+    """Select the mark of removal in a catalog, even if the catalog does not: without it, a removed contact looks like one in no segment."""
     entry = catalog.get_stream(ContactSegmentsStream.name)
     if entry is not None:
         schema = Schema.from_dict(ContactSegmentsStream.schema["properties"][MARK])
@@ -309,6 +283,22 @@ def include_marks_of_removal(catalog: Catalog) -> Catalog:
         if entry.metadata:  # without metadata, everything is selected
             entry.metadata[MARK_BREADCRUMB] = Metadata(inclusion=Metadata.InclusionType.AUTOMATIC)
     return catalog
+
+
+def write_records(records: Sequence[str], stream: str, version: int | None) -> None:
+    """Write a RECORD message for each record.
+
+    Args:
+        records: at least one record, as JSON objects.
+        stream: name of the stream.
+        version: version for ACTIVATE_VERSION; None leaves it out.
+    """
+    version_part = f'"version":{version},' if version is not None else ""
+    extracted_at = datetime.datetime.now(datetime.UTC).isoformat()
+    head = f'{{"type":"RECORD","stream":"{stream}","record":'
+    tail = f',{version_part}"time_extracted":"{extracted_at}"}}\n'
+    sys.stdout.write(head + f"{tail}{head}".join(records) + tail)
+    sys.stdout.flush()
 
 
 STREAMS: tuple[type[ExportStream], ...] = (ContactSegmentsStream, SegmentChangesStream, SegmentsStream)

@@ -16,10 +16,10 @@ MAX_SHOWN_CHARACTERS = 80
 ADDRESS = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")
 
 
-def printable(text: str) -> str:
-    """Return a text on one line, cut to `MAX_SHOWN_CHARACTERS`, without escape sequences and control characters."""
+def printable(text: str, max_characters: int = MAX_SHOWN_CHARACTERS) -> str:
+    """Return a text on one line, cut to a maximum length, without escape sequences and control characters."""
     clean = "".join(character for character in ESCAPE_SEQUENCE.sub("", text) if character.isprintable())
-    return clean if len(clean) <= MAX_SHOWN_CHARACTERS else f"{clean[:MAX_SHOWN_CHARACTERS]}..."
+    return clean if len(clean) <= max_characters else f"{clean[:max_characters]}..."
 
 
 def enumerated(items: Sequence[str], limit: int) -> str:

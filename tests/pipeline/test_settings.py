@@ -261,7 +261,7 @@ def test_a_variable_that_is_no_setting_is_named(monkeypatch: pytest.MonkeyPatch,
         ),
         *("TARGET_DOTDIGITAL_LOADER", "TAP_NOSTO_SEGMENTS_EXTRACTOR", "TARGET_DOTDIGITAL_STREAM_MAPS_PEOPLE_EMAIL"),
         *(
-            "TAP_NOSTO_SEGMENTS_BATCH_CONFIG_STORAGE_ROOT",
+            "TAP_NOSTO_SEGMENTS_STREAM_MAPS_SEGMENTS_NAME",
             "MELTANO_LOAD_DRYRUN",
             "TARGET_POSTGRES_DRYRUN",
             "PATH_TARGET_DOTDIGITAL",

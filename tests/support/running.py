@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from nosto_dotdigital_sandbox import ExportFile
 from singer_sdk.plugin_base import _ConfigInput
+from tap_nosto_segments import cli as tap_cli
 from tap_nosto_segments.tap import TapNostoSegments
 from target_dotdigital.cli import CommandLine
 from target_dotdigital.clock import Clock
@@ -104,7 +105,8 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def _captured() -> Iterator[tuple[io.StringIO, io.StringIO]]:
+def captured() -> Iterator[tuple[io.StringIO, io.StringIO]]:
+    """Capture standard output and the log."""
     output, log = io.StringIO(), io.StringIO()
     handler = logging.StreamHandler(log)
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
@@ -138,12 +140,13 @@ def run_tap(
         now = staticmethod(TapNostoSegments.now if moment is None else lambda: moment)
 
     code, error = 0, None
-    with _captured() as (output, log):
+    with captured() as (output, log):
         try:
-            Timed.invoke(
-                config=_ConfigInput(dict(config)),
-                state=None if state is None else io.StringIO(json.dumps(state)),
-                catalog=None if catalog is None else io.StringIO(json.dumps(catalog)),
+            tap_cli.sync(
+                tap_cli.Config(dict(config)),
+                None if state is None else io.StringIO(json.dumps(state)),
+                None if catalog is None else io.StringIO(json.dumps(catalog)),
+                Timed,
             )
         except SystemExit as end:
             code, error = int(end.code or 0), end.__context__
@@ -166,7 +169,7 @@ def run_target(config: dict[str, Any], text: str | IO[str], time: FakeTime | Non
         clock = Clock if time is None else time.clock  # type: ignore[assignment]  # a bound method makes a clock as the class does
 
     code, error = 0, None
-    with _captured() as (output, log):
+    with captured() as (output, log):
         try:
             if command:
                 with tempfile.NamedTemporaryFile("w", suffix=".json") as file:

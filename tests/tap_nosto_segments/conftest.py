@@ -1,30 +1,30 @@
-"""Fixtures that run the tap as an operator does: its command, in a separate process."""
+"""Fixtures that run the tap as an operator does, in this process or as a command of its own."""
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import logging
 import os
 import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from singer_sdk.plugin_base import _ConfigInput
-from support.running import BIN, Outcome
+from nosto_dotdigital_sandbox import ExportFile
+from support.running import BIN, START, Outcome, captured
+from tap_nosto_segments import cli
 from tap_nosto_segments.tap import TapNostoSegments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from nosto_dotdigital_sandbox import Sandbox
+
 BODY = b'{"email":"B@example.com","seg":["Loyal Customers","VIP"]}\n{"email":"a@example.com","seg":[]}\n'
 
 
 @pytest.fixture
-def local(tmp_path: Path) -> dict[str, object]:
+def local(tmp_path: Path) -> dict[str, Any]:
     """Return the settings for an export in a local file."""
     path = tmp_path / "export.jsonl"
     path.write_bytes(BODY)
@@ -32,69 +32,82 @@ def local(tmp_path: Path) -> dict[str, object]:
 
 
 @pytest.fixture
+def config(sandbox: Sandbox, tmp_path: Path) -> dict[str, Any]:
+    """Return the settings for the sandbox, which has an export."""
+    sandbox.nosto.export = ExportFile(BODY, START)
+    return {
+        "export_url": sandbox.export_url,
+        "export_token": sandbox.nosto.token,
+        "snapshot_uri": str(tmp_path / "snapshots"),
+        "max_export_age_hours": 0,
+    }
+
+
+@pytest.fixture
 def check() -> Callable[..., Outcome]:
-    """Return a function that runs `--check` in this process."""
+    """Return a function that runs the command `check`, or `try-auth`, in this process."""
 
-    def run(config: dict[str, Any], state: dict[str, Any] | None = None, **options: Any) -> Outcome:
-        class Timed(TapNostoSegments):
-            """The tap, without pauses."""
+    class Timed(TapNostoSegments):
+        """The tap, without pauses."""
 
-            @staticmethod
-            def sleep(seconds: float) -> None:
-                """Let no time pass."""
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            """Let no time pass."""
 
-        code, output, log = 0, io.StringIO(), io.StringIO()
-        handler = logging.StreamHandler(log)
-        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
-        root = logging.getLogger()
-        level = root.level
-        root.addHandler(handler)
-        root.setLevel(logging.INFO)
-        try:
-            with contextlib.redirect_stdout(output):
-                file = None if state is None else io.StringIO(json.dumps(state))
-                Timed.invoke(config=_ConfigInput(dict(config)), state=file, **{"check": True, **options})
-        except SystemExit as end:
-            code = int(end.code or 0)
-        finally:
-            root.removeHandler(handler)
-            root.setLevel(level)
-        return Outcome(code, output.getvalue(), log.getvalue())
+    def run(
+        config: dict[str, Any],
+        state: dict[str, Any] | None = None,
+        catalog: dict[str, Any] | None = None,
+        *,
+        try_auth: bool = False,
+        email: str | None = None,
+    ) -> Outcome:
+        settings = cli.Config(dict(config))
+        files = [None if value is None else io.StringIO(json.dumps(value)) for value in (state, catalog)]
+        code, error = 0, None
+        with captured() as (output, log):
+            try:
+                if try_auth:
+                    cli.run_try_auth(settings, Timed)
+                else:
+                    cli.run_check(settings, *files, Timed, email=email)
+            except SystemExit as end:
+                code, error = int(end.code or 0), end.__context__
+        return Outcome(code, output.getvalue(), log.getvalue(), error)
 
     return run
 
 
 @pytest.fixture
 def command(tmp_path: Path) -> Callable[..., Outcome]:
-    """Return a function that runs the command with settings and further arguments."""
+    """Return a function that runs the command in a process of its own, without settings from this environment."""
 
-    def run(
-        config: dict[str, Any], *arguments: object, environment: dict[str, str] | None = None, kilobytes: int = 0, memory: str = ""
-    ) -> Outcome:
-        path = tmp_path / "config.json"
-        path.write_text(json.dumps(config))
-        start: list[object] = [BIN / "tap-nosto-segments"]
-        if memory:
-            code = f"""
-from tap_nosto_segments.snapshots import database
-from tap_nosto_segments.tap import TapNostoSegments
-database.MEMORY_LIMIT = {memory!r}
-TapNostoSegments.cli()
-"""
-            start = [sys.executable, "-c", code]
+    def run(*arguments: object, environment: dict[str, str] | None = None, kilobytes: int = 0) -> Outcome:
+        start: list[object] = [BIN / "tap-nosto-segments", *arguments]
         if kilobytes:
             # a limit on the size of files stands for a full disk; sh counts in blocks of 512 bytes
             start = ["sh", "-c", f'ulimit -f {kilobytes * 2}; exec "$0" "$@"', *start]
+        ours = ("TAP_", "MELTANO_", "SINGER_SDK_", "LOGLEVEL")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         done = subprocess.run(
-            [str(argument) for argument in (*start, "--config", path, *arguments)],
-            capture_output=True,
-            check=False,
-            env={**os.environ, **(environment or {})},
+            [str(argument) for argument in start], cwd=tmp_path, capture_output=True, check=False, env={**kept, **(environment or {})}
         )
         log = "\n".join(
-            " ".join(line.split(" | ", 3)[1::2]) if " | " in line else line
+            " ".join(part.strip() for part in line.split(" | ", 3)[1::2]) if " | " in line else line
             for line in done.stderr.decode(errors="replace").splitlines()
         )
-        return Outcome(done.returncode, done.stdout.decode(), log.replace("ERROR    ", "ERROR "))
+        return Outcome(done.returncode, done.stdout.decode(), log)
 
     return run
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
+    """Return a function that writes settings into a file."""
+
+    def write(config: dict[str, Any]) -> Path:
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps(config))
+        return path
+
+    return write

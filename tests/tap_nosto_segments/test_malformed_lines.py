@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.running import run_tap
+from tap_nosto_segments.errors import GuardError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from support.running import Outcome
 
 GONE = "b@example.com"
+DEEP = "[" * 100_000 + "]" * 100_000
 # whether the address can be read
 LINES: dict[str, tuple[str, bool]] = {
     "no list": (f'{{"email":"{GONE}"}}', True),
@@ -30,6 +32,10 @@ LINES: dict[str, tuple[str, bool]] = {
     "a number for an address": ('{"email":7,"seg":["B"]}', False),
     "a blank address": ('{"email":" ","seg":["B"]}', False),
     "garbage": ("\x00\x01", False),
+    "no number": (f'{{"email":"{GONE}","seg":[NaN]}}', False),
+    "half of a surrogate pair": (f'{{"email":"{GONE}","seg":["\\ud800"]}}', False),
+    "a key with half of a surrogate pair": (f'{{"email":"{GONE}","\\ud800":["B"]}}', False),
+    "too deep": (f'{{"email":"{GONE}","seg":{DEEP}}}', False),
 }
 
 
@@ -39,7 +45,7 @@ def config(local: dict[str, Any]) -> dict[str, Any]:
 
 
 def write(config: dict[str, Any], *extra: str, **names: list[str]) -> None:
-    lines = [json.dumps({"email": f"{name}@example.com", "seg": one}) for name, one in names.items()]
+    lines = [json.dumps({"email": f"{name}@example.com", "seg": listed}) for name, listed in names.items()]
     Path(config["export_url"]).write_text("".join(f"{line}\n" for line in [*lines, *extra]))
 
 
@@ -62,15 +68,15 @@ def test_their_contacts_are_neither_changed_nor_removed(config: dict[str, Any], 
     write(config, a=["A"], b=["B"], c=["C"])
     state = run_tap(config).bookmark
     write(config, line, a=["A2"])
+    stopped = run_tap({**config, "max_invalid_lines": 0}, state)
+    assert (stopped.code, stopped.output, type(stopped.error)) == (1, "", GuardError)
     outcome = run_tap(config, state)
     # c left; without the address of the line, it could be that of c
     left: list[tuple[Any, ...]] = [("c", [], True)] if is_readable else []
     assert summary(outcome) == [("a", ["A2"], False), *left]
     kept = [("b", ["B"], False), *([] if is_readable else [("c", ["C"], False)])]
-    # a full refresh, of the same file and of another one
+    # a full refresh
     assert summary(run_tap(config)) == [("a", ["A2"], False), *kept, ("ACTIVATE_VERSION",)]
-    write(config, line, a=["A3"])
-    assert summary(run_tap(config)) == [("a", ["A3"], False), *kept, ("ACTIVATE_VERSION",)]
     # the line is malformed on several days
     write(config, line, a=["A4"])
     outcome = run_tap(config, outcome.bookmark)
@@ -80,7 +86,7 @@ def test_their_contacts_are_neither_changed_nor_removed(config: dict[str, Any], 
     assert summary(run_tap(config, outcome.bookmark)) == [(name, [], True) for name, _, _ in kept]
 
 
-@pytest.mark.parametrize("case", LINES)
+@pytest.mark.parametrize("case", ["text", "garbage"])
 def test_without_a_snapshot_nobody_is_said_to_be_removed(config: dict[str, Any], case: str) -> None:
     write(config, LINES[case][0], a=["A"])
     first = run_tap(config)
@@ -150,3 +156,14 @@ def test_the_operator_is_told(config: dict[str, Any], check: Callable[..., Outco
     assert "2 contacts keep the segments" in log
     assert "@example.com" not in log
     assert "of which 2 are malformed" in check(config, state).output
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e999", "9" * 5_000, DEEP, '{"a":' * 9_999 + "1" + "}" * 9_999])
+def test_unused_values_may_be_anything(config: dict[str, Any], value: str) -> None:
+    lines = [f'{{"x":{given},"email":"{number}@example.com","seg":["A"]}}' for number, given in enumerate((value, "1", value))]
+    del config["segment_identifier"]
+    Path(config["export_url"]).write_text("\n".join(lines))
+    outcome = run_tap({**config, "max_invalid_lines": 0})
+    assert [(record["email"], record["segments"]) for record in outcome.records()] == [
+        (f"{number}@example.com", ["A"]) for number in range(3)
+    ]

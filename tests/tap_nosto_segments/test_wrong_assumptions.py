@@ -12,7 +12,6 @@ from nosto_dotdigital_sandbox.nosto_deviations import NOSTO
 from support.oracle import expected
 from support.running import Outcome, run_tap
 from tap_nosto_segments.assumptions import ASSUMPTIONS
-from tap_nosto_segments.checking.judging import TESTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,21 +21,12 @@ if TYPE_CHECKING:
 
 SHOP = Shop(contacts=300, change_per_mille=100, doubled_per_mille=0)
 NOW = datetime.datetime.now(datetime.UTC)
-# what Nosto's documents leave open, or what a single account without other evidence cannot show
-NEVER_TESTED = {
-    "one_file_holds_everything",
-    "memberships_are_current",
-    "redacted_contacts_leave",
-    "every_segment_is_exported",
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Case:
     """What a switch leads to.
 
     Args:
-        refuted: the assumption that the check refutes; None if one account cannot show it.
+        refuted: the assumption that the check refutes; None if the run is correct in either case.
         stops: words of the line with which a run stops before its first line; empty if the run is right.
         advice: words of the consequence that the check names.
         settings: settings that differ from those of the other cases.
@@ -51,26 +41,26 @@ class Case:
 
 
 CASES = {
-    "token_rejected": Case("token_opens_export", "refused the export token", "--try-auth"),
-    "token_forbidden": Case("token_opens_export", "refused the export token", "--try-auth"),
+    "token_rejected": Case("token_opens_export", "refused the export token", "try-auth"),
+    "token_forbidden": Case("token_opens_export", "refused the export token", "try-auth"),
     "export_missing": Case("export_exists", "There is no export file yet", "Wait for a day"),
     "export_not_ready": Case("export_exists", "There is no export file yet", "Wait for a day"),
     "get_not_allowed": Case("answer_is_export", "status 405", "Correct export_url"),
     "login_page": Case("answer_is_export", "is a web page", "Correct export_url"),
     "link_in_json": Case("answer_is_export", "no key 'nosto_segments'", "set export_link_pointer"),
     "redirects_to_plain_http": Case("redirects_are_secure", "redirects to is not an https address", "Do not activate"),
-    "redirects_to_another_host": Case("served_by_configured_host", advice="allow the other host"),
+    "redirects_to_another_host": Case(None),
     "wrong_length": Case("arrives_complete", "failed 4 times", "Nosto's support"),
     "cuts_last_line": Case("arrives_complete", "middle of a line", "Nosto's support"),
     "truncated_gzip": Case("arrives_complete", "ends too early", "Nosto's support"),
     "no_length": Case("length_is_announced", advice="max_shrink_percent"),
-    "other_content_type": Case("content_type_is_json", advice="Nothing to change"),
-    "gzip_label_without_gzip": Case("encoding_is_labelled_correctly", advice="Nothing to change"),
-    "no_etag": Case("etag_is_sent", advice="Nothing to change"),
+    "other_content_type": Case(None),
+    "gzip_label_without_gzip": Case(None),
+    "no_etag": Case(None),
     "no_last_modified": Case("last_modified_is_sent", advice="from time to time"),
     "last_modified_is_now": Case("last_modified_is_sent", advice="from time to time"),
-    "etag_changes": Case("unchanged_export_is_recognised", advice="cost a download"),
-    "ignores_conditions": Case("unchanged_export_is_recognised", advice="cost a download"),
+    "etag_changes": Case(None),
+    "ignores_conditions": Case(None),
     "etag_never_changes": Case("changed_export_gets_new_etag", advice="once a day", always=True),
     "export_stops": Case("made_daily", "hours ago, more than max_export_age_hours", "why the export stopped"),
     "empty_export": Case("export_has_contacts", "contains no contacts", "allow_empty_export"),
@@ -87,7 +77,7 @@ CASES = {
     "names_as_objects": Case("one_list_of_names", "lines of the export are malformed", "do not activate"),
     "renames_identifier": Case("one_list_of_names", "no key 'nosto_segments'", "Set segment_identifier"),
     "ids_instead_of_names": Case("names_not_ids", "IDs of segments instead of their names", "Do not activate"),
-    "duplicate_lines": Case("one_line_per_contact", advice="Compare one such contact"),
+    "duplicate_lines": Case(None),
     # contacts without segments may simply not exist
     "omits_contacts_without_segments": Case(None),
     "only_changes": Case("export_is_full", "shrank by more than max_shrink_percent", "do not override the guard"),
@@ -148,10 +138,9 @@ def of(found: dict[str, str], verdict: str) -> set[str]:
 
 
 def test_every_assumption_has_a_test_and_every_switch_a_case() -> None:
-    assert set(TESTS) == {assumption.id for assumption in ASSUMPTIONS}
     assert len({assumption.id for assumption in ASSUMPTIONS}) == len(ASSUMPTIONS)
     assert set(CASES) == set(NOSTO)
-    refutable = {assumption.id for assumption in ASSUMPTIONS} - NEVER_TESTED - {"contacts_without_segments_are_listed"}
+    refutable = {assumption.id for assumption in ASSUMPTIONS} - {"contacts_without_segments_are_listed"}
     assert {case.refuted for case in CASES.values() if case.refuted} == refutable
 
 
@@ -169,12 +158,12 @@ def test_without_a_switch_everything_testable_is_confirmed(
     assert (first.code, first.errors) == (0, []), first.log
     unknown_yet = {"changed_export_gets_new_etag", "export_is_full", "ids_are_stable"}
     assert of(found, "REFUTED") == set()
-    assert of(found, "not tested") == NEVER_TESTED | unknown_yet
+    assert of(found, "not tested") == unknown_yet
     state = run_tap(config).bookmark
     publish(sandbox, 1)
     found = verdicts(check(config, state))
-    assert of(found, "confirmed") == {assumption.id for assumption in ASSUMPTIONS} - NEVER_TESTED
-    assert of(found, "not tested") == NEVER_TESTED
+    assert of(found, "confirmed") == {assumption.id for assumption in ASSUMPTIONS}
+    assert of(found, "not tested") == set()
 
 
 @pytest.mark.parametrize("switch", CASES)
@@ -195,11 +184,10 @@ def test_a_wrong_assumption_is_refuted_and_does_no_harm(
     checked = check(config, first.bookmark)
     found = verdicts(checked)
     assert of(found, "REFUTED") == ({case.refuted} if case.refuted else set()), checked.output
-    assert checked.output.count("because: ") == checked.output.count("  not tested  ") > 0
     if case.refuted:
         assumption = next(one for one in ASSUMPTIONS if one.id == case.refuted)
-        assert f"what to do: {assumption.consequence}" in checked.output
-        assert case.advice in assumption.consequence
+        assert f"what to do: {assumption.remedy}" in checked.output
+        assert case.advice in assumption.remedy
         assert f"what a run does: {assumption.if_wrong}" in checked.output
 
     ran = run_tap(config, first.bookmark)
@@ -213,7 +201,7 @@ def test_a_wrong_assumption_is_refuted_and_does_no_harm(
         arrived = applied(before, ran)
         assert labelled(arrived) == labelled(after)
         assert arrived.keys() == after.keys() or switch == "omits_contacts_without_segments"
-        assert checked.output.splitlines()[-1].startswith("OK: a run would get past its guards")
+        assert checked.output.splitlines()[-1].startswith("OK: a run would pass its guards")
 
 
 def labelled(contacts: dict[str, list[str]]) -> dict[str, list[str]]:

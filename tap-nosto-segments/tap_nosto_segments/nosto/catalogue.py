@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tap_nosto_segments.errors import CatalogueError, ExportUnavailableError
-from tap_nosto_segments.nosto.client import NostoClient, request_id
-from tap_nosto_segments.nosto.credential import Credential
+from tap_nosto_segments.nosto.client import Credential, NostoClient, request_id
 from tap_nosto_segments.text import is_blank
 
 if TYPE_CHECKING:

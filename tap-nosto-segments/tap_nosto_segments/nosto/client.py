@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import re
+from base64 import b64encode
+from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies
 
 import requests
@@ -15,15 +18,171 @@ import tenacity
 import urllib3.exceptions
 from typing_extensions import override
 
-from tap_nosto_segments.errors import ExportUnavailableError
-from tap_nosto_segments.nosto.exchange import Exchange, origin_of
-from tap_nosto_segments.nosto.urls import require_secure
+from tap_nosto_segments.errors import ExportUnavailableError, SettingsError
 from tap_nosto_segments.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from tap_nosto_segments.nosto.credential import Credential
+
+MAX_PORT = 65535
+# stricter than the URL parsers of the libraries, so that all of them find the same host
+HTTP_URL = re.compile(
+    r"(?P<scheme>https?)://"
+    r"(?:[^\s/?#@\\]*@)?"
+    r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9.-]+)"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+    r"(?:[/?#].*)?",
+    re.ASCII | re.IGNORECASE | re.DOTALL,
+)
+
+
+def is_http(url: str) -> bool:
+    """Return whether a URL is fetched over HTTP, rather than read from a file system."""
+    return _scheme(url) in {"http", "https"}
+
+
+def require_secure(url: str, name: str) -> None:
+    """Reject plain http, except on loopback: Nosto revokes a token that is sent over it (contracts/nosto.md 3).
+
+    Args:
+        url: the URL to check.
+        name: the setting, or whatever else the URL comes from, for the message.
+
+    Raises:
+        SettingsError: the URL is not secure, or its host is invalid.
+    """
+    parsed = HTTP_URL.fullmatch(url)
+    host = parsed["host"] if parsed else ""
+    port = int(parsed["port"] or 0) if parsed else 0
+    if _scheme(url) == "https" and not (parsed and _is_valid(host, port)):
+        msg = (
+            f"{name} has no valid host: a host consists of letters, digits, hyphens and dots, and a port is at most {MAX_PORT}. "
+            "Nothing was sent to it. Check the address."
+        )
+        raise SettingsError(msg)
+    if _scheme(url) == "https" or (parsed and port <= MAX_PORT and _is_loopback(host)):
+        return
+    msg = f"{name} is not an https address. Nosto revokes a token that is sent over plain http, so nothing was sent: use https."
+    raise SettingsError(msg)
+
+
+def _scheme(url: str) -> str:
+    return url.partition(":")[0].strip().lower()
+
+
+def _is_valid(host: str, port: int) -> bool:
+    return port <= MAX_PORT and (not host.startswith("[") or _parse_ip(host) is not None)
+
+
+def _is_loopback(host: str) -> bool:
+    address = _parse_ip(host)
+    return host.lower() == "localhost" if address is None else address.is_loopback
+
+
+def _parse_ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A token that is sent to one origin only (scheme, host and port).
+
+    Args:
+        origin: any URL of the origin.
+        method: basic, bearer, header, query or none.
+        name: name of the header or query parameter, for the methods header and query.
+        token: the secret.
+    """
+
+    origin: str
+    method: str
+    name: str | None
+    token: str | None
+
+    def headers(self, url: str) -> dict[str, str]:
+        """Return the authentication headers for a request to this URL."""
+        if not self._is_same_origin(url):
+            return {}
+        if self.method == "basic":
+            return {"Authorization": f"Basic {b64encode(f':{self.token}'.encode()).decode()}"}
+        if self.method == "bearer":
+            return {"Authorization": f"Bearer {self.token}"}
+        return {self.name: self.token or ""} if self.method == "header" and self.name else {}
+
+    def params(self, url: str) -> dict[str, str]:
+        """Return the authentication query parameters for a request to this URL."""
+        if self.method == "query" and self.name and self._is_same_origin(url):
+            return {self.name: self.token or ""}
+        return {}
+
+    def _is_same_origin(self, url: str) -> bool:
+        ours, theirs = urlsplit(self.origin), urlsplit(url)
+        return (ours.scheme, ours.hostname, ours.port) == (theirs.scheme, theirs.hostname, theirs.port)
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseInfo:
+    """One response: its origin and status, and the headers that describe the body.
+
+    Args:
+        origin: scheme, host and port of the request; the path and the query may hold a token or a signature.
+        status: HTTP status.
+        redirects_to: origin of the redirect's target; None if the response is not a redirect.
+        content_type: media type in lower case, without parameters; empty if missing.
+        content_encoding: Content-Encoding in lower case; empty if missing.
+        length: Content-Length in bytes; None if missing.
+        is_chunked: whether the body is sent in chunks, whose end is marked.
+        etag: the ETag.
+        last_modified: the Last-Modified date, as sent.
+    """
+
+    origin: str
+    status: int
+    redirects_to: str | None = None
+    content_type: str = ""
+    content_encoding: str = ""
+    length: int | None = None
+    is_chunked: bool = False
+    etag: str | None = None
+    last_modified: str | None = None
+
+    @classmethod
+    def from_response(cls, response: requests.Response, url: str, target: str | None) -> ResponseInfo:
+        """Describe a response.
+
+        Args:
+            response: the response; its body is not read.
+            url: URL of the request.
+            target: URL that it redirects to; None if it is not a redirect.
+        """
+        headers = response.headers
+        length = headers.get("Content-Length", "")
+        return cls(
+            origin=origin_of(url),
+            status=response.status_code,
+            redirects_to=None if target is None else origin_of(target),
+            content_type=printable(headers.get("Content-Type", "").partition(";")[0].strip().lower()),
+            content_encoding=printable(headers.get("Content-Encoding", "").strip().lower()),
+            length=int(length) if length.isascii() and length.isdigit() else None,
+            is_chunked="chunked" in headers.get("Transfer-Encoding", "").lower(),
+            etag=headers.get("ETag"),
+            last_modified=headers.get("Last-Modified"),
+        )
+
+
+def origin_of(url: str) -> str:
+    """Return the scheme, host and port of a URL, without user, path and query."""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+        return printable(f"{parts.scheme.lower()}://{parts.hostname or ''}{port}")
+    except ValueError:
+        return "an invalid address"
+
 
 Result = TypeVar("Result")
 MAX_REDIRECTS = 5
@@ -79,7 +238,7 @@ class NostoClient:
         self,
         timeout: int,
         sleep: Callable[[float], None] = tenacity.nap.sleep,
-        observe: Callable[[str, Exchange], None] = lambda _url, _exchange: None,
+        observe: Callable[[str, ResponseInfo], None] = lambda _url, _exchange: None,
     ) -> None:
         self._timeout = (CONNECT_TIMEOUT_SECONDS, timeout)
         self._sleep = sleep
@@ -179,7 +338,7 @@ class NostoClient:
             response.history = followed
             is_redirect = response.status_code in REDIRECT_STATUSES and "Location" in response.headers
             target = _redirect_target(url, response.headers["Location"]) if is_redirect else None
-            self._observe(url, Exchange.of(response, url, target))
+            self._observe(url, ResponseInfo.from_response(response, url, target))
             if response.status_code in TRANSIENT_STATUSES:
                 response.close()
                 raise TransientStatusError(response.status_code, request_id(response))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
+import zlib
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -10,20 +12,136 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tap_nosto_segments.errors import ExportDamagedError, ExportUnavailableError, TapError
+from tap_nosto_segments.errors import ExportDamagedError, ExportUnavailableError, TapError, storage_error
 from tap_nosto_segments.folders import locate
-from tap_nosto_segments.nosto.client import NostoClient, request_id
-from tap_nosto_segments.nosto.exchange import origin_of
-from tap_nosto_segments.nosto.spool import CHUNK_BYTES, spool
-from tap_nosto_segments.nosto.urls import is_http, require_secure
+from tap_nosto_segments.nosto.client import NostoClient, is_http, origin_of, request_id, require_secure
 
 if TYPE_CHECKING:
+    import io
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     import fsspec
     import requests
 
-    from tap_nosto_segments.nosto.credential import Credential
+    from tap_nosto_segments.nosto.client import Credential
+
+
+CHUNK_BYTES = 1 << 20
+GZIP_MAGIC = b"\x1f\x8b"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """A download on disk.
+
+    Args:
+        digest: SHA-256 of the decompressed content, hexadecimal.
+        size: size of the decompressed content in bytes.
+        received: bytes received, before they were decompressed.
+        is_gzip: whether they were gzip.
+    """
+
+    digest: str
+    size: int
+    received: int
+    is_gzip: bool
+
+
+def spool(chunks: Iterable[bytes], path: Path) -> Spooled:
+    """Write chunks to a file, decompressed if they are gzip.
+
+    Raises:
+        ExportDamagedError: the gzip data is damaged or incomplete.
+        SnapshotError: the file cannot be written.
+    """
+    digest, size, received, decoder = hashlib.sha256(), 0, 0, None
+    with _open(path) as file:
+        for chunk in _with_whole_head(chunks):
+            if decoder is None:
+                decoder = _GzipDecoder() if chunk.startswith(GZIP_MAGIC) else _PlainDecoder()
+            received += len(chunk)
+            text = decoder.decode(chunk)
+            if size == 0:
+                text = text.removeprefix(BYTE_ORDER_MARK)
+            _write_all(file, text)
+            digest.update(text)
+            size += len(text)
+    if decoder is not None:
+        decoder.finish()
+    return Spooled(digest.hexdigest(), size, received, isinstance(decoder, _GzipDecoder))
+
+
+def _open(path: Path) -> io.FileIO:
+    try:
+        # unbuffered, so that a full disk is noticed by the write itself
+        return path.open("wb", buffering=0)
+    except OSError as error:
+        raise storage_error(error, action="stored") from None
+
+
+def _write_all(file: io.FileIO, text: bytes) -> None:
+    rest = memoryview(text)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError as error:
+        raise storage_error(error, action="stored") from None
+
+
+def _with_whole_head(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Join short chunks until they are long enough to recognise gzip and a byte order mark."""
+    head = b""
+    for chunk in chunks:
+        head += chunk
+        if len(head) >= len(BYTE_ORDER_MARK):
+            yield head
+            head = b""
+    if head:
+        yield head
+
+
+class _PlainDecoder:
+    """Plain text, which has no checksum."""
+
+    def decode(self, chunk: bytes) -> bytes:
+        return chunk
+
+    def finish(self) -> None:
+        """Do nothing: only the length and the last line show whether plain text is complete."""
+
+
+class _GzipDecoder:
+    """Gzip of one or more members; zlib verifies the checksums."""
+
+    def __init__(self) -> None:
+        self._inflater = zlib.decompressobj(wbits=31)
+
+    def decode(self, chunk: bytes) -> bytes:
+        text = b""
+        try:
+            while chunk:
+                if self._inflater.eof:
+                    self._inflater = zlib.decompressobj(wbits=31)
+                text += self._inflater.decompress(chunk)
+                chunk = self._inflater.unused_data
+        except zlib.error:
+            msg = (
+                "The export's gzip data is damaged: the file was corrupted in transfer, so it was not used. Run again; if the error "
+                "persists, contact Nosto's support."
+            )
+            raise ExportDamagedError(msg) from None
+        return text
+
+    def finish(self) -> None:
+        if not self._inflater.eof:
+            msg = (
+                "The export's gzip data ends too early: the file was truncated in transfer, so it was not used. Run again; if the "
+                "error persists, contact Nosto's support."
+            )
+            raise ExportDamagedError(msg)
+
 
 NOT_READY_STATUSES = frozenset({HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND, HTTPStatus.TOO_EARLY})
 REJECTED_TOKEN_STATUSES = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
@@ -99,22 +217,6 @@ def fetch_export(client: NostoClient, source: ExportSource, folder: Path, known:
     if is_http(source.url):
         return client.with_retries("Fetching the Segment Export", lambda: _download(client, source, path, known))
     return _copy(source.url, path)
-
-
-def is_unchanged(client: NostoClient, source: ExportSource, known: Validators) -> bool:
-    """Ask Nosto whether the export is still the known one, without downloading it.
-
-    Raises:
-        ExportUnavailableError: the export cannot be fetched.
-        ExportDamagedError: the response has no link to the export.
-        SettingsError: an address is not secure.
-    """
-
-    def ask() -> bool:
-        with _request_file(client, source, known) as response:
-            return response.status_code == HTTPStatus.NOT_MODIFIED
-
-    return client.with_retries("Asking whether the Segment Export has changed", ask)
 
 
 def _download(client: NostoClient, source: ExportSource, path: Path, known: Validators) -> Export | None:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from tap_nosto_segments.errors import SnapshotError
-from tap_nosto_segments.snapshots import queries
-from tap_nosto_segments.snapshots.database import explain_storage_errors
+from tap_nosto_segments.snapshots.database import explain_storage_errors, quote_literal, quote_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,8 +15,79 @@ if TYPE_CHECKING:
 
     import duckdb
 
-    from tap_nosto_segments.snapshots.manifest import Manifest
-    from tap_nosto_segments.snapshots.store import SnapshotStore
+    from tap_nosto_segments.snapshots.store import Manifest, SnapshotStore
+
+
+def as_json(query: str) -> str:
+    """Return the query for the rows of another query, each as one JSON object."""
+    return f"SELECT to_json(record) FROM ({query}) AS record"  # noqa: S608 - a query of this module
+
+
+def all_contacts(new: Path, exported_at: str) -> str:
+    """Return the query for every contact of a snapshot."""
+    return f"""
+        SELECT email, segments, {quote_literal(exported_at)} AS exported_at, CAST(NULL AS VARCHAR) AS _sdc_deleted_at
+        FROM {_parquet(new)}
+    """  # noqa: S608 - every part is quoted
+
+
+def changed_addresses(new: Path, base: Path) -> str:
+    """Return the query for the addresses whose segments differ between two snapshots, or that only one of them has."""
+    return f"""
+        SELECT coalesce(new.email, base.email) AS email
+        FROM {_hashed(new)} AS new FULL JOIN {_hashed(base)} AS base USING (email)
+        WHERE new.hash IS DISTINCT FROM base.hash
+    """  # noqa: S608 - every part is quoted
+
+
+def changed_contacts(new: Path, exported_at: str, changed: str) -> str:
+    """Return the query for the current state of the contacts in a table of addresses; missing ones were removed."""
+    timestamp = quote_literal(exported_at)
+    return f"""
+        SELECT email, segments, {timestamp} AS exported_at, CAST(NULL AS VARCHAR) AS _sdc_deleted_at
+        FROM {_parquet(new)} SEMI JOIN {changed} USING (email)
+        UNION ALL
+        SELECT email, CAST([] AS VARCHAR[]), {timestamp}, {timestamp}
+        FROM (SELECT DISTINCT email FROM {changed}) ANTI JOIN (SELECT email FROM {_parquet(new)}) USING (email)
+    """  # noqa: S608 - every part is quoted
+
+
+def all_memberships(new: Path, exported_at: str) -> str:
+    """Return the query for every membership of a snapshot as entered."""
+    return f"""
+        SELECT email, unnest(segments) AS segment, {quote_literal(exported_at)} AS exported_at, 'entered' AS change
+        FROM {_parquet(new)}
+    """  # noqa: S608 - every part is quoted
+
+
+def changed_memberships(new: Path, base: Path, exported_at: str, changed: str) -> str:
+    """Return the query for the segments that the contacts in a table of addresses entered or left since the base."""
+    return f"""
+        SELECT
+            email,
+            segment,
+            {quote_literal(exported_at)} AS exported_at,
+            CASE WHEN sum(entered) > 0 THEN 'entered' ELSE 'left' END AS change
+        FROM (
+            SELECT email, unnest(segments) AS segment, 1 AS entered FROM {_parquet(new)} SEMI JOIN {changed} USING (email)
+            UNION ALL
+            SELECT email, unnest(segments) AS segment, -1 AS entered FROM {_parquet(base)} SEMI JOIN {changed} USING (email)
+        )
+        GROUP BY email, segment HAVING sum(entered) <> 0
+    """  # noqa: S608 - every part is quoted
+
+
+def _parquet(path: Path) -> str:
+    return f"read_parquet({quote_source(path)})"
+
+
+def _hashed(path: Path) -> str:
+    """Return a subquery with 64-bit hashes instead of the lists, so that many more contacts fit in memory.
+
+    A change would be missed if the old and the new list of a contact had the same hash: a chance of 1 in 10^19.
+    """
+    return f"(SELECT email, hash(segments) AS hash FROM {_parquet(path)})"  # noqa: S608 - every part is quoted
+
 
 LOGGER = logging.getLogger("tap-nosto-segments")
 BATCH_ROWS = 5_000
@@ -91,7 +161,7 @@ class SnapshotDiff:
             LOGGER.info("%s, so every contact is emitted.", reason)
             return self._everything(new)
         changed = self._create_changed_table(new, readable)
-        return Changes(queries.changed_contacts(new, self._current.timestamp, changed))
+        return Changes(changed_contacts(new, self._current.timestamp, changed))
 
     def _everything(self, new: Path) -> Changes:
         is_proof = self._current.is_complete
@@ -100,7 +170,7 @@ class SnapshotDiff:
                 "Lines of the export are malformed, and no earlier snapshot shows whose they are: ACTIVATE_VERSION is not emitted, and no "
                 "contact counts as removed. The next export without malformed lines is emitted as a whole."
             )
-        return Changes(queries.all_contacts(new, self._current.timestamp), is_full=True, is_proof=is_proof)
+        return Changes(all_contacts(new, self._current.timestamp), is_full=True, is_proof=is_proof)
 
     def _why_not_comparable(self, bases: Sequence[Manifest]) -> str | None:
         """Return why a comparison of snapshots would not show what the target lacks; None if it does."""
@@ -123,7 +193,7 @@ class SnapshotDiff:
         old = self._fetch(base) if base else None
         if old is not None:
             changed = self._create_changed_table(new, [old])
-            return Changes(queries.changed_memberships(new, old, self._current.timestamp, changed))
+            return Changes(changed_memberships(new, old, self._current.timestamp, changed))
         if bookmark is not None:
             LOGGER.warning(
                 "The snapshot that the bookmark names is missing or damaged: the history since then is unknown, so every membership is "
@@ -134,7 +204,7 @@ class SnapshotDiff:
                 "segment_changes starts without a bookmark (first run or full refresh): every membership is emitted as entered, "
                 "including those that an earlier run has emitted."
             )
-        return Changes(queries.all_memberships(new, self._current.timestamp), is_full=True)
+        return Changes(all_memberships(new, self._current.timestamp), is_full=True)
 
     def read_records(self, changes: Changes) -> Iterator[dict[str, object]]:
         """Read the changes as records.
@@ -157,7 +227,7 @@ class SnapshotDiff:
         """
         if changes.query is None:
             return
-        for rows in self._read_batches(queries.as_json(changes.query)):
+        for rows in self._read_batches(as_json(changes.query)):
             yield [cast("str", row[0]) for row in rows]
 
     def _read_batches(self, query: str) -> Iterator[list[tuple[object, ...]]]:
@@ -178,7 +248,7 @@ class SnapshotDiff:
             with explain_storage_errors("compared"):
                 self._database.execute(f"CREATE TABLE {table} (email VARCHAR)")
                 for base in bases:
-                    self._database.execute(f"INSERT INTO {table} {queries.changed_addresses(new, base)}")
+                    self._database.execute(f"INSERT INTO {table} {changed_addresses(new, base)}")
             self._changed_tables[tuple(bases)] = table
         return table
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import hashlib
 import logging
 import os
@@ -15,19 +16,77 @@ import posixpath
 import re
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Annotated, BinaryIO, NoReturn
 
 import msgspec
 from fsspec.implementations.local import LocalFileSystem
 
 from tap_nosto_segments.errors import OUT_OF_SPACE_ERRNOS, SnapshotError, storage_error
 from tap_nosto_segments.folders import create_private_folder, locate, open_private
-from tap_nosto_segments.snapshots.manifest import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     import fsspec
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The description of a snapshot.
+
+    Attributes:
+        id: the snapshot's name, as bookmarks hold it.
+        sequence: position in the order of the folder's snapshots.
+        exported_at: when the export was made, or fetched if Nosto does not send the time.
+        export_digest: SHA-256 of the export, hexadecimal.
+        parquet_digest: SHA-256 of the Parquet file, hexadecimal.
+        etag: the server's ETag.
+        last_modified: the server's Last-Modified.
+        identifier: the key that held the segment names.
+        include: patterns of the chosen segments.
+        exclude: patterns of the excluded segments.
+        lines: lines of the export.
+        invalid: malformed lines.
+        duplicates: lines whose address an earlier line had already.
+        contacts: distinct addresses.
+        counts: segment name -> number of contacts, for every segment of the export, chosen or not.
+        catalogue: ID -> name of Nosto's segments; empty if the catalogue was not read.
+        chosen: the chosen segments among all that were known to exist, including those without contacts.
+        exact: the patterns with brackets that were the name of a segment.
+        maps: what identifies the stream maps with which the contacts were emitted; empty without maps, None if none were emitted.
+        is_complete: whether no contact is missing because its line was malformed.
+    """
+
+    id: str
+    sequence: int
+    exported_at: Annotated[datetime.datetime, msgspec.Meta(tz=True)]
+    export_digest: str
+    parquet_digest: str
+    etag: str | None
+    last_modified: str | None
+    identifier: str | None
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    lines: int
+    invalid: int
+    duplicates: int = 0
+    contacts: int
+    counts: dict[str, int]
+    catalogue: dict[str, str]
+    chosen: tuple[str, ...] = ()
+    exact: tuple[str, ...] = ()
+    maps: str | None = ""
+    is_complete: bool = True
+
+    @property
+    def segment_names(self) -> set[str]:
+        """Every segment that was known to exist."""
+        return {*self.counts, *self.catalogue.values(), *self.chosen, *self.exact}
+
+    @property
+    def timestamp(self) -> str:
+        """When the export was made: ISO 8601 in UTC, to the second."""
+        return self.exported_at.astimezone(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
 
 try:
     import fcntl
@@ -248,6 +307,8 @@ def file_digest(path: Path) -> str:
 
 
 def _list_names(files: fsspec.AbstractFileSystem, root: str) -> list[str]:
+    if isinstance(files, LocalFileSystem) and files.isfile(root):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
     try:
         return [posixpath.basename(path) for path in files.ls(root, detail=False, refresh=True)]
     except FileNotFoundError:
@@ -265,6 +326,12 @@ def _read_manifest(files: fsspec.AbstractFileSystem, path: str) -> Manifest | No
 
 
 def _fail(problem: str, error: Exception) -> NoReturn:
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        msg = (
+            f"The snapshot folder (snapshot_uri) {problem}: a file stands where it, or a folder above it, should be. Nothing was emitted. "
+            "Move the file, or choose another folder."
+        )
+        raise SnapshotError(msg) from None
     msg = (
         f"The snapshot folder (snapshot_uri) {problem} ({type(error).__name__}): without it the tap cannot determine what changed, so "
         "nothing was emitted. Check that it exists, its permissions and its free space."
