@@ -127,6 +127,16 @@ def test_labels_of_unknown_streams_are_not_orphaned_as_long_as_one_stream_is_inc
     assert labels(pipeline) == {"ann": "A", "bob": "B"}
 
 
+def test_a_full_stream_does_not_mention_a_contact_that_left_it_the_day_before(pipeline: Pipeline) -> None:
+    """The STATE of the other stream is the same on all days."""
+    approve(pipeline, "one", "two")
+    quiet = state(one=at(1))
+    assert_delivered(pipeline, schema("one") + record("ann", ["A"], "one") + full("two", 1, bob=["B"], cid=["B"]) + quiet)
+    for version in (2, 3):
+        assert_delivered(pipeline, quiet + schema("one") + full("two", version, bob=["B"]) + quiet)
+        assert labels(pipeline) == {"ann": "A", "bob": "B", "cid": None}
+
+
 def test_a_stream_that_is_left_out_on_purpose_is_cleared_with_an_approval(pipeline: Pipeline) -> None:
     approve(pipeline, "one", "two")
     assert_delivered(pipeline, full("one", 1, ann=["A"]) + full("two", 1, bob=["B"]) + state(one={}, two={}))
