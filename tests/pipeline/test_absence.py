@@ -192,6 +192,13 @@ def test_a_first_run_that_breaks_off_again_and_again(pipeline: Pipeline, text: s
     assert labels(pipeline)["ann"] == "A"
 
 
+def test_a_full_refresh_that_breaks_off_after_a_truncated_day(pipeline: Pipeline) -> None:
+    assert_delivered(pipeline, schema() + record("ann", ["A"]) + record("bob", ["B"]) + state(people=at(1)))
+    assert_truncated(pipeline, state(people=at(1)) + schema() + record("ann", ["X"]))
+    # the last record changes nothing
+    assert_truncated(pipeline, schema() + record("ann", ["X"]) + state(people=at(1)) + record("bob", ["B"]))
+
+
 @pytest.mark.parametrize(
     "quiet",
     [
@@ -284,6 +291,12 @@ def test_an_activation_before_the_records_of_its_version(pipeline: Pipeline, ear
     assert_delivered(pipeline, full("people", 1, ann=["A"], eve=["E"]) + state(people={}))
     assert_delivered(pipeline, early)
     assert labels(pipeline) == {"ann": "A", "eve": None}
+
+
+def test_an_activation_before_its_records_proves_nothing_without_a_state(pipeline: Pipeline) -> None:
+    assert_delivered(pipeline, full("people", 1, ann=["A"], eve=["E"]))
+    assert_delivered(pipeline, schema() + activate(2) + records("people", 2, ann=["X"]))
+    assert labels(pipeline) == {"ann": "X", "eve": "E"}
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ class SyncRun:
             leave(opened, "nothing put back")
             msg = f"Run {run} has delivered nothing to this account and data field: nothing to restore. Check --run."
             raise SettingsError(msg)
-        unknown = fields_of(before for before, _ in images.values()) - {*self._settings.labels.fields, *self._place.account.fields}
+        unknown = fields_of(before for before, _ in images.values()).difference(self._settings.labels.fields)
         if unknown:
             leave(opened, "nothing put back")
             raise cannot_restore(run, unknown)
