@@ -127,6 +127,16 @@ def test_labels_of_unknown_streams_are_not_orphaned_as_long_as_one_stream_is_inc
     assert labels(pipeline) == {"ann": "A", "bob": "B"}
 
 
+def test_a_full_stream_does_not_mention_a_contact_that_left_it_the_day_before(pipeline: Pipeline) -> None:
+    """The STATE of the other stream is the same on all days."""
+    approve(pipeline, "one", "two")
+    quiet = state(one=at(1))
+    assert_delivered(pipeline, schema("one") + record("ann", ["A"], "one") + full("two", 1, bob=["B"], cid=["B"]) + quiet)
+    for version in (2, 3):
+        assert_delivered(pipeline, quiet + schema("one") + full("two", version, bob=["B"]) + quiet)
+        assert labels(pipeline) == {"ann": "A", "bob": "B", "cid": None}
+
+
 def test_a_stream_that_is_left_out_on_purpose_is_cleared_with_an_approval(pipeline: Pipeline) -> None:
     approve(pipeline, "one", "two")
     assert_delivered(pipeline, full("one", 1, ann=["A"]) + full("two", 1, bob=["B"]) + state(one={}, two={}))
@@ -180,6 +190,13 @@ def test_a_first_run_that_breaks_off_again_and_again(pipeline: Pipeline, text: s
     for _ in range(3):
         assert_truncated(pipeline, text)
     assert labels(pipeline)["ann"] == "A"
+
+
+def test_a_full_refresh_that_breaks_off_after_a_truncated_day(pipeline: Pipeline) -> None:
+    assert_delivered(pipeline, schema() + record("ann", ["A"]) + record("bob", ["B"]) + state(people=at(1)))
+    assert_truncated(pipeline, state(people=at(1)) + schema() + record("ann", ["X"]))
+    # the last record changes nothing
+    assert_truncated(pipeline, schema() + record("ann", ["X"]) + state(people=at(1)) + record("bob", ["B"]))
 
 
 @pytest.mark.parametrize(
@@ -274,6 +291,12 @@ def test_an_activation_before_the_records_of_its_version(pipeline: Pipeline, ear
     assert_delivered(pipeline, full("people", 1, ann=["A"], eve=["E"]) + state(people={}))
     assert_delivered(pipeline, early)
     assert labels(pipeline) == {"ann": "A", "eve": None}
+
+
+def test_an_activation_before_its_records_proves_nothing_without_a_state(pipeline: Pipeline) -> None:
+    assert_delivered(pipeline, full("people", 1, ann=["A"], eve=["E"]))
+    assert_delivered(pipeline, schema() + activate(2) + records("people", 2, ann=["X"]))
+    assert labels(pipeline) == {"ann": "X", "eve": "E"}
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,24 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
-from support.days import FAULTS, MEMORIES, NAMES, ORPHAN, OTHER_BOOK, OTHER_FIELD, SHOPPERS, STRANGER, Days, Ending
+from support.days import (
+    FAULTS,
+    MEMBERS,
+    MEMORIES,
+    NAMES,
+    ORPHAN,
+    OTHER_BOOK,
+    OTHER_FIELD,
+    SECOND_DIES,
+    SHOPPERS,
+    STRANGER,
+    Days,
+    Ending,
+)
 from support.oracle import BOOK, FIELD
 
 EDITS = st.lists(st.tuples(st.sampled_from(SHOPPERS), st.sampled_from(("there", *NAMES))), max_size=2)
+SOME_SHOPPERS = st.sets(st.sampled_from(SHOPPERS), min_size=1, max_size=3)
 SOME_MEMORIES = st.sets(st.sampled_from(MEMORIES), min_size=1)
 # most disagreements show only if a run follows before anything mends them, and on a day whose content was there before
 THEN = st.sampled_from(("nothing", "a run", "the day before again"))
@@ -58,6 +72,43 @@ class Machine(RuleBasedStateMachine):
     def a_day_passes_and_its_run_meets_a_fault(self, edits: list[tuple[str, str]], kind: str, nth: int) -> None:
         self.days.put(self.days.edited(edits))
         self.days.run(fault=kind, nth=nth)
+
+    @rule(edits=EDITS, who=SOME_SHOPPERS, readable=st.booleans(), then=THEN)
+    def lines_of_the_export_are_malformed(self, edits: list[tuple[str, str]], who: set[str], readable: bool, then: str) -> None:  # noqa: FBT001 - drawn
+        self.days.put(self.days.edited(edits), who, readable=readable)
+        self._run()
+        self._then(then)
+
+    @rule(members=st.dictionaries(st.sampled_from(MEMBERS), st.sampled_from(NAMES), min_size=1), dies=st.booleans())
+    def a_second_stream_feeds_the_data_field(self, members: dict[str, str], dies: bool) -> None:  # noqa: FBT001 - drawn
+        self.days.join({email: [name] for email, name in members.items()})
+        if dies:
+            self.days.run(fault=SECOND_DIES)
+        self._run()
+
+    @rule(edits=EDITS, then=THEN)
+    def the_taps_stream_maps_change_for_a_day(self, edits: list[tuple[str, str]], then: str) -> None:
+        self.days.map_names(mapped=True)
+        self._run()
+        self.days.put(self.days.edited(edits))
+        self._then(then)
+        self.days.map_names(mapped=False)
+        self._run()
+
+    @rule(which=st.sets(st.sampled_from(MEMORIES)), meant=st.booleans())
+    def most_contacts_leave(self, which: set[str], meant: bool) -> None:  # noqa: FBT001 - drawn
+        """Most contacts leave, and the operator overrides the brake; or it was an accident, and the export is restored."""
+        days = self.days
+        if not days.has_crowd:
+            days.put(days.with_crowd())
+            self._run()
+        content = days.content
+        days.put(days.again(days.without_crowd()))
+        days.lose(which)
+        self._run(obedient=meant)
+        if not meant:
+            days.put(days.again(content))
+            self._run()
 
     @precondition(lambda self: self.days.late)
     @rule(then=THEN)
@@ -106,7 +157,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(names=st.sets(st.sampled_from(NAMES), min_size=1))
     def other_segments_are_chosen(self, names: set[str]) -> None:
-        if {name for one in self.days.content.values() for name in one} & names:
+        if self.days.readable_names & names:
             self.days.choose(names)
 
     @rule(email=SOMEBODY, what=st.sampled_from(("other labels", "no labels", "deleted")))
@@ -146,12 +197,16 @@ class Machine(RuleBasedStateMachine):
             self._run()
 
     def _run(self, *, obedient: bool = True) -> None:
-        """Run; an operator who is asked for a full refresh makes it, or puts it off."""
-        if self.days.run() is Ending.REJECTED and obedient:
+        """Run; an operator who is asked for a full refresh or an override does it, or puts it off."""
+        ending = self.days.run()
+        if ending is Ending.REJECTED and obedient:
             self._refresh()
+        elif ending is Ending.BRAKED and obedient:
+            assert self.days.run(override=True) is Ending.HEALTHY
 
     def _refresh(self) -> None:
-        self.days.run(whole=True)
+        if self.days.run(whole=True) is Ending.BRAKED:
+            assert self.days.run(whole=True, override=True) is Ending.HEALTHY
 
     def teardown(self) -> None:
         """Run once more, so that whatever happened last is looked at too."""

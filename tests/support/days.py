@@ -7,12 +7,14 @@ Meltano's STATE, and the tap's snapshots.
 
 from __future__ import annotations
 
+import datetime
 import enum
 import itertools
 import json
 import shutil
 import tempfile
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ from nosto_dotdigital_sandbox import Fault, Sandbox
 from nosto_dotdigital_sandbox.faults import answer
 
 from support.oracle import BOOK, FIELD, folded
-from support.running import FakeTime, Outcome, Pipeline, run_target
+from support.running import HOURS, FakeTime, Outcome, Pipeline, covering, run_target
 from support.wire import assert_allowed
 
 if TYPE_CHECKING:
@@ -33,14 +35,21 @@ SHOPPERS = tuple(f"{letter}@example.com" for letter in "abcdefgh")
 # in the account from the beginning: one who has nothing to do with the shop, and one with labels that only dotdigital remembers
 STRANGER, ORPHAN = "stranger@example.com", "orphan@example.com"
 NAMES = ("A", "B", "C")
+# so many that brakes judge them; in each segment, so that only the brake event leaves them without labels
+CROWD = tuple(f"z{number:03d}@example.com" for number in range(110))
+# what a second stream names, always in full, and nothing else does
+STREAM, SECOND_STREAM = "contact_segments", "loyalty"
+MEMBERS = ("m@example.com", "n@example.com", "o@example.com")
+MAPS = {STREAM: {"segments": "[name.lower() for name in segments]"}}
 OTHER_FIELD, OTHER_BOOK = "OTHERFIELD", "Second list"
 MEMORIES = ("ledger", "snapshots", "state")
 ACTIVATION_LOST = "a mapper drops ACTIVATE_VERSION"
+SECOND_DIES = "the second stream dies"
 # how dotdigital refuses a call because of a row: with the row's index, or without
 REFUSALS = ("refuses_calls", "refuses_calls_silently")
 FAULTS = (
     *("drop_before", "drop_after", "cut", "garble", "500 for good", "Failed", "RejectedByWatchdog", "half applied", "fewer rows"),
-    *("rejected", "bad row", "stuck", "lost, then retried", ACTIVATION_LOST, "clock ahead"),
+    *("rejected", "bad row", "stuck", "lost, then retried", ACTIVATION_LOST, SECOND_DIES, "clock ahead"),
 )
 # how many contacts of the first export the account knew before, and the first day
 FIRST_DAY = {"a": "A", "b": "AB", "c": "B", "d": "", "e": "C", "f": "A"}
@@ -59,6 +68,7 @@ class Ending(enum.Enum):
 
     HEALTHY = "healthy"
     REJECTED = "rejected: full refresh needed"
+    BRAKED = "braked"
     FAILED = "failed"
 
 
@@ -136,8 +146,8 @@ class Days:
         self.sandbox = Sandbox(clock=self.time.now, wall=self.time.wall)
         self._people()
         self.pipeline = Pipeline(self.sandbox, self.folder, self.time)
-        self.pipeline.tap |= {"max_shrink_percent": 100}
-        brakes = {"max_change_percent": 100, "max_clear_percent": 100}
+        self.pipeline.tap |= {"max_shrink_percent": 100, "max_invalid_lines": len(SHOPPERS)}
+        brakes = {"max_change_percent": 100, "max_clear_percent": 50}
         self.pipeline.target |= {
             "contacts_per_import": 3,
             "data_field": FIELD,
@@ -156,6 +166,11 @@ class Days:
         self.lacks_contacts = False
         self.chosen = frozenset(NAMES)
         self.days: list[Content] = []
+        # contacts of the last export whose lines are malformed, and whether their addresses can be read
+        self.malformed: frozenset[str] = frozenset()
+        self.readable = True
+        # what the second stream says; None as long as there is none
+        self.members: Content | None = None
         self.ever: set[str] = set()
         self.edits: list[Edit] = []
         # addresses that the target forgot: reading the account back cannot tell it that the source has them
@@ -163,12 +178,15 @@ class Days:
         # rejected for a reason that passes: right once they are tried again
         self.waiting: frozenset[str] = frozenset()
         self.attempted: list[Content] = []
-        # snapshot -> what it holds
+        # snapshot -> what it holds, and what was emitted of it; those in which contacts may be missing
+        self.stored: dict[str, Content] = {}
         self.contents: dict[str, Content] = {}
+        self.incomplete: set[str] = set()
         # where the last healthy run was, and the STATE values that the ledger has acknowledged since anything was lost
         self.settled: Place | None = None
         self.honest: set[str | None] = set()
         self.unfinished = False
+        self.ending: Ending | None = None
         self.last_sent: tuple[Place, int, int] | None = None
         self.backups: list[Backup] = []
         self.left = self._backup()
@@ -200,9 +218,27 @@ class Days:
         """The last export."""
         return self.days[-1]
 
+    @property
+    def has_crowd(self) -> bool:
+        """Whether the last export has so many contacts that brakes judge them."""
+        return CROWD[0] in self.content
+
+    def known(self) -> Content:
+        """What is known of each address, the selection applied: lines that cannot be read leave what was known before."""
+        content = {email: names for email, names in self.content.items() if email not in self.malformed}
+        before = self.stored.get(self._newest or "", {})
+        unknown = self.malformed if self.readable else before.keys()
+        kept = {email: before[email] for email in before if email in unknown}
+        return {email: sorted(set(names) & self.chosen) for email, names in (kept | content).items()}
+
     def wanted(self) -> Content:
-        """What the last export says of each address, the selection applied."""
-        return {email: sorted(set(names) & self.chosen) for email, names in self.content.items()}
+        """What the tap says of each address."""
+        is_mapped = "stream_maps" in self.pipeline.tap
+        return {email: [name.lower() if is_mapped else name for name in names] for email, names in self.known().items()}
+
+    def should(self) -> Content:
+        """What all streams say of each address."""
+        return self.wanted() | (self.members or {})
 
     def edited(self, edits: Collection[tuple[str, str]]) -> Content:
         """Give the last export with small edits; the last one itself where they would leave nothing that is chosen.
@@ -223,13 +259,74 @@ class Days:
         """Give a content if it has anything that is chosen, as the tap asks for; otherwise the last export."""
         return content if _names(content) & self.chosen else self.content
 
-    def put(self, content: Content) -> None:
-        """Put a day's export at Nosto, a day after the last."""
+    def with_crowd(self) -> Content:
+        """Give the last export with so many contacts that brakes judge them."""
+        self.pipeline.target["contacts_per_import"] = 40
+        return self.content | {email: list(NAMES) for email in CROWD}
+
+    def without_crowd(self) -> Content:
+        """Give the last export without most of its contacts."""
+        return {email: names for email, names in self.content.items() if email not in CROWD}
+
+    def put(self, content: Content, malformed: Collection[str] = (), *, readable: bool = True) -> None:
+        """Put a day's export at Nosto, a day after the last.
+
+        Args:
+            content: contact -> segments.
+            malformed: contacts whose lines cannot be read, unless the rest would have nothing that is chosen.
+            readable: whether the addresses in these lines can be read.
+        """
         self.days.append(content)
         self.ever |= set(content)
         self.time.seconds += 86_400
-        lines = (json.dumps({"email": email, "nosto_segments": names}) + "\n" for email, names in content.items())
-        self.pipeline.export("".join(lines).encode(), len(self.days))
+        rest = {email: names for email, names in content.items() if email not in malformed}
+        self.malformed = frozenset(malformed) & content.keys() if _names(rest) & self.chosen else frozenset()
+        # without a malformed line, nothing is hidden
+        self.readable = readable or not self.malformed
+        lines = [json.dumps({"email": email, "nosto_segments": names}) for email, names in content.items()]
+        for place, email in enumerate(content):
+            if email in self.malformed:
+                lines[place] = json.dumps({"email": email}) if readable else '{"ema'
+        self.pipeline.export("".join(f"{line}\n" for line in lines).encode(), len(self.days))
+
+    @property
+    def readable_names(self) -> set[str]:
+        """The segments in the lines of the last export that can be read."""
+        return _names({email: names for email, names in self.content.items() if email not in self.malformed})
+
+    def map_names(self, *, mapped: bool) -> None:
+        """Change the tap's stream maps."""
+        self.pipeline.tap.pop("stream_maps", None)
+        if mapped:
+            self.pipeline.tap["stream_maps"] = MAPS
+
+    def join(self, members: Content) -> None:
+        """Let a second stream feed the data field, too, or say something else from now on."""
+        self.members = members
+        self.ever |= set(members)
+        self._activate()
+
+    def _joined(self, text: str, *, dies: bool = False) -> str:
+        """Join the second stream to what the tap has emitted, behind the STATE that it starts from."""
+        if self.members is None or not text:
+            return text
+        version = next(self._numbers)
+        common: dict[str, Any] = {"stream": SECOND_STREAM, "version": version}
+        properties = {"email": {"type": "string"}, "segments": {"type": "array"}}
+        messages: list[dict[str, Any]] = [
+            {"type": "SCHEMA", "stream": SECOND_STREAM, "schema": {"properties": properties}, "key_properties": ["email"]},
+            *(
+                {"type": "RECORD", **common, "record": {"email": email, "segments": names}}
+                for email, names in sorted(self.members.items())
+            ),
+            {"type": "ACTIVATE_VERSION", **common},
+        ]
+        lines = text.splitlines(keepends=True)
+        place = int('"STATE"' in lines[0])
+        # a STATE follows in any case; the tap alone does not repeat one that has not changed
+        last = [line for line in lines if '"STATE"' in line][-1:]
+        lines[place:place] = [json.dumps(message) + "\n" for message in (messages[:2] if dies else messages)]
+        return "".join(lines + last)
 
     def choose(self, names: Collection[str]) -> None:
         """Choose segments, of which the export has at least one."""
@@ -277,15 +374,17 @@ class Days:
             target |= {"ledger_url": f"sqlite:///{self.folder / 'review.db'}", "report_dir": str(self.folder / "reports")}
             self._codes[key] = self.pipeline.activate("contact_segments")
             target |= kept
-        target["activation_code"] = self._codes[key]
+        code = self._codes[key]
+        target["activation_code"] = code if self.members is None else covering(code, [STREAM, SECOND_STREAM])
 
     # Runs
 
-    def run(self, *, whole: bool = False, fault: str | None = None, nth: int = 1) -> Ending:
+    def run(self, *, whole: bool = False, override: bool = False, fault: str | None = None, nth: int = 1) -> Ending:
         """Run once, and hold how it ended against the law.
 
         Args:
             whole: with full refresh.
+            override: without brakes.
             fault: what goes wrong on the way.
             nth: at which call, where that matters.
         """
@@ -299,28 +398,39 @@ class Days:
         disturbed, may_be_refused = self.disturbed, self.may_be_refused
         before = self._begin()
         self._strike(fault, nth)
+        self._override(override=override)
         outcome = self.pipeline.run()
         report = self._report()
         ending = _ending(outcome, report)
         self._note(fault)
         self._assert_untouched(before)
-        if fault == ACTIVATION_LOST and whole:
-            assert ending is not Ending.HEALTHY, "healthy although the input was no proof"
+        self._assert_braked(ending, before, override=override)
+        self._assert_proven(ending, fault, before, whole=whole, disturbed=disturbed)
+        self.ending = ending
         match ending:
             case Ending.REJECTED:
                 assert may_be_refused, f"rejected although every memory is as the last run left it: {outcome.errors}"
-                written = [f"{call.method} {call.path}" for call in self.sandbox.journal.writes()]
-                assert not written, f"rejected, but something was written before: {written}"
+                self._assert_nothing_written()
+            case Ending.BRAKED:
+                self._assert_nothing_written()
             case Ending.FAILED:
                 assert fault is not None or self.held.get(self.scope), f"failed although nothing went wrong: {outcome.log}"
             case Ending.HEALTHY:
-                self._settle(report, whole=whole, disturbed=disturbed, fault=fault)
+                self._settle(report, whole=whole and self.is_proof, disturbed=disturbed, fault=fault)
         if not (disturbed or may_be_refused) or ending is Ending.HEALTHY:
             self.left = self._backup()
         self.backups.append(self._backup())
         if ending is Ending.HEALTHY and not self.unfinished:
-            self._assert_right()
+            self._assert_right(before)
         return ending
+
+    def _override(self, *, override: bool) -> None:
+        """Switch the brakes off for the day of the run that follows, or on."""
+        target = self.pipeline.target
+        target.pop("brake_override_date", None)
+        if override:
+            moment = datetime.datetime.fromtimestamp(self.time.wall() + HOURS + self.time.ahead, datetime.UTC)
+            target["brake_override_date"] = moment.date().isoformat()
 
     def _begin(self) -> dict[str, Contact]:
         """Forget what was on the wire and in the report; give the account as it is."""
@@ -346,10 +456,10 @@ class Days:
         account.outcomes, account.partial, account.forget_rows, account.import_polls = [], 1.0, 0, 1
         account.refuse = lambda _email: None
         account.deviations.clear()
-        self.pipeline.between, self.time.ahead = lambda text: text, 0.0
+        self.pipeline.between, self.time.ahead = self._joined, 0.0
         account.settle()
 
-    def _strike(self, fault: str | None, nth: int) -> None:  # noqa: C901 - one case for each fault
+    def _strike(self, fault: str | None, nth: int) -> None:  # noqa: C901, PLR0912 - one case for each fault
         account = self.sandbox.account
         match fault:
             case None:
@@ -375,7 +485,9 @@ class Days:
                 if fault == "bad row":
                     account.deviations.add(REFUSALS[nth % 2])
             case "a mapper drops ACTIVATE_VERSION":
-                self.pipeline.between = _without_activation
+                self.pipeline.between = lambda text: _without_activation(self._joined(text))
+            case "the second stream dies":
+                self.pipeline.between = partial(self._joined, dies=True)
             case "clock ahead":
                 self.time.ahead = 3 * 3600.0
             case _:
@@ -407,9 +519,12 @@ class Days:
 
     def _note(self, fault: str | None) -> None:
         """Learn what a run has stored, sent and been rejected, whatever became of it."""
-        for snapshot in self._snapshots():
-            self.contents.setdefault(snapshot, self.wanted())
-        self.attempted.append(self.wanted())
+        known, wanted, newest = self.known(), self.wanted(), self._newest
+        for snapshot in self._snapshots() - self.stored.keys():
+            self.stored[snapshot], self.contents[snapshot] = known, wanted
+            if self.malformed and (newest is None or newest in self.incomplete):
+                self.incomplete.add(snapshot)
+        self.attempted.append(wanted)
         if self.sandbox.journal.imports():
             self.versions[self.ledger] = next(self._numbers)
         if fault in {"rejected", "bad row"}:
@@ -589,6 +704,16 @@ class Days:
     def _snapshots(self) -> frozenset[str]:
         return _ids(path.name for path in (self.folder / "snapshots").glob("*"))
 
+    @property
+    def is_proof(self) -> bool:
+        """Whether nobody is missing in the newest snapshot, so that contacts that a full input does not mention were removed."""
+        return self._newest not in self.incomplete
+
+    @property
+    def _newest(self) -> str | None:
+        """The newest snapshot that earlier runs have left."""
+        return max(self._snapshots() & self.stored.keys(), default=None)
+
     # The law
 
     @property
@@ -610,6 +735,9 @@ class Days:
         """
         if self.pipeline.state is None:
             return False
+        if self.malformed and not self._snapshots():
+            # the export says nothing of contacts that may have changed since the bookmark
+            return True
         if self.lacks_contacts:
             # the ledger may lack a contact of the source, and some runs need to know all
             return True
@@ -642,7 +770,7 @@ class Days:
             same = then.ledgers[self.ledger].version == self.versions[self.ledger]
             if not (same and state in states and {one for one in then.stored if one >= base} <= stored):
                 continue
-            for email in {*then.account, *now} - self.exempt:
+            for email in {*then.account, *now} - self.exempt - {*MEMBERS}:
                 before, after, should = self._seen(then.account, email), self._seen(now, email), wanted.get(email)
                 # named, and for a reason that an honest ledger could not have: what it says cannot be taken for delivered
                 told_again = any(content.get(email) != should for content in later)
@@ -686,18 +814,55 @@ class Days:
             case _:
                 return False
 
-    def _assert_right(self) -> None:
-        """The account is what the last export says, and nothing else."""
-        account, wanted, place, exempt = folded(self.sandbox.account.snapshot()), self.wanted(), self.place, self.exempt
+    def _assert_right(self, before: dict[str, Contact]) -> None:
+        """The account is what the last export says, and nothing else; lines that cannot be read leave what was there before."""
+        account, wanted, place, exempt = folded(self.sandbox.account.snapshot()), self.should(), self.place, self.exempt
         for email in sorted({*account, *wanted} - exempt):
             created = self._is_created(wanted.get(email))
             if email not in account:
                 assert not created, f"{email} is missing in dotdigital after a healthy run"
                 continue
             holds, should = account[email].data_fields.get(place.field, ""), ";".join(wanted.get(email, []))
+            if (
+                not self.is_proof
+                and email not in wanted
+                and email in before
+                and holds == before[email].data_fields.get(place.field, "")
+            ):
+                continue
             assert holds == should, f"{email} holds {holds!r} in {place.field} after a healthy run, and should hold {should!r}"
             if created:
                 assert self._book in account[email].lists, f"{email} is not in {place.book!r} after a healthy run"
+
+    def _assert_nothing_written(self) -> None:
+        written = [f"{call.method} {call.path}" for call in self.sandbox.journal.writes()]
+        assert not written, f"stopped, but something was written before: {written}"
+
+    def _assert_braked(self, ending: Ending, before: dict[str, Contact], *, override: bool) -> None:
+        """Brakes stop a run that would clear most of the labelled contacts, and no other."""
+        wanted = self.should()
+        labelled = {email for email, contact in before.items() if contact.data_fields.get(self.place.field)}
+        cleared = {email for email in labelled - self.exempt if not wanted.get(email)}
+        # the crowd comes and goes as a whole, so a few contacts decide nothing
+        if ending is Ending.BRAKED:
+            assert not override, "braked in spite of the override"
+            assert len(labelled) > 90, f"braked with {len(labelled)} labelled contacts"
+            assert len(cleared) > 0.4 * len(labelled), f"braked, to clear {len(cleared)} of {len(labelled)}"
+        if ending is Ending.HEALTHY and not override and self.is_proof:
+            assert len(labelled) < 110 or len(cleared) < 0.6 * len(labelled), f"cleared {len(cleared)} of {len(labelled)}"
+
+    def _assert_proven(
+        self, ending: Ending, fault: str | None, before: dict[str, Contact], *, whole: bool, disturbed: bool
+    ) -> None:
+        """A run is not healthy if a stream ended without its proof, and contacts that this stream did not mention are as they were."""
+        joined = self.members is not None
+        if (fault == ACTIVATION_LOST and (joined or (whole and self.is_proof))) or (fault == SECOND_DIES and joined):
+            assert ending is not Ending.HEALTHY, "healthy although the input was no proof"
+        if fault != SECOND_DIES or self.ending is not Ending.HEALTHY or disturbed or self.unfinished or self.late:
+            return
+        now, name = folded(self.sandbox.account.snapshot()), self.place.field
+        for email in set(MEMBERS) & before.keys() - {min(self.members or MEMBERS)}:
+            assert now[email].data_fields.get(name) == before[email].data_fields.get(name), f"{email} was not mentioned"
 
     def _assert_untouched(self, before: dict[str, Contact]) -> None:
         """Whatever happened, all that is not ours is as it was."""
@@ -729,6 +894,8 @@ def _ending(outcome: Outcome, report: dict[str, Any]) -> Ending:
     if outcome.code == 0:
         assert report.get("outcome") in HEALTHY, f"exit code 0 with the report {report.get('outcome')!r}: {outcome.log}"
         return Ending.HEALTHY
+    if report.get("outcome") == "braked":
+        return Ending.BRAKED
     if any("--full-refresh" in line for line in outcome.errors):
         return Ending.REJECTED
     return Ending.FAILED

@@ -90,7 +90,11 @@ def command(tmp_path: Path) -> Callable[..., Outcome]:
         ours = ("TAP_", "MELTANO_", "SINGER_SDK_", "LOGLEVEL")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         done = subprocess.run(
-            [str(argument) for argument in start], cwd=tmp_path, capture_output=True, check=False, env={**kept, **(environment or {})}
+            [str(argument) for argument in start],
+            cwd=tmp_path,
+            capture_output=True,
+            check=False,
+            env={**kept, **(environment or {})},
         )
         log = "\n".join(
             " ".join(part.strip() for part in line.split(" | ", 3)[1::2]) if " | " in line else line

@@ -276,7 +276,10 @@ def test_each_form_of_authorisation_is_tried(
     sandbox.nosto.auth, sandbox.nosto.auth_name = right, name  # type: ignore[assignment]
     sandbox.nosto.form = "redirect" if right == "bearer" else "body"
     outcome = check(config | ({"export_auth_name": name} if name else {}), try_auth=True)
-    advice = {"basic": "export_auth is correct: basic opened the file", "none": "the address needs no token: set export_auth to none"}
+    advice = {
+        "basic": "export_auth is correct: basic opened the file",
+        "none": "the address needs no token: set export_auth to none",
+    }
     assert (outcome.code, rows(outcome, "Result")) == (0, [advice.get(right, f"set export_auth to {right}")])
     # one request for each form that can be tried, to the host of export_url only, with this token and nothing else
     sent = [

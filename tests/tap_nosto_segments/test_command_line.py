@@ -149,7 +149,9 @@ def test_help_of_each_command_is_its_own_page() -> None:
     assert "--state" not in pages["try-auth"]
 
 
-def test_the_singer_options_answer(command: Callable[..., Outcome], config_file: Callable[..., Path], local: dict[str, Any]) -> None:
+def test_the_singer_options_answer(
+    command: Callable[..., Outcome], config_file: Callable[..., Path], local: dict[str, Any]
+) -> None:
     version = command("--version")
     assert (version.code, version.log, version.output.partition(" v")[0]) == (0, "", "tap-nosto-segments")
     assert json.loads(command("--about", "--format=json").output)["name"] == "tap-nosto-segments"

@@ -166,7 +166,9 @@ def test_a_stream_map_that_fails_later_is_the_last_line(local: dict[str, Any]) -
     write(local, **{f"p{number}": ["A"] if number < 5_000 else [] for number in range(6_000)})
     outcome = run_tap({**local, "stream_maps": {CONTACTS: {"first": "segments[0]"}}})
     assert outcome.code == 1
-    assert outcome.log.splitlines()[-1].startswith("ERROR stream_maps cannot be applied: IndexError in the expression 'segments[0]'")
+    assert outcome.log.splitlines()[-1].startswith(
+        "ERROR stream_maps cannot be applied: IndexError in the expression 'segments[0]'"
+    )
     assert "snapshot" not in str([line for line in outcome.lines if line["type"] == "STATE"])
 
 

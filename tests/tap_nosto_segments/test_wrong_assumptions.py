@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SHOP = Shop(contacts=300, change_per_mille=100, doubled_per_mille=0)
 NOW = datetime.datetime.now(datetime.UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """What a switch leads to.

@@ -15,9 +15,11 @@ from support.oracle import FIELD
 from support.running import Pipeline, run_target, singer
 from target_dotdigital.addresses import normalise
 from target_dotdigital.dotdigital.client import own_address, read_error
-from target_dotdigital.dotdigital.imports import verdicts
+from target_dotdigital.dotdigital.imports import Chunk, verdicts
 from target_dotdigital.dotdigital.messages import ContactReference, Identifiers, ImportStatus
+from target_dotdigital.errors import ApiError
 from target_dotdigital.records import Row, Verdict
+from target_dotdigital.sync.refusals import Part, Refusals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -234,6 +236,20 @@ def test_imports_that_are_too_large_are_halved(pipeline: Pipeline, sandbox: Sand
     assert load(pipeline, contacts) == 0
     assert labels(sandbox) == wanted(contacts)
     assert pipeline.report["rejected"] == 0
+
+
+def test_a_run_narrows_down_with_500_refused_calls_and_leaves_the_rest_to_the_next() -> None:
+    refusals, calls = Refusals(), 0
+    rows = [Row(email, None, None, "{}") for email in people(1_000)]
+    part: Part | None = Part(Chunk(rows, [b""] * len(rows)))
+    while part is not None:
+        # halves of imports that are too large are accepted in the end
+        refusals.refuse(part, ApiError("refused", status=400 if calls >= 3 else 413))
+        calls += 1
+        part = refusals.next(last=True)
+    assert calls == 503
+    assert len(refusals.alone) + refusals.left == len(rows)
+    assert refusals.drop() == len(rows)
 
 
 @pytest.mark.slow

@@ -157,6 +157,15 @@ def test_check_reads_and_writes_nothing(pipeline: Pipeline) -> None:
     assert (outcome.code, len(outcome.errors)) == (1, 1)
 
 
+def test_check_finds_that_contacts_cannot_be_read(pipeline: Pipeline) -> None:
+    """An old account may lack version 3 of the API, which `--check` needs for nothing else."""
+    missing = answer(404, b'{"errorCode":"server:notFound"}')
+    pipeline.sandbox.faults.add(Fault(response=missing, times=99, path="^/contacts/v3"))
+    outcome = run_target(pipeline.target, "", pipeline.time, check=True)
+    assert (outcome.code, len(outcome.errors)) == (1, 1)
+    assert "OK" not in outcome.output
+
+
 def test_overflow_fail_stops_before_anything(pipeline: Pipeline) -> None:
     pipeline.target |= {"overflow": "fail", "max_value_length": 20}
     pipeline.activate()

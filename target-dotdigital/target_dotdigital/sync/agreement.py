@@ -205,7 +205,8 @@ def require_agreement(
         )
         raise AgreementError(_disagreement("starts from a bookmark that this ledger has never acknowledged", reason))
     may_miss = scope.changed_run > since and not truncated
-    if may_miss and (missed := ledger.count_missing_since(since, collector.streams)):
+    # a contact that a full stream does not mention was removed
+    if may_miss and (missed := ledger.count_missing_since(since, collector.streams - collector.full_streams.keys())):
         reason = "the tap's snapshots or its STATE were restored from a backup"
         raise AgreementError(_disagreement(f"does not mention {missed} contacts that changed since its bookmark", reason))
     return since

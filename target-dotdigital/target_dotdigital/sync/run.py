@@ -326,8 +326,7 @@ class Run:
         if not images:
             msg = f"Run {run} has delivered nothing to this account and data field: nothing to restore. Check --run."
             raise SettingsError(msg)
-        written = {self._settings.data_field, *self._session.account.fields}
-        if unknown := fields_of(before for before, _ in images.values()) - written:
+        if unknown := fields_of(before for before, _ in images.values()) - {self._settings.data_field}:
             msg = (
                 f"Run {run} replaced labels in {', '.join(sorted(unknown))}, which the settings do not write today, so nothing was put "
                 "back. Set data_field as it was then, and try again."
