@@ -56,10 +56,9 @@ def errors_page() -> str:
 
 
 def assumptions_page() -> str:
-    """Render the assumptions of both packages, and what only a person can look up."""
+    """Render the assumptions of both packages."""
     plugins = {heading: list(_assumptions(importlib.import_module(module).ASSUMPTIONS)) for heading, module in ASSUMPTIONS.items()}
-    checklist = importlib.import_module("target_dotdigital.reporting.checklist").CHECKLIST
-    return TEMPLATES.get_template("assumptions.md.j2").render(plugins=plugins, checklist=checklist)
+    return TEMPLATES.get_template("assumptions.md.j2").render(plugins=plugins)
 
 
 def options_table(plugin: str) -> str:
