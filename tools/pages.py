@@ -92,7 +92,5 @@ def _error_kinds(module: ModuleType) -> Iterator[Any]:
 
 
 def _assumptions(assumptions: Iterable[Any]) -> Iterable[dict[str, Any]]:
-    """Yield the facts of each assumption; one without a title has its statement as its heading."""
-    for assumption in assumptions:
-        facts = {"title": "", **asdict(assumption)}
-        yield {**facts, "heading": facts["title"] or facts["statement"].rstrip(".")}
+    """Yield the facts of each assumption; some have no title."""
+    return ({"title": "", **asdict(assumption)} for assumption in assumptions)
