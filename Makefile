@@ -69,7 +69,7 @@ interface: $(VENV)/.ready
 bench: $(VENV)/.ready
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench.py $(BENCH)
 
-# every fault at every call; prints the table in docs/how-it-works.md
+# every fault at every call; prints the table that docs/how-it-works.md sums up
 drill: $(VENV)/.ready
 	PYTHONPATH=tests $(BIN)/python -W ignore -m support.drill
 

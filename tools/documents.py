@@ -59,7 +59,7 @@ def meltano_settings(plugin: str) -> str:
 
 def settings_table(plugin: str) -> str:
     """Render the settings as a table."""
-    return TEMPLATES.get_template("settings.md.j2").render(settings=hub.settings_of(about(plugin)))
+    return TEMPLATES.get_template("settings.md.j2").render(plugin=plugin.partition("-")[0], settings=hub.settings_of(about(plugin)))
 
 
 def environment() -> str:

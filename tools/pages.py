@@ -55,10 +55,9 @@ def errors_page() -> str:
 
 
 def assumptions_page() -> str:
-    """Render the assumptions of both packages, and what only a person can look up."""
+    """Render the assumptions of both packages."""
     plugins = {heading: list(_assumptions(importlib.import_module(module).ASSUMPTIONS)) for heading, module in ASSUMPTIONS.items()}
-    checklist = importlib.import_module("target_dotdigital.reporting.checklist").CHECKLIST
-    return TEMPLATES.get_template("assumptions.md.j2").render(plugins=plugins, checklist=checklist)
+    return TEMPLATES.get_template("assumptions.md.j2").render(plugins=plugins)
 
 
 def options_table(plugin: str) -> str:
@@ -109,7 +108,5 @@ def _error_kinds(module: ModuleType) -> Iterator[Any]:
 
 
 def _assumptions(assumptions: Iterable[Any]) -> Iterable[dict[str, Any]]:
-    """Yield the facts of each assumption; one without a title has its statement as its heading."""
-    for assumption in assumptions:
-        facts = {"title": "", **asdict(assumption)}
-        yield {**facts, "heading": facts["title"] or facts["statement"].rstrip(".")}
+    """Yield the facts of each assumption; some have no title."""
+    return ({"title": "", **asdict(assumption)} for assumption in assumptions)
