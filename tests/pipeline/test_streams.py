@@ -78,7 +78,7 @@ def test_a_run_without_any_contacts_fails(pipeline: Pipeline, sandbox: Sandbox) 
     assert outcome.errors[-1].startswith("The stream 'orders' has no property 'segments'")
     assert "no other stream of the input holds contacts. Nothing was written" in outcome.errors[-1]
     assert pipeline.report["outcome"] == "failed"
-    assert sandbox.journal.calls() == []
+    assert {call.method for call in sandbox.journal.calls()} == {"GET"}
 
 
 @pytest.mark.every_ledger
