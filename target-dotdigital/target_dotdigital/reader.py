@@ -13,14 +13,12 @@ from singer_sdk.singerlib.encoding.base import GenericSingerReader
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 from typing_extensions import override
 
-from target_dotdigital.batches import unusable
+from target_dotdigital.batches import batch_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from singer_sdk.singerlib.encoding.base import SingerMessageType
-
-    from target_dotdigital.batches import BatchFile
 
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
@@ -194,26 +192,26 @@ class Reader(GenericSingerReader[str]):
         stats["RECORD"] += quick
         return stats
 
-    def read_batch(self, stream: str, file: BatchFile, process: Callable[[dict[str, Any]], None]) -> None:
-        """Process the records of a batch file as if each had come as a RECORD message.
+    def read_batch(self, stream: str, lines: Iterable[tuple[str, int, bytes]], process: Callable[[dict[str, Any]], None]) -> None:
+        """Process the records of batch files as if each had come as a RECORD message.
 
         Args:
             stream: name of the stream.
-            file: the file.
+            lines: name of the file, number of the line, and the line.
             process: called with a RECORD message for each record that takes no fast path.
 
         Raises:
-            StreamError: the file cannot be read, or one of its lines is no record.
+            StreamError: a file cannot be read, or one of its lines is not a record.
         """
         decoder = self.decoders.get(stream)
-        for number, line in enumerate(file.lines(), 1):
+        for name, number, line in lines:
             if decoder is not None and decoder.try_record(line):
                 continue
             try:
                 message = {"type": "RECORD", "stream": stream, "record": self.deserialize_json(line)}
                 self._check_record(stream, message)
             except InvalidInputLine as error:
-                raise unusable(file, f"has {error} (line {number})") from None
+                raise batch_error(name, f"has {error} (line {number})") from None
             process(message)
 
     def _check(self, kind: str, message: dict[str, Any]) -> bool:
@@ -223,23 +221,24 @@ class Reader(GenericSingerReader[str]):
             InvalidInputLine: the message does not follow the Singer specification.
         """
         if kind == "STATE":
-            _require(isinstance(message.get("value"), dict), "a STATE whose value is no object")
+            _require(isinstance(message.get("value"), dict), "a STATE message whose value is not an object")
             return True
         stream = message.get("stream")
         _require(isinstance(stream, str), f"a {kind} without the name of a stream")
         if kind == "SCHEMA":
             schema, keys = message.get("schema"), message.get("key_properties")
-            _require(isinstance(schema, dict), "a SCHEMA whose schema is no object")
-            _require(isinstance(cast("dict[str, Any]", schema).get("properties"), dict), "a SCHEMA without properties")
-            _require(keys is None or isinstance(keys, list), "a SCHEMA whose key_properties are no list")
+            _require(isinstance(schema, dict), "a SCHEMA message whose schema is not an object")
+            _require(isinstance(cast("dict[str, Any]", schema).get("properties"), dict), "a SCHEMA message without properties")
+            _require(keys is None or isinstance(keys, list), "a SCHEMA message whose key_properties are not a list")
             self._streams.add(cast("str", stream))
             return True
         if kind == "RECORD":
             return self._check_record(cast("str", stream), message)
-        _require(stream in self._streams, f"a message of type {kind} for a stream that no SCHEMA came for")
+        _require(stream in self._streams, f"a message of type {kind} for a stream without a preceding SCHEMA")
         # ACTIVATE_VERSION removes all contacts that were not named, so it has to be well-formed
         _require(
-            kind != "ACTIVATE_VERSION" or type(message.get("version")) is int, "an ACTIVATE_VERSION whose version is no number"
+            kind != "ACTIVATE_VERSION" or type(message.get("version")) is int,
+            "an ACTIVATE_VERSION message whose version is not an integer",
         )
         return True
 
@@ -249,12 +248,12 @@ class Reader(GenericSingerReader[str]):
         if isinstance(decoder := self.decoders.get(stream), RecordDecoder):
             decoder.last = None
         if version is not None:
-            _require(type(version) is int, "a RECORD whose version is no number")
+            _require(type(version) is int, "a RECORD message whose version is not an integer")
             self.versioned_record(stream, version)
         if record is None:
             self.empty_record(stream)
             return False
-        _require(isinstance(record, dict), "a RECORD whose record is no object")
+        _require(isinstance(record, dict), "a RECORD message whose record is not an object")
         deleted = cast("dict[str, Any]", record).get("_sdc_deleted_at")
         # any other value is ambiguous: it is treated neither as removed nor as present
         _require(
@@ -270,7 +269,7 @@ class Reader(GenericSingerReader[str]):
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             message = _lenient(line)
         if not isinstance(message, dict):
-            msg = "a line that is no JSON object"
+            msg = "a line that is not a JSON object"
             raise InvalidInputLine(msg)
         return message
 

@@ -13,7 +13,7 @@ from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
 from singer_sdk.mapper import PluginMapper, RemoveRecordTransform, SameRecordTransform
 from typing_extensions import override
 
-from target_dotdigital.batches import batch_files
+from target_dotdigital.batches import batch_lines
 from target_dotdigital.clock import Clock
 from target_dotdigital.environment import read_settings
 from target_dotdigital.errors import NoInputError, StreamError
@@ -244,8 +244,7 @@ class TargetDotdigital(Target):
         stream = message_dict["stream"]
         if message_dict.get("version") is not None:
             self._begin_version(stream, message_dict["version"])
-        for file in batch_files(message_dict, self.config.get("batch_config")):
-            self._reader.read_batch(stream, file, self._process_record_message)
+        self._reader.read_batch(stream, batch_lines(message_dict, self.config.get("batch_config")), self._process_record_message)
 
     @override
     def _write_state_message(self, state: dict[str, Any]) -> None:

@@ -107,8 +107,8 @@ def test_meltano_shows_the_cause_and_no_traceback(sandbox: Sandbox, tmp_path: Pa
         ({"overflow": "cut"}, singer([]), "The settings cannot be used"),
         ({"api_password": 12345}, singer([]), "api_password is not a text"),
         ({"ledger_url": "sqlite:////proc/nothing/ledger.db"}, singer([]), "The ledger cannot be used"),
-        ({}, "{no json\n", "line 1 is a line that is no JSON object"),
-        ({}, singer(people(2)) + "[]\n", "line 5 is a line that is no JSON object"),
+        ({}, "{no json\n", "line 1 is a line that is not a JSON object"),
+        ({}, singer(people(2)) + "[]\n", "line 5 is a line that is not a JSON object"),
         ({"stream_maps": {"people": {"segments": "segmnets"}}}, singer(people(2)), "stream_maps"),
     ],
 )
@@ -328,17 +328,17 @@ SCHEMA = singer([]).splitlines(keepends=True)[0]
             '{"type":"ACTIVATE_VERSION","stream":"people","version":1}\n' + SCHEMA,
             "line 1 is a message of type ACTIVATE_VERSION for",
         ),
-        ('{"type":"SCHEMA","stream":"people","schema":null}\n', "line 1 is a SCHEMA whose schema is no object"),
-        ('{"type":"SCHEMA","stream":"people","schema":{"properties":[]}}\n', "line 1 is a SCHEMA without properties"),
+        ('{"type":"SCHEMA","stream":"people","schema":null}\n', "line 1 is a SCHEMA message whose schema is not an object"),
+        ('{"type":"SCHEMA","stream":"people","schema":{"properties":[]}}\n', "line 1 is a SCHEMA message without properties"),
         ('{"type":"SCHEMA","stream":"people","schema":{"properties":{}},"key_properties":"email"}\n', "key_properties are no list"),
-        (SCHEMA + '{"type":"RECORD","stream":"people","record":[1]}\n', "line 2 is a RECORD whose record is no object"),
+        (SCHEMA + '{"type":"RECORD","stream":"people","record":[1]}\n', "line 2 is a RECORD message whose record is not an object"),
         (SCHEMA + '{"type":"RECORD","stream":5,"record":{}}\n', "line 2 is a RECORD without the name of a stream"),
         (
             SCHEMA + '{"type":"ACTIVATE_VERSION","stream":"people","version":null}\n',
-            "line 2 is an ACTIVATE_VERSION whose version is no number",
+            "line 2 is an ACTIVATE_VERSION message whose version is not an integer",
         ),
-        (SCHEMA + '{"type":"STATE","value":[1]}\n', "line 2 is a STATE whose value is no object"),
-        (SCHEMA + '{"type":"STATE"}\n', "line 2 is a STATE whose value is no object"),
+        (SCHEMA + '{"type":"STATE","value":[1]}\n', "line 2 is a STATE message whose value is not an object"),
+        (SCHEMA + '{"type":"STATE"}\n', "line 2 is a STATE message whose value is not an object"),
         (
             SCHEMA
             + '{"type":"RECORD","stream":"people","record":{"email":"a@example.com","segments":[],"_sdc_deleted_at":false}}\n',
@@ -348,7 +348,10 @@ SCHEMA = singer([]).splitlines(keepends=True)[0]
             SCHEMA + '{"type":"RECORD","stream":"people","record":{"email":"a@example.com","segments":[],"_sdc_deleted_at":""}}\n',
             "line 2 is a RECORD whose _sdc_deleted_at is neither a time nor null",
         ),
-        (SCHEMA + '{"type":"RECORD","stream":"people","record":' + "[" * 100_000 + "\n", "line 2 is a line that is no JSON object"),
+        (
+            SCHEMA + '{"type":"RECORD","stream":"people","record":' + "[" * 100_000 + "\n",
+            "line 2 is a line that is not a JSON object",
+        ),
         (SCHEMA + '{"type":"NEWS"}\n', "line 2 is a message of an unknown type"),
     ],
 )

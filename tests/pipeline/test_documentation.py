@@ -361,7 +361,9 @@ def test_commands_through_meltano_exist() -> None:
     texts = [
         path.read_text() for path in [ROOT / "README.md", *DOCS.rglob("*.md"), *(ROOT / plugin / "README.md" for plugin in PLUGINS)]
     ]
-    used = {command for text in texts for command in re.findall(r"(?:tap-nosto-segments|target-dotdigital):[a-z]+(?:-[a-z]+)*", text)}
+    used = {
+        command for text in texts for command in re.findall(r"(?:tap-nosto-segments|target-dotdigital):[a-z]+(?:-[a-z]+)*", text)
+    }
     assert used
     assert used <= known
 
