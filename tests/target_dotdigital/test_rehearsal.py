@@ -426,11 +426,20 @@ def test_a_contact_id_that_exists_is_not_used(rehearsal: Rehearsal) -> None:
 def test_an_import_that_does_not_finish_stops_the_rehearsal(rehearsal: Rehearsal, state: str, words: str) -> None:
     rehearsal.config["import_timeout"] = 600
     rehearsal.sandbox.account.outcomes = ["Finished", "Finished", state]
+    started = rehearsal.time.seconds
     outcome = rehearsal.run()
     (error,) = outcome.errors
     assert outcome.code == 1
     assert words in error
+    assert (rehearsal.time.seconds - started >= 600) == (state == "Not Finished")
     assert not (rehearsal.folder / "reports" / "rehearsal.json").exists()
+
+
+@pytest.mark.parametrize(("failing", "code"), [(4, 0), (5, 1)])
+def test_a_few_failed_polls_do_not_stop_the_rehearsal(rehearsal: Rehearsal, failing: int, code: int) -> None:
+    plan = rehearsal.code()
+    rehearsal.sandbox.faults.add(Fault("answer", path="/contacts/v3/import/", times=failing, response=answer(500)))
+    assert rehearsal.ask(plan).code == code
 
 
 def test_a_sync_that_holds_the_account_keeps_the_rehearsal_out(rehearsal: Rehearsal) -> None:

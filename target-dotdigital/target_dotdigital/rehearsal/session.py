@@ -51,8 +51,6 @@ LENGTHS = (255, 256, 1000, 1001)
 OTHER_IMPORTS = 8
 # states of an import by their letters
 FINISHED, FAILED = "finished", "failed"
-# how a refusal for lack of permission begins
-FORBIDDEN = f"status {HTTPStatus.FORBIDDEN.value}"
 MAX_ATTEMPTS = 2
 # polls in a row without a usable response; dotdigital may not know an import yet that it has just accepted
 MAX_FAILED_POLLS = 5
@@ -275,15 +273,15 @@ class Sent:
 
     Args:
         report: what dotdigital reported; for a call that it refused, only the failures of its rows.
-        refusal: HTTP status and error code of a refused call; empty if the call was accepted.
-        polls: number of status reads.
+        status: HTTP status of a refused call; None if the call was accepted.
+        code: error code of a refused call.
         seconds: time from submission to the end.
         narrowed: whether dotdigital refused the whole call, and accepted it without the rows that failed.
     """
 
     report: ImportStatus
-    refusal: str = ""
-    polls: int = 0
+    status: int | None = None
+    code: str = ""
     seconds: float = 0.0
     narrowed: bool = False
 
@@ -297,6 +295,11 @@ class Sent:
         """Address and code of the rows reported as failed."""
         rows = self.report.failures or ()
         return [(email_of(row), main_code(reason.failure_code for reason in row.failures)) for row in rows]
+
+    @property
+    def refusal(self) -> str:
+        """Status and code of a refused call; empty if the call was accepted."""
+        return "" if self.status is None else f"status {self.status}" + (f", {self.code}" if self.code else "")
 
     @property
     def failure(self) -> str:
@@ -438,7 +441,7 @@ class Session:
             ApiError: dotdigital could not be reached.
         """
         sent = self._import(rows)
-        if not sent.refusal or len(rows) == 1 or sent.refusal.startswith(FORBIDDEN):
+        if sent.status in {None, HTTPStatus.FORBIDDEN} or len(rows) == 1:
             return sent
         parts = [(email, self._import([(email, encoded)])) for email, encoded in rows]
         accepted = [part for _, part in parts if not part.failure]
@@ -454,7 +457,7 @@ class Session:
             updated=[contact for part in accepted for contact in part.report.updated or ()],
             failures=[*(row for part in accepted for row in part.report.failures or ()), *failed],
         )
-        return Sent(report, "", sum(part.polls for part in accepted), sum(part.seconds for part in accepted), narrowed=True)
+        return Sent(report, seconds=sum(part.seconds for part in accepted), narrowed=True)
 
     def read(self, email: str) -> FullContact | None:
         """Read a contact after the measured visibility delay."""
@@ -477,18 +480,17 @@ class Session:
         """Send rows as one import; one that fails is sent a second time, as the sync does."""
         started = self.clock.monotonic()
         content = body(Chunk([], [encoded for _, encoded in rows]))
-        polls = 0
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 import_id = self._submit(content)
             except ApiError as error:
                 if not is_refusal(error) and error.status != HTTPStatus.FORBIDDEN:
                     raise
-                return Sent(ImportStatus(), f"status {error.status}" + (f", {error.code}" if error.code else ""))
-            report, polls = self._await_end(import_id)
+                return Sent(ImportStatus(), error.status, error.code or "")
+            report = self._await_end(import_id)
             if letters_of(report.status) == FINISHED or attempt == MAX_ATTEMPTS:
                 break
-        return Sent(report, "", polls, self.clock.monotonic() - started)
+        return Sent(report, seconds=self.clock.monotonic() - started)
 
     def _submit(self, content: bytes) -> str:
         for _ in range(MAX_SLOT_PAUSES):
@@ -499,14 +501,13 @@ class Session:
                 self.clock.wait(SLOT_PAUSE_SECONDS)
         return self.client.start_import(content, lambda: None)
 
-    def _await_end(self, import_id: str) -> tuple[ImportStatus, int]:
-        """Poll an import until it ends; return its last status and the number of polls."""
+    def _await_end(self, import_id: str) -> ImportStatus:
+        """Poll an import until it ends, and return its last status."""
         deadline, interval = self.clock.monotonic() + self.settings.import_timeout, self.settings.poll_interval
-        polls = failed = 0
+        failed = 0
         while self.clock.monotonic() < deadline:
             self.clock.wait(interval)
             interval = min(interval * 1.5, MAX_INTERVAL_SECONDS)
-            polls += 1
             try:
                 status = self.client.import_status(import_id)
             except ApiError:
@@ -517,7 +518,7 @@ class Session:
                 continue
             failed, state = 0, shown(status.status)
             if letters_of(state) in {FINISHED, FAILED}:
-                return status, polls
+                return status
             if letters_of(state) not in NOT_FINISHED:
                 msg = (
                     f"Import {shown(import_id)} of the rehearsal ended with the state {state}, so the rehearsal stopped. Look up the state "

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from target_dotdigital.dotdigital.contacts import ContactReader
-from target_dotdigital.rehearsal.session import FirstImport
+from target_dotdigital.errors import ApiError, EndlessListError
+from target_dotdigital.rehearsal.session import FirstImport, NotTestableError
 from target_dotdigital.sync.readback import MARGIN
 
 if TYPE_CHECKING:
@@ -92,22 +94,37 @@ def list_ids(session: Session) -> tuple[list[int], bool]:
     return ids, not marker
 
 
-def list_created(session: Session) -> tuple[datetime.datetime, list[Observed], bool]:
+def filter_time(session: Session) -> datetime.datetime:
+    """Return the time since when an incremental run after one that began with the rehearsal lists new contacts."""
+    # dotdigital's clock decides; this machine's may be ahead
+    return session.started_at + datetime.timedelta(seconds=min(session.client.ahead, 0.0)) - MARGIN
+
+
+def list_created(session: Session) -> tuple[dict[int | None, Observed], bool] | None:
     """List the contacts that were created since the rehearsal began, as an incremental run does.
 
     Returns:
-        The time of the filter, the first contacts, and whether these are all.
+        The first contacts by ID, and whether these are all; None if dotdigital does not accept the filter.
+
+    Raises:
+        NotTestableError: the pages repeat.
     """
-    # dotdigital's clock decides; this machine's may be ahead
-    since = session.started_at + datetime.timedelta(seconds=min(session.client.ahead, 0.0)) - MARGIN
-    contacts: list[Observed] = []
+    contacts: dict[int | None, Observed] = {}
     pages = 0
-    for page in ContactReader(session.client, session.account).pages(since):
-        contacts += page
-        pages += bool(page)
-        if pages == MAX_NEW_PAGES:
-            return since, contacts, False
-    return since, contacts, True
+    try:
+        for page in ContactReader(session.client, session.account).pages(filter_time(session)):
+            contacts |= {contact.contact_id: contact for contact in page}
+            pages += bool(page)
+            if pages == MAX_NEW_PAGES:
+                return contacts, False
+    except EndlessListError:
+        msg = "The listed contacts could not be read, because the pages repeat."
+        raise NotTestableError(msg) from None
+    except ApiError as error:
+        if error.status != HTTPStatus.BAD_REQUEST:
+            raise
+        return None
+    return contacts, True
 
 
 def oldest_created_before(session: Session, since: datetime.datetime) -> set[int]:
