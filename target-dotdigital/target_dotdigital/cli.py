@@ -195,9 +195,9 @@ class OperatorCommand(SingerCommand):
             _fail(error_message(error, 0))
 
 
-def _read_config(context: click.Context, option: click.Option, value: tuple[str, ...]) -> None:
+def _read_config(context: click.Context, option: click.Parameter, value: tuple[str, ...]) -> None:
     target: type[CommandLine] = context.obj
-    context.meta[GIVEN] = target.cb_config(context, option, value)
+    context.meta[GIVEN] = target.cb_config(context, cast("click.Option", option), value)
 
 
 def _prepare(*, terminal: bool) -> None:
