@@ -22,10 +22,10 @@ from singer_sdk.exceptions import (
 )
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
-from target_dotdigital.config import CONFIG
 from target_dotdigital.environment import read_setting
 from target_dotdigital.errors import SettingsError, TargetError
 from target_dotdigital.reporting.folder import open_folder
+from target_dotdigital.settings import SCHEMA
 from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
@@ -56,9 +56,7 @@ SYSTEM_CAUSES = {
 }
 # secret setting -> what it should be
 SECRETS = {
-    name: "list of texts" if "items" in facts else "text"
-    for name, facts in CONFIG.to_dict()["properties"].items()
-    if facts.get("secret")
+    name: "list of texts" if "items" in facts else "text" for name, facts in SCHEMA["properties"].items() if facts.get("secret")
 }
 
 
@@ -177,8 +175,7 @@ def report_failure(error: BaseException, message: str, report: Report, config: M
         report: the report so far.
         config: the settings, unchecked.
     """
-    schema = CONFIG.to_dict()
-    path, keep = (read_setting(config, schema, name) for name in ("report_dir", "report_keep"))
+    path, keep = (read_setting(config, SCHEMA, name) for name in ("report_dir", "report_keep"))
     report.finished_at = report.finished_at or report.started_at
     report.problems.insert(0, message)
     with contextlib.suppress(SettingsError):

@@ -1,18 +1,23 @@
-"""The settings as one typed value, with checks that span several settings."""
+"""The settings: each is declared once, with its type, bounds, default, title and description.
+
+The JSON schema follows from the declarations. `--about`, `meltano.yml`, the reference of settings and `.env.example` are generated from it.
+"""
 
 from __future__ import annotations
 
-import datetime  # noqa: TC003 - msgspec reads the annotations
+import datetime
+import enum
 import ipaddress
 import re
-from dataclasses import dataclass
+import typing
+from dataclasses import MISSING, Field, dataclass, field, fields
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import Meta
 
-from target_dotdigital.config import CONFIG
 from target_dotdigital.errors import SettingsError
 from target_dotdigital.records import Uploads
 from target_dotdigital.texts import is_blank, shown
@@ -30,20 +35,28 @@ RESERVED_FIELDS = frozenset(
     },
 )
 MAX_FIELDS = 9
-FIELD_NAME = re.compile(r"[A-Za-z0-9_-]{1,20}")
 
-# attribute of LabelSettings -> setting
-LABEL_SETTINGS = {
-    "field": "data_field",
-    "delimiter": "segment_delimiter",
-    "enclosed": "enclose_segments",
-    "length": "max_value_length",
-    "overflow": "overflow",
-    "priority": "segment_priority",
-    "labels": "segment_labels",
-}
-# the SDK applies defaults to missing settings, but not to those that are null
-DEFAULTS = {name: schema["default"] for name, schema in CONFIG.to_dict()["properties"].items() if "default" in schema}
+FIELD_PATTERN = r"^[A-Za-z0-9_-]{1,20}$"
+DATE_PATTERN = r"^\d{4}-\d{2}-\d{2}$"
+Percent = Annotated[int, Meta(ge=0, le=100)]
+FieldName = Annotated[str, Meta(pattern=FIELD_PATTERN)]
+# SETTING marks the settings of this target; the SDK declares the others
+SETTING = "setting"
+
+
+def setting(title: str, description: str, default: Any = MISSING, *, secret: bool = False) -> Any:
+    """Return the field of a setting.
+
+    Args:
+        title: a short name.
+        description: what it does, for the operator.
+        default: its default; a setting without one is required.
+        secret: whether messages must not quote the value.
+    """
+    metadata = {SETTING: {"title": title, "description": description, **({"secret": True, "writeOnly": True} if secret else {})}}
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,40 +113,195 @@ class InputTerms(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The validated settings. Percentages are whole numbers, timeouts are in seconds."""
+    """The validated settings."""
 
-    api_user: str
-    api_password: str
-    api_url: str
-    address_book: str
-    address_book_id: int | None = None
-    data_field: str
-    upload_emails: Uploads
-    activation_code: str | None = None
-    dry_run: bool
-    email_property: str
-    segments_property: str
-    on_removed: str
-    exclude_emails: tuple[str, ...]
+    api_user: str = setting("API user", "E-mail address of a dotdigital API user (apiuser-...@apiconnector.com).")
+    api_password: str = setting("API password", "Password of the API user.", secret=True)
+    api_url: str = setting(
+        "API URL",
+        "URL of the first call; the account's own region is taken from the response.",
+        "https://r1-api.dotdigital.com",
+    )
+    address_book: Annotated[str, Meta(min_length=1, max_length=128)] = setting(
+        "Address book",
+        "Name of the address book (list) that contains every uploaded contact. Created as private if it is missing.",
+        "Nosto contacts",
+    )
+    address_book_id: Annotated[int, Meta(ge=1)] | None = setting(
+        "Address book ID", "ID of an existing address book, used instead of its name.", None
+    )
+    data_field: FieldName = setting(
+        "Data field", "Contact data field (text) that holds the labels. Created as private if it is missing.", "NOSTOSEGMENT"
+    )
+    upload_emails: Uploads = setting(
+        "Upload e-mail addresses",
+        "Which contacts are created if dotdigital does not know them, and added to the address book. all: every contact of the "
+        "source; with_segments: only contacts that are in a chosen segment; none: no contact, and no address book is used. "
+        "Contacts that dotdigital already has get their labels in any case.",
+        Uploads.ALL,
+    )
+    activation_code: str | None = setting(
+        "Activation code",
+        "Code at the end of the review. It activates the sync for this account, address book, data field, these label settings and the "
+        "streams that feed the data field. It does not cover the choice of segments.",
+        None,
+    )
+    dry_run: bool = setting(
+        "Dry run",
+        "Report what the run would do. Write nothing to dotdigital or the ledger, and emit no STATE.",
+        default=False,
+    )
+    email_property: str = setting("E-mail property", "Property of the records that holds the e-mail address.", "email")
+    segments_property: str = setting(
+        "Segments property",
+        "Property of the records that holds the segment names: an array, a text delimited by segment_delimiter, or an array that was "
+        "written into a text.",
+        "segments",
+    )
+    on_removed: Literal["clear", "keep"] = setting(
+        "When a contact is removed",
+        "What to do with the labels of a contact that is no longer in the source. It stays in the address book. A change to clear asks "
+        "for a full refresh, because it concerns contacts that left before.",
+        "clear",
+    )
+    exclude_emails: tuple[str, ...] = setting(
+        "Addresses to exclude",
+        "Shell-style patterns of addresses that are neither uploaded nor labelled, such as *@example.com, even if they wait to be "
+        "sent. Taking a pattern out asks for a full refresh, because the contacts were left out until then.",
+        (),
+    )
+    segment_delimiter: Annotated[str, Meta(min_length=1, max_length=10)] = setting(
+        "Delimiter", "Text between two labels in the data field.", ";"
+    )
+    enclose_segments: bool = setting(
+        "Delimiter at both ends",
+        'Write the delimiter at both ends, too, so that a rule "contains ;VIP;" does not match "VIP Lapsed".',
+        default=False,
+    )
+    max_value_length: Annotated[int, Meta(ge=20, le=1000)] = setting(
+        "Maximum value length",
+        "Maximum number of characters in the data field. dotdigital's documents give both 255 and 1000.",
+        1000,
+    )
+    overflow: Literal["drop", "spill", "fail"] = setting(
+        "When labels do not fit",
+        "drop: leave out whole labels, lowest priority first; spill: continue in further data fields; fail: stop the run.",
+        "drop",
+    )
+    segment_priority: tuple[str, ...] = setting(
+        "Segment priority",
+        "Segment names to keep first if not all labels fit. The others follow in alphabetical order.",
+        (),
+    )
+    segment_labels: dict[str, str] = setting("Labels of segments", "Nosto segment name -> label to write instead.", {})
+    synced_at_field: FieldName | None = setting(
+        "Time field",
+        "Data field (date) that is set to the time of the run when a contact's labels are written. Optional.",
+        None,
+    )
+    max_clear_percent: Percent = setting(
+        "Maximum cleared contacts (percent)",
+        "Brake: stop if more than this percentage of the account's labelled contacts would lose all labels. Fewer than 100 labelled "
+        "contacts are not checked. 100 disables the brake.",
+        20,
+    )
+    max_change_percent: Percent = setting(
+        "Maximum changed contacts (percent)",
+        "Brake: stop if the labels of more than this percentage of the account's labelled contacts would change. Fewer than 100 "
+        "labelled contacts are not checked. 100 disables the brake.",
+        50,
+    )
+    brake_override_date: Annotated[datetime.date, Meta(extra_json_schema={"pattern": DATE_PATTERN})] | None = setting(
+        "Brake override date", "Date (UTC, YYYY-MM-DD) on which the brakes do not stop the run.", None
+    )
+    max_rejected_percent: Percent = setting(
+        "Maximum rejected contacts (percent)",
+        "Fail if at least 10 contacts are rejected for the first time, and more than this percentage of the contacts that the account "
+        "should hold. Rejected contacts never stop the next run.",
+        5,
+    )
+    max_contacts_per_run: Annotated[int, Meta(ge=0)] = setting(
+        "Maximum contacts per run",
+        "Ramp up a first load: the remaining contacts wait in the ledger for the next runs. 0 means no limit.",
+        0,
+    )
+    contacts_per_import: Annotated[int, Meta(ge=1, le=100_000)] = setting(
+        "Maximum contacts per import",
+        "Maximum number of contacts in one import call. A call never exceeds 40 MB either.",
+        10_000,
+    )
+    max_active_imports: Annotated[int, Meta(ge=1, le=20)] = setting(
+        "Maximum open imports",
+        "Maximum number of imports that are open at once. dotdigital allows an account 25, shared by all its integrations.",
+        4,
+    )
+    import_timeout: Annotated[int, Meta(ge=1)] = setting(
+        "Import timeout (seconds)",
+        "Seconds to wait for an import. It is not lost after that: the next run continues to wait for it.",
+        21_600,
+    )
+    verify_timeout: Annotated[int, Meta(ge=0, le=3_600)] = setting(
+        "Verification timeout (seconds)",
+        "After each delivery, up to three of the delivered contacts are looked up, because dotdigital has to hold what it "
+        "confirmed. Seconds to wait until it does; 0: no look-up, and no spot check of contacts that need no update.",
+        120,
+    )
+    poll_interval_ms: Annotated[int, Meta(ge=1, le=60_000)] = setting(
+        "First poll of an import (milliseconds)",
+        "Milliseconds before an import is first polled. The interval grows by half each time, up to one minute.",
+        5_000,
+    )
+    request_timeout: Annotated[int, Meta(ge=1, le=3_600)] = setting(
+        "Request timeout (seconds)",
+        "Seconds to wait for dotdigital to answer a call. dotdigital asks for at least 121.",
+        130,
+    )
+    ledger_url: str = setting(
+        "Ledger URL",
+        "SQLAlchemy URL of the ledger: a SQLite file, or postgresql+psycopg:// for ephemeral workers.",
+        "sqlite:///.target-dotdigital/ledger.db",
+        secret=True,
+    )
+    report_dir: str = setting(
+        "Report folder",
+        "Folder for report.json, report.html, the files of rejected contacts, and the history of runs.",
+        ".target-dotdigital/reports",
+    )
+    report_keep: Annotated[int, Meta(ge=1, le=10_000)] = setting(
+        "Runs to keep",
+        "Number of runs whose reports are kept in the folder runs of report_dir. The page shows the last 30.",
+        100,
+    )
+    notify_urls: tuple[str, ...] = setting(
+        "Notification URLs",
+        "Apprise URLs of chat rooms, mailboxes or pagers that get a message when a run needs a person, once per problem, and when "
+        "it is over. Needs target-dotdigital[notify].",
+        (),
+        secret=True,
+    )
+    # secret, so that messages do not quote addresses
+    rehearsal_emails: tuple[str, ...] = setting(
+        "Rehearsal addresses",
+        "4 to 10 e-mail addresses of your own for the command rehearse, which tests on your account what the sync assumes about "
+        "dotdigital. The sync itself does not use them.",
+        (),
+        secret=True,
+    )
+    # declared by the SDK
     stream_maps: dict[str, Any] | None = None
-    labels: LabelSettings
-    synced_at_field: str | None = None
-    max_clear_percent: int
-    max_change_percent: int
-    brake_override_date: datetime.date | None = None
-    max_rejected_percent: int
-    max_contacts_per_run: int
-    contacts_per_import: int
-    max_active_imports: int
-    import_timeout: int
-    verify_timeout: int
-    poll_interval_ms: int
-    request_timeout: int
-    ledger_url: str
-    report_dir: str
-    report_keep: int
-    notify_urls: tuple[str, ...]
-    rehearsal_emails: tuple[str, ...]
+
+    @property
+    def labels(self) -> LabelSettings:
+        """How segment names become data field values."""
+        return LabelSettings(
+            self.data_field,
+            self.segment_delimiter,
+            self.enclose_segments,
+            self.max_value_length,
+            self.overflow,
+            self.segment_priority,
+            tuple(sorted(self.segment_labels.items())),
+        )
 
     @property
     def has_address_book(self) -> bool:
@@ -167,16 +335,15 @@ class Settings:
         return InputTerms(self.email_property, self.segments_property, self.on_removed, self.exclude_emails, self.stream_maps)
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Settings:
-        """Return the settings of a configuration that follows `CONFIG`.
+    def from_config(cls, config: Mapping[str, Any]) -> Settings:
+        """Return the settings of a configuration that follows `SCHEMA`.
 
         Raises:
             SettingsError: a setting is invalid, or two settings contradict each other.
         """
-        values = {**DEFAULTS, **{name: value for name, value in config.items() if value is not None}}
-        values["exclude_emails"] = [pattern.strip().lower() for pattern in values["exclude_emails"]]
-        values["segment_labels"] = sorted(values["segment_labels"].items())
-        values["labels"] = {attribute: values[name] for attribute, name in LABEL_SETTINGS.items()}
+        # null stands for the default
+        values = {name: value for name, value in config.items() if value is not None}
+        values["exclude_emails"] = [pattern.strip().lower() for pattern in values.get("exclude_emails", ())]
         try:
             # not strict: JSON Schema accepts 5.0 as an integer, too
             settings = msgspec.convert(values, cls, strict=False)
@@ -194,6 +361,40 @@ class Settings:
         return settings
 
 
+def _json_schema() -> dict[str, Any]:
+    """Return the JSON schema of the settings, in the SDK's form: an optional setting may be null."""
+    hints = typing.get_type_hints(Settings, include_extras=True)
+    declared = [declaration for declaration in fields(Settings) if SETTING in declaration.metadata]
+    return {
+        "type": "object",
+        "properties": {declaration.name: _property(declaration, hints[declaration.name]) for declaration in declared},
+        "required": [declaration.name for declaration in declared if _default(declaration) is MISSING],
+        "additionalProperties": False,
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+    }
+
+
+def _property(declaration: Field[Any], hint: Any) -> dict[str, Any]:
+    if type(None) in typing.get_args(hint):
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    choices = [*hint] if isinstance(hint, enum.EnumType) else typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+    facts: dict[str, Any] = (
+        {"type": "string", "enum": [str(choice) for choice in choices]} if choices else msgspec.json.schema(hint)
+    )
+    default = _default(declaration)
+    facts |= {"type": [facts["type"]] if default is MISSING else [facts["type"], "null"], **declaration.metadata[SETTING]}
+    if default is not MISSING and default is not None:
+        facts["default"] = msgspec.json.decode(msgspec.json.encode(default))
+    return facts
+
+
+def _default(declaration: Field[Any]) -> Any:
+    return declaration.default if declaration.default_factory is MISSING else declaration.default_factory()
+
+
+SCHEMA = _json_schema()
+
+
 def _require_free_name(settings: Settings) -> None:
     """Reject an address book name that dotdigital reserves (contracts/dotdigital.md 2)."""
     if settings.address_book_id is None and settings.address_book.strip().lower() in RESERVED_BOOKS:
@@ -206,7 +407,7 @@ def _require_free_name(settings: Settings) -> None:
 def _require_field_names(labels: LabelSettings, synced_at: str | None) -> None:
     names = [*labels.fields, *([synced_at] if synced_at else [])]
     for name in names:
-        if not FIELD_NAME.fullmatch(name):
+        if not re.fullmatch(FIELD_PATTERN, name):
             msg = (
                 f"The data field name {name!r} has more than 20 characters, or characters other than letters, digits, - and _, which "
                 "dotdigital rejects, so nothing was done. Change data_field; with overflow: spill, two characters are appended to it."

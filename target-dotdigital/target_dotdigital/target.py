@@ -14,7 +14,6 @@ from typing_extensions import override
 
 from target_dotdigital.batches import batch_files
 from target_dotdigital.command_line import CommandLine
-from target_dotdigital.config import CONFIG
 from target_dotdigital.errors import NoInputError, ReportError, StreamError
 from target_dotdigital.failures import SIGNALLED, explain
 from target_dotdigital.reader import FastPath, Reader, SkipPath
@@ -22,7 +21,7 @@ from target_dotdigital.reporting.folder import open_folder
 from target_dotdigital.reporting.notifications import notify
 from target_dotdigital.reporting.receivers import load_receivers
 from target_dotdigital.reporting.report import Report
-from target_dotdigital.settings import Settings
+from target_dotdigital.settings import SCHEMA, Settings
 from target_dotdigital.sinks import ContactSink
 from target_dotdigital.stream_maps import AddressMaps, Fate, has_expressions
 from target_dotdigital.sync.agreement import States
@@ -43,7 +42,7 @@ class TargetDotdigital(CommandLine):
     """Keeps the labels of dotdigital's contacts right: creates, updates and clears in bulk, and never touches consent."""
 
     name = "target-dotdigital"
-    config_jsonschema: ClassVar[dict[str, Any]] = CONFIG.to_dict()
+    config_jsonschema: ClassVar[dict[str, Any]] = copy.deepcopy(SCHEMA)
     default_sink_class = ContactSink
     message_reader_class = Reader
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
@@ -62,7 +61,7 @@ class TargetDotdigital(CommandLine):
         Raises:
             SettingsError: they contradict each other, or notifications cannot be sent to notify_urls.
         """
-        settings = Settings.of(self.config)
+        settings = Settings.from_config(self.config)
         load_receivers(settings.notify_urls)
         return settings
 

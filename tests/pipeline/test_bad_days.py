@@ -300,7 +300,7 @@ def code_of(pipeline: Pipeline) -> str:
     from target_dotdigital.settings import Settings  # noqa: PLC0415
     from target_dotdigital.sync.activation import activation_code  # noqa: PLC0415
 
-    settings = Settings.of(pipeline.target)
+    settings = Settings.from_config(pipeline.target)
     client, info = accounts.connect(settings, pipeline.time.clock())
     return activation_code(settings, accounts.read_account(settings, client, info), ["people"])
 

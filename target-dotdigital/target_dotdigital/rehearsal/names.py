@@ -65,7 +65,7 @@ def rehearsal_settings(settings: Settings, names: Names) -> Settings:
         data_field=names.data_field,
         upload_emails=Uploads.ALL,
         synced_at_field=None,
-        labels=replace(settings.labels, field=names.data_field, overflow="drop"),
+        overflow="drop",
     )
 
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from target_dotdigital.config import CONFIG
 from target_dotdigital.environment import read_setting
 from target_dotdigital.errors import SettingsError
 from target_dotdigital.reporting.folder import ReportFolder
 from target_dotdigital.reporting.receivers import Message, Receiver, load_receiver, send
 from target_dotdigital.reporting.report import RunStatus
+from target_dotdigital.settings import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,7 +101,7 @@ def _shown(text: str) -> str:
 
 
 def _setting(config: Mapping[str, Any], name: str) -> Any:
-    return read_setting(config, CONFIG.to_dict(), name)
+    return read_setting(config, SCHEMA, name)
 
 
 def _usable(urls: list[Any]) -> list[Receiver]:
