@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from target_dotdigital.target import TargetDotdigital
+from target_dotdigital.cli import CommandLine
 
-TargetDotdigital.cli()
+CommandLine.cli()

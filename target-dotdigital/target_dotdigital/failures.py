@@ -1,4 +1,4 @@
-"""Handles runs that fail: one final line that says what happened, and a report that says the same."""
+"""Turns the exception that ended a run or a command into one line that says what happened, what it means and what to do."""
 
 from __future__ import annotations
 
@@ -22,17 +22,13 @@ from singer_sdk.exceptions import (
 )
 from singer_sdk.singerlib.exceptions import InvalidInputLine
 
-from target_dotdigital.environment import read_setting
 from target_dotdigital.errors import SettingsError, TargetError
-from target_dotdigital.reporting.folder import open_folder
 from target_dotdigital.settings import SCHEMA
 from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from types import TracebackType
-
-    from target_dotdigital.reporting.report import Report
 
 NOT_SINGER = (
     *(InvalidInputLine, RecordsWithoutSchemaException, MissingKeyPropertiesError),
@@ -60,8 +56,8 @@ SECRETS = {
 }
 
 
-def explain(error: BaseException, line: int) -> str:
-    """Return the line that says what happened, what it means and what to do.
+def error_message(error: BaseException, line: int) -> str:
+    """Return the one-line error message.
 
     Args:
         error: the exception that ended the run.
@@ -90,7 +86,7 @@ def explain(error: BaseException, line: int) -> str:
 
 
 def _cause_outside(error: BaseException) -> str | None:
-    """Return the line about a run that the operating system has stopped; None if it ended otherwise."""
+    """Return the message about a run that the operating system has stopped; None if it ended otherwise."""
     if (ended := signal_of(error)) is not None:
         return f"Ended by {ended.name}: the bookmark stays, and nothing is lost. The next run completes it."
     if isinstance(error, MemoryError):
@@ -110,7 +106,7 @@ def signal_of(error: BaseException) -> signal.Signals | None:
     return None
 
 
-def use_utf8(*, terminal: bool) -> None:
+def configure_streams(*, terminal: bool) -> None:
     """Write Singer messages as UTF-8 on every system, and escape characters that a terminal cannot show.
 
     Args:
@@ -125,7 +121,7 @@ def use_utf8(*, terminal: bool) -> None:
 
 
 @contextlib.contextmanager
-def without_progress(*loggers: logging.Logger) -> Iterator[None]:
+def quiet_sdk_logs(*loggers: logging.Logger) -> Iterator[None]:
     """Log warnings and errors only: the SDK logs a line for each environment variable that it reads."""
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -149,12 +145,12 @@ def unreadable_config(error: Exception) -> SettingsError:
         if isinstance(error, FileNotFoundError)
         else "is not readable"
         if isinstance(error, OSError)
-        else "is no JSON"
+        else "is not a JSON object"
     )
-    return SettingsError(f"The file of --config {what}, so nothing was done. Name a JSON file with the settings, or ENV.")
+    return SettingsError(f"The file of --config {what}, so nothing was done. Give a JSON file with the settings, or ENV.")
 
 
-def drain(source: IO[Any]) -> None:
+def read_to_end(source: IO[Any]) -> None:
     """Read the input to its end, so that the tap does not fail with a broken pipe and hide the cause."""
     if source.isatty():
         return
@@ -164,22 +160,6 @@ def drain(source: IO[Any]) -> None:
             pass
     except (OSError, ValueError):
         return
-
-
-def report_failure(error: BaseException, message: str, report: Report, config: Mapping[str, Any]) -> None:
-    """Write the report of a run that failed before it started, if its folder is writable.
-
-    Args:
-        error: the exception that ended the run.
-        message: the message for the operator.
-        report: the report so far.
-        config: the settings, unchecked.
-    """
-    path, keep = (read_setting(config, SCHEMA, name) for name in ("report_dir", "report_keep"))
-    report.finished_at = report.finished_at or report.started_at
-    report.problems.insert(0, message)
-    with contextlib.suppress(SettingsError):
-        open_folder(path).publish_failure(report, error, message, max(1, keep))
 
 
 def _without_secrets(text: str) -> str:

@@ -7,25 +7,21 @@ import signal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from singer_sdk import Target
 from singer_sdk.exceptions import MissingKeyPropertiesError
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
 from singer_sdk.mapper import PluginMapper, RemoveRecordTransform, SameRecordTransform
 from typing_extensions import override
 
 from target_dotdigital.batches import batch_files
-from target_dotdigital.command_line import CommandLine
+from target_dotdigital.clock import Clock
+from target_dotdigital.environment import read_settings
 from target_dotdigital.errors import NoInputError, ReportError, StreamError
-from target_dotdigital.failures import SIGNALLED, explain
+from target_dotdigital.failures import SIGNALLED, error_message
 from target_dotdigital.reader import FastPath, Reader, SkipPath
-from target_dotdigital.reporting.folder import open_folder
-from target_dotdigital.reporting.notifications import notify
-from target_dotdigital.reporting.receivers import load_receivers
-from target_dotdigital.reporting.report import Report
 from target_dotdigital.settings import SCHEMA, Settings
 from target_dotdigital.sinks import ContactSink
 from target_dotdigital.stream_maps import AddressMaps, Fate, has_expressions
-from target_dotdigital.sync.agreement import States
-from target_dotdigital.sync.starting import open_sync
 
 # instead of the SDK's, which does not say what the setting does
 BATCH_DESCRIPTION = "For taps that send BATCH messages: storage.root is the only place from which their files (JSONL) are read."
@@ -35,11 +31,12 @@ if TYPE_CHECKING:
 
     from singer_sdk import Sink
 
+    from target_dotdigital.reporting.report import Report
     from target_dotdigital.sync.run import SyncRun
 
 
-class TargetDotdigital(CommandLine):
-    """Keeps the labels of dotdigital's contacts right: creates, updates and clears in bulk, and never touches consent."""
+class TargetDotdigital(Target):
+    """Keep contact labels in dotdigital in sync with the source. Create, update and clear in bulk; never touch consent."""
 
     name = "target-dotdigital"
     config_jsonschema: ClassVar[dict[str, Any]] = copy.deepcopy(SCHEMA)
@@ -53,6 +50,15 @@ class TargetDotdigital(CommandLine):
     ]
     # the SDK must not drain sinks by age: nothing is delivered before the input has ended
     _MAX_RECORD_AGE_IN_MINUTES = float("inf")
+    #: Injectable clock.
+    clock: ClassVar[type[Clock]] = Clock
+
+    def __init__(self, *, config: Any = None, parse_env_config: bool = False, **options: Any) -> None:
+        """Read the settings, in place of the SDK, which reads a text that it does not understand as false."""
+        schema = self.config_jsonschema
+        self.append_builtin_config(schema)
+        settings = read_settings(config or {}, schema, from_environment=parse_env_config)
+        super().__init__(config=settings, **options)
 
     @cached_property
     def settings(self) -> Settings:
@@ -62,19 +68,27 @@ class TargetDotdigital(CommandLine):
             SettingsError: they contradict each other, or notifications cannot be sent to notify_urls.
         """
         settings = Settings.from_config(self.config)
-        load_receivers(settings.notify_urls)
+        if settings.notify_urls:
+            from target_dotdigital.reporting.receivers import load_receivers
+
+            load_receivers(settings.notify_urls)
         return settings
 
     @cached_property
     def report(self) -> Report:
         """The report of the run."""
+        from target_dotdigital.reporting.report import Report
+
         return Report(started_at=self.clock().now())
 
     @cached_property
     def sync_run(self) -> SyncRun:
         """The run, opened by the first stream."""
+        from target_dotdigital.reporting.folder import open_folder
+        from target_dotdigital.sync.starting import open_sync
+
         folder = open_folder(self.settings.report_dir)
-        sync = open_sync(self.settings, self.clock(), self.report, folder, lambda error: explain(error, self.line))
+        sync = open_sync(self.settings, self.clock(), self.report, folder, lambda error: error_message(error, self.line))
         self._reader.empty_record = self._take_empty
         self._reader.versioned_record = self._begin_version
         return sync
@@ -156,10 +170,7 @@ class TargetDotdigital(CommandLine):
     @override
     def process_endofpipe(self) -> None:
         if self._reader.line == 0:
-            msg = (
-                "No input: the tap ended before its first message, so it failed. Nothing was done, and the bookmark stays. The tap's own "
-                "message says why."
-            )
+            msg = "No input: the tap failed before its first message. Nothing was done. The tap's own last line says why."
             raise NoInputError(msg)
         for stream_name in list(self._reader.lanes):
             self._close_lane(stream_name)
@@ -170,13 +181,17 @@ class TargetDotdigital(CommandLine):
                 "segments_property, or rename them with stream_maps."
             )
             raise StreamError(msg)
+        from target_dotdigital.sync.agreement import States
+
         states = States(self._begin, self._latest_state, {name: self._reader.last_record(name) for name in self.mapper.stream_maps})
         self._acknowledged = self.sync_run.finish(states, self.skipped)
         super().process_endofpipe()
         if self.report.unwritten is not None:
             # what was delivered is acknowledged by now
             raise ReportError(self.report.unwritten)
-        # after STATE, which does not wait for the receivers
+        from target_dotdigital.reporting.notifications import notify
+
+        # notify only after STATE has been written, so that a slow receiver cannot delay it
         notify(self.report, self.config)
         self.logger.info("%s", self.report.summary())
 

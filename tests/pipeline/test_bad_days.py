@@ -409,7 +409,7 @@ def test_a_terminal_without_accents_ends_nothing(pipeline: Pipeline, tmp_path: P
     done = subprocess.run(command, input=text.encode(), capture_output=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"bookmark": "☃"}
-    done = subprocess.run([*command, "--review"], capture_output=True, env=environment, check=False)
+    done = subprocess.run([*command, "review"], capture_output=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert b"\\u2603" in done.stdout
 

@@ -15,7 +15,6 @@ from support.running import Outcome, Pipeline, run_tap, run_target, singer
 from tap_nosto_segments import errors as tap_errors
 from tap_nosto_segments.tap import TapNostoSegments
 from target_dotdigital import errors as target_errors
-from target_dotdigital.commands.rehearse import RehearsalRequest
 from target_dotdigital.ledger.database import open_ledger
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def no_report(pipeline: Pipeline) -> Outcome:
 def refuted(pipeline: Pipeline) -> Outcome:
     pipeline.sandbox.account.deviations.add("programs_hidden")
     pipeline.target["rehearsal_emails"] = [f"me+{number}@example.com" for number in range(4)]
-    return run_target(pipeline.target, "", pipeline.time, rehearse=RehearsalRequest(read_only=True))
+    return run_target(pipeline.target, "", pipeline.time, rehearse=True, read_only=True)
 
 
 def rejected_contacts(pipeline: Pipeline) -> Outcome:

@@ -17,7 +17,6 @@ from nosto_dotdigital_sandbox import Fault
 from nosto_dotdigital_sandbox.faults import answer
 from support.cases import slow_except
 from support.running import BIN, FakeTime, Outcome, Pipeline, run_target, singer
-from target_dotdigital.commands.runs import RunsRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +52,7 @@ def assert_failed(pipeline: Pipeline, outcome: Outcome, *words: str, code: int =
 
 
 def runs(pipeline: Pipeline) -> list[dict[str, Any]]:
-    outcome = run_target(pipeline.target, "", pipeline.time, runs=RunsRequest(json=True))
+    outcome = run_target(pipeline.target, "", pipeline.time, runs=True, json=True)
     assert outcome.code == 0, outcome.log
     return json.loads(outcome.output)  # type: ignore[no-any-return]
 

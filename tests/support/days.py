@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from nosto_dotdigital_sandbox import Fault, Sandbox
 from nosto_dotdigital_sandbox.faults import answer
-from target_dotdigital.commands.registry import COMMANDS
 
 from support.oracle import BOOK, FIELD, folded
 from support.running import FakeTime, Outcome, Pipeline, run_target
@@ -415,8 +414,7 @@ class Days:
             self.versions[self.ledger] = next(self._numbers)
         if fault in {"rejected", "bad row"}:
             self.waiting = frozenset(SHOPPERS[:2])
-        if "release" in COMMANDS:
-            self.held[self.scope] = self.held.get(self.scope, frozenset()) | self._rejected()
+        self.held[self.scope] = self.held.get(self.scope, frozenset()) | self._rejected()
 
     def _rejected(self) -> set[str]:
         """The contacts of the imports that Data Watchdog rejected."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import datetime
 import io
+import itertools
 import json
 import logging
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -15,9 +17,9 @@ from typing import IO, TYPE_CHECKING, Any
 from nosto_dotdigital_sandbox import ExportFile
 from singer_sdk.plugin_base import _ConfigInput
 from tap_nosto_segments.tap import TapNostoSegments
+from target_dotdigital.cli import CommandLine
 from target_dotdigital.clock import Clock
 from target_dotdigital.sync.activation import stream_group
-from target_dotdigital.target import TargetDotdigital
 
 from support.report_schema import deviations
 
@@ -148,10 +150,17 @@ def run_tap(
     return Outcome(code, output.getvalue(), log.getvalue(), error)
 
 
-def run_target(config: dict[str, Any], text: str | IO[str], time: FakeTime | None = None, **options: Any) -> Outcome:
-    """Run the target in this process, by the entry that its command uses; its input is a text or a file."""
+def run_target(config: dict[str, Any], text: str | IO[str], time: FakeTime | None = None, **command: Any) -> Outcome:
+    """Run the target in this process, by the entry that its command uses.
 
-    class Timed(TargetDotdigital):
+    Args:
+        config: the settings.
+        text: the input of a sync, as a text or a file.
+        time: time that passes without waiting; None for real time.
+        command: a command and its options in place of a sync, such as `restore=True, run=5` or `explain=EMAIL, live=True`.
+    """
+
+    class Timed(CommandLine):
         """The target, with a clock that does not wait."""
 
         clock = Clock if time is None else time.clock  # type: ignore[assignment]  # a bound method makes a clock as the class does
@@ -159,12 +168,23 @@ def run_target(config: dict[str, Any], text: str | IO[str], time: FakeTime | Non
     code, error = 0, None
     with _captured() as (output, log):
         try:
-            Timed.invoke(
-                config=_ConfigInput(dict(config)), file_input=io.StringIO(text) if isinstance(text, str) else text, **options
-            )
+            if command:
+                with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+                    file.write(json.dumps(config))
+                    file.flush()
+                    Timed.get_singer_command().main(["--config", file.name, *_arguments(command)])
+            Timed.invoke(config=_ConfigInput(dict(config)), file_input=io.StringIO(text) if isinstance(text, str) else text)
         except SystemExit as end:
             code, error = int(end.code or 0), end.__context__
     return Outcome(code, output.getvalue(), log.getvalue(), error)
+
+
+def _arguments(command: dict[str, Any]) -> list[str]:
+    """Return the arguments of a command on the command line."""
+    name, *options = (option for option in command if command[option] not in {None, False})
+    values = {option: [] if command[option] is True else [str(command[option])] for option in command}
+    flags = [[f"--{option.replace('_', '-')}", *values[option]] for option in options]
+    return [name, *itertools.chain.from_iterable(flags), *(["--", *values[name]] if values[name] else [])]
 
 
 def singer(records: list[dict[str, Any]], stream: str = "people", state: object = None, **types: Any) -> str:

@@ -6,6 +6,8 @@ import csv
 import datetime
 import io
 import json
+import os
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,12 +16,10 @@ from click.testing import CliRunner
 from nosto_dotdigital_sandbox import Fault
 from nosto_dotdigital_sandbox.web import Response
 from support.oracle import FIELD
-from support.running import HOURS, Outcome, Pipeline, run_target, singer
-from target_dotdigital.commands.explain import ExplainRequest
-from target_dotdigital.commands.rejected import RejectedRequest
-from target_dotdigital.commands.runs import RunsRequest
+from support.running import BIN, HOURS, Outcome, Pipeline, run_target, singer
+from target_dotdigital.cli import CommandLine
+from target_dotdigital.errors import LedgerError, SettingsError
 from target_dotdigital.ledger.database import open_ledger
-from target_dotdigital.target import TargetDotdigital
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,14 +49,19 @@ def ask(pipeline: Pipeline, **options: Any) -> Outcome:
     return outcome
 
 
-def runs(pipeline: Pipeline, **options: Any) -> list[dict[str, Any]]:
-    outcome = ask(pipeline, runs=RunsRequest(json=True, **options))
+def starts(pipeline: Pipeline, **options: Any) -> list[dict[str, Any]]:
+    outcome = ask(pipeline, runs=True, json=True, **options)
     assert outcome.code == 0, outcome.log
     return json.loads(outcome.output)  # type: ignore[no-any-return]
 
 
+def runs(pipeline: Pipeline) -> list[dict[str, Any]]:
+    """Return the starts that became runs of the ledger."""
+    return [start for start in starts(pipeline) if start["run"] is not None]
+
+
 def explained(pipeline: Pipeline, email: str = ANN, *, live: bool = False) -> dict[str, Any]:
-    outcome = ask(pipeline, explain=ExplainRequest(email, live=live, json=True))
+    outcome = ask(pipeline, explain=email, live=live, json=True)
     assert outcome.code == 0, outcome.log
     facts = json.loads(outcome.output)
     return facts if live else facts["scopes"][0]  # type: ignore[no-any-return]
@@ -95,9 +100,9 @@ def test_runs_lists_figures_times_and_the_bookmark_of_the_source(pipeline: Pipel
     assert [run["bookmarks"] for run in (earlier, second)] == [{"people": f"2026-11-0{number}T04:00:00Z"} for number in (1, 2)]
     text = ask(pipeline, runs=True)
     assert "2026-11-02T04:00:00Z" in text.output.splitlines()[1]
-    assert ask(pipeline, runs=RunsRequest(limit=1)).output.count("delivered") == 1
-    assert "Older and not shown: 1 run." in ask(pipeline, runs=RunsRequest(limit=1)).output
-    assert len(runs(pipeline, limit=1)) == 1
+    assert ask(pipeline, runs=True, limit=1).output.count("delivered") == 1
+    assert "Older and not shown: 1 run." in ask(pipeline, runs=True, limit=1).output
+    assert len(starts(pipeline, limit=1)) == 1
 
 
 @pytest.mark.parametrize("value", ["ann@example.com", None, {"deep": 1}, True])
@@ -106,18 +111,19 @@ def test_a_bookmark_that_is_no_plain_value_or_could_be_an_address_is_not_shown(p
     assert [run["bookmarks"] for run in runs(pipeline)] == [{}]
 
 
-def test_runs_that_may_not_write_are_not_listed_and_braked_ones_are(pipeline: Pipeline) -> None:
+def test_every_start_is_listed_and_those_that_may_not_write_have_no_number(pipeline: Pipeline) -> None:
     crowd = {f"p{number}": ["A"] for number in range(150)}
     pipeline.load(singer(people(**crowd)))
     pipeline.load(singer(people(**{name: ["B"] for name in crowd})))
-    assert pipeline.report["outcome"] == "braked"
     pipeline.target["dry_run"] = True
     pipeline.load(singer(people(**crowd)))
-    assert pipeline.report["outcome"] == "dry run"
     pipeline.target |= {"dry_run": False, "activation_code": "WRONG"}
     pipeline.load(singer(people(**crowd)))
-    assert pipeline.report["outcome"] == "not activated"
-    assert [(run["outcome"], run["sent"]) for run in runs(pipeline)] == [("braked", 0), ("delivered", 150)]
+    assert [(start["run"] is None, start["outcome"], start["sent"]) for start in starts(pipeline)] == [
+        *[(True, "not activated", None), (True, "dry run", None)],
+        *[(False, "braked", 0), (False, "delivered", 150)],
+        (True, "not activated", None),
+    ]
 
 
 def test_a_failed_run_is_listed_with_what_it_sent(pipeline: Pipeline, sandbox: Sandbox) -> None:
@@ -144,19 +150,24 @@ def test_failed_starts_and_days_without_input_are_listed(pipeline: Pipeline) -> 
     pipeline.load(singer(people(ann=["B"])))
     pipeline.target |= {"api_password": password, "data_field": "OTHERFIELD", "activation_code": "WRONG"}
     pipeline.load(singer(people(ann=["B"])))
-    pipeline.load("")
-    pipeline.target["data_field"] = "NOSTOSEGMENT"
-    found = runs(pipeline)
-    assert [(run["run"], run["outcome"]) for run in found] == [
-        *[(None, "no input"), (None, "failed"), (None, "no input")],
-        (found[-1]["run"], "delivered"),
-    ]
-    assert all(run["started_at"] and run["duration_seconds"] is not None for run in found)
-    assert [run["outcome"] for run in runs(pipeline, limit=2)] == ["no input", "failed"]
-    text = ask(pipeline, runs=RunsRequest(limit=3)).output
-    assert "Older and not shown: 1 run." in text
+    pipeline.target |= {"data_field": "NOSTOSEGMENT", "dry_run": "perhaps"}
+    pipeline.load(singer(people(ann=["B"])))
+    pipeline.target["dry_run"] = False
+    outcomes = [start["outcome"] for start in starts(pipeline)]
+    assert outcomes == ["failed", "failed", "no input", "delivered", "not activated"], "a run for another data field is not listed"
+    assert all(start["started_at"] and start["duration_seconds"] is not None for start in starts(pipeline))
+    assert [start["outcome"] for start in starts(pipeline, limit=2)] == outcomes[:2]
+    assert "Older and not shown: 1 run." in ask(pipeline, runs=True, limit=3).output
     # what restore lists can be put back
     assert "no input" not in ask(pipeline, restore=True).output
+
+
+def test_starts_are_listed_even_if_the_ledger_is_unusable(pipeline: Pipeline) -> None:
+    pipeline.load(singer(people(ann=["A"])))
+    pipeline.target["ledger_url"] = f"sqlite:///{pipeline.folder / 'lost.db'}"
+    outcome = ask(pipeline, runs=True, json=True)
+    assert (outcome.code, [start["outcome"] for start in json.loads(outcome.output)]) == (1, ["delivered", "not activated"])
+    assert isinstance(outcome.error, LedgerError)
 
 
 def test_a_run_without_an_end_may_be_working_only_if_it_is_the_last(pipeline: Pipeline) -> None:
@@ -200,7 +211,7 @@ def test_restore_without_a_run_lists_those_that_can_be_put_back(pipeline: Pipeli
     assert outcome.code == 0, outcome.log
     listed = [int(line.split()[0]) for line in outcome.output.splitlines() if line.split()[0].isdigit()]
     assert listed == [numbers[1]], "quiet runs and runs of rejected contacts alone have nothing to put back"
-    assert outcome.output.splitlines()[-1] == "Nothing was done. To put one back, give its number: --restore --run NUMBER"
+    assert outcome.output.splitlines()[-1].startswith("Nothing was done.")
     assert len(runs(pipeline)) == 3
     assert restore(pipeline, numbers[1])["restored_run"] == numbers[1]
 
@@ -215,7 +226,7 @@ def test_a_dry_run_restores_nothing_and_says_so(pipeline: Pipeline, sandbox: San
     assert outcome.output.splitlines()[-1].startswith("Nothing was restored (dry_run)")
     assert "--full-refresh" not in outcome.output
     assert (pipeline.report["outcome"], sandbox.journal.writes()) == ("dry run", [])
-    assert [one["run"] for one in runs(pipeline)] == [run]
+    assert [start["run"] for start in runs(pipeline)] == [run]
 
 
 def restore(pipeline: Pipeline, run: int) -> dict[str, Any]:
@@ -261,12 +272,11 @@ def test_explain_shows_the_way_from_the_source_to_dotdigital(pipeline: Pipeline,
 
 def test_explain_of_an_unknown_address_is_one_line(pipeline: Pipeline) -> None:
     pipeline.load(singer(people(ann=["A"])))
-    for option in (BOB, ExplainRequest(BOB, json=False)):
-        outcome = ask(pipeline, explain=option)
-        assert (outcome.code, outcome.output) == (1, "")
-        assert outcome.errors == [outcome.errors[-1]]
-        assert "does not know this address" in outcome.errors[-1]
-    assert json.loads(ask(pipeline, explain=ExplainRequest(BOB, json=True)).output)["scopes"] == []
+    outcome = ask(pipeline, explain=BOB)
+    assert (outcome.code, outcome.output) == (1, "")
+    assert outcome.errors == [outcome.errors[-1]]
+    assert isinstance(outcome.error, SettingsError)
+    assert json.loads(ask(pipeline, explain=BOB, json=True).output)["scopes"] == []
     pipeline.target["exclude_emails"] = ["BOB@*"]
     assert "exclude_emails" in ask(pipeline, explain=BOB).errors[-1]
 
@@ -363,7 +373,7 @@ def test_explain_of_contacts_that_are_excluded_later(pipeline: Pipeline) -> None
     pipeline.load(singer(people(ann=["A"])))
     pipeline.target["exclude_emails"] = ["ann@*"]
     assert "exclude_emails matches the address" in ask(pipeline, explain=ANN).output
-    assert json.loads(ask(pipeline, explain=ExplainRequest(ANN, json=True)).output)["excluded"] is True
+    assert json.loads(ask(pipeline, explain=ANN, json=True).output)["excluded"] is True
 
 
 def test_explain_live_shows_what_dotdigital_holds(pipeline: Pipeline, sandbox: Sandbox) -> None:
@@ -382,14 +392,14 @@ def test_explain_live_shows_what_dotdigital_holds(pipeline: Pipeline, sandbox: S
     }
     contacts = [call for call in sandbox.journal.calls("dotdigital") if call.path.startswith("/contacts/v3")]
     assert [(call.method, call.path) for call in contacts] == [("GET", "/contacts/v3/email/ann%40example.com")]
-    text = ask(pipeline, explain=ExplainRequest(ANN, live=True)).output
+    text = ask(pipeline, explain=ANN, live=True).output
     assert "by hand; not in the address book; e-mail status unsubscribed" in text
     assert "Drift:" in text
-    assert "Drift:" not in ask(pipeline, explain=ExplainRequest(BOB, live=True)).output
+    assert "Drift:" not in ask(pipeline, explain=BOB, live=True).output
     sandbox.account.remove_contact(BOB)
-    assert "Live:         not in dotdigital" in ask(pipeline, explain=ExplainRequest(BOB, live=True)).output
+    assert "Live:         not in dotdigital" in ask(pipeline, explain=BOB, live=True).output
     sandbox.account.add_contact(CLEO)
-    outcome = ask(pipeline, explain=ExplainRequest(CLEO, live=True))
+    outcome = ask(pipeline, explain=CLEO, live=True)
     assert outcome.code == 1
     assert "e-mail status subscribed" in outcome.output
     assert "dotdigital holds the contact" in outcome.errors[-1]
@@ -401,8 +411,8 @@ def test_other_data_fields_of_the_account_are_mentioned_after_the_configured_one
     pipeline.target |= {"data_field": "NOSTOSEGMENT_2"}
     pipeline.activate()
     pipeline.load(singer(people(ann=["B"], bob=["B"])))
-    facts = json.loads(ask(pipeline, explain=ExplainRequest(ANN, json=True)).output)["scopes"]
-    assert [(one["data_field"], one["configured"]) for one in facts] == [("NOSTOSEGMENT_2", True), ("NOSTOSEGMENT", False)]
+    facts = json.loads(ask(pipeline, explain=ANN, json=True).output)["scopes"]
+    assert [(scope["data_field"], scope["configured"]) for scope in facts] == [("NOSTOSEGMENT_2", True), ("NOSTOSEGMENT", False)]
     text = ask(pipeline, explain=ANN).output
     assert "Also known:   address book 'nosto contacts', data field NOSTOSEGMENT (not" in text
     assert (
@@ -504,7 +514,7 @@ def test_rejected_as_csv_is_private_and_runs_in_no_spreadsheet(pipeline: Pipelin
     path = tmp_path / "rejected.csv"
     path.write_text("an earlier file that everybody may read")
     path.chmod(0o644)
-    outcome = ask(pipeline, rejected=RejectedRequest(str(path)))
+    outcome = ask(pipeline, rejected=True, csv=path)
     assert outcome.output == f"4 rejected contacts written to {path}\n"
     assert path.stat().st_mode & 0o777 == 0o600
     rows = list(csv.DictReader(io.StringIO(path.read_text())))
@@ -519,7 +529,7 @@ def test_rejected_as_csv_is_private_and_runs_in_no_spreadsheet(pipeline: Pipelin
     assert {row["advice"] for row in rows} == {"The domain of the address does not exist. Correct it in the shop."}
     assert {row["first_seen"] == row["last_seen"] != "" for row in rows} == {True}
     assert {row["next_attempt"] for row in rows} == {"when it changes"}
-    on_screen = ask(pipeline, rejected=RejectedRequest("-"))
+    on_screen = ask(pipeline, rejected=True, csv="-")
     assert list(csv.DictReader(io.StringIO(on_screen.output))) == rows
     assert sorted(tmp_path.glob(".*.part")) == []
 
@@ -527,7 +537,7 @@ def test_rejected_as_csv_is_private_and_runs_in_no_spreadsheet(pipeline: Pipelin
 @pytest.mark.parametrize("name", ["", "missing/file.csv"])
 def test_a_csv_file_that_cannot_be_written_is_one_line(pipeline: Pipeline, tmp_path: Path, name: str) -> None:
     assert pipeline.load(singer([])).code == 0
-    outcome = ask(pipeline, rejected=RejectedRequest(str(tmp_path / name)))
+    outcome = ask(pipeline, rejected=True, csv=str(tmp_path / name))
     assert (outcome.code, outcome.output) == (1, "")
     assert "--csv" in outcome.errors[-1]
 
@@ -553,35 +563,78 @@ def test_the_file_of_rejected_contacts_keeps_content_and_reasons_over_quiet_and_
 # On the command line
 
 
-def command(pipeline: Pipeline, *arguments: str) -> Result:
-    path = pipeline.folder / "config.json"
-    path.write_text(json.dumps(pipeline.target))
-    return CliRunner().invoke(TargetDotdigital.get_singer_command(), ["--config", str(path), *arguments], input="")
+def command(pipeline: Pipeline, *arguments: str, file: str = "config.json", **settings: Any) -> Result:
+    """Run the command line with a file of settings; CONFIG stands for its path."""
+    path = pipeline.folder / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(pipeline.target | settings))
+    return CliRunner().invoke(CommandLine.get_singer_command(), [str(path) if word == "CONFIG" else word for word in arguments])
 
 
 def test_the_options_of_the_commands(pipeline: Pipeline, sandbox: Sandbox) -> None:
     reject(sandbox, bob="invalidDomain")
     pipeline.load(singer(people(ann=["Ä"], bob=["A"])))
     pipeline.load(singer(people(ann=["B"])))
-    listed = command(pipeline, "--runs", "--limit", "1", "--json")
+    listed = command(pipeline, "--config", "CONFIG", "runs", "--limit", "1", "--json")
     assert listed.exit_code == 0, listed.output
     assert [run["sent"] for run in json.loads(listed.stdout)] == [1]
-    facts = command(pipeline, "--json", "--explain", ANN)
-    assert json.loads(facts.stdout)["email"] == ANN
-    assert json.loads(facts.stdout)["scopes"][0]["deliveries"][0]["before"] == {FIELD: "Ä"}
-    assert command(pipeline, "--rejected", "--csv", "-").stdout.splitlines()[1].startswith(f"{BOB},A,invalidDomain,")
-    assert "Nothing was done" in command(pipeline, "--restore").stdout
-    unknown = command(pipeline, "--explain", "")
+    facts = json.loads(command(pipeline, "explain", "--json", "--config", "CONFIG", ANN).stdout)
+    assert (facts["email"], facts["scopes"][0]["deliveries"][0]["before"]) == (ANN, {FIELD: "Ä"})
+    found = command(pipeline, "rejected", "--csv", "-", "--config", "CONFIG")
+    assert found.stdout.splitlines()[1].startswith(f"{BOB},A,invalidDomain,")
+    unknown = command(pipeline, "--config", "CONFIG", "explain", "")
     assert (unknown.exit_code, unknown.stdout) == (1, "")
 
 
-@pytest.mark.parametrize("arguments", [("--json",), ("--limit", "3"), ("--live", "--runs"), ("--csv", "-"), ("--run", "3")])
-def test_an_option_without_its_command_does_not_start_a_sync(sandbox: Sandbox, tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    outcome = command(Pipeline(sandbox, tmp_path), *arguments)
-    assert outcome.exit_code == 2
-    assert "belongs to --" in outcome.stderr.splitlines()[-1]
-    assert list(sandbox.journal.calls("dotdigital")) == []
+def test_files_of_settings_before_and_after_the_name_of_a_command_are_read_in_this_order(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline.load(singer(people(ann=["A"])))
+    assert command(pipeline, file="first.json", ledger_url="sqlite:////nowhere/ledger.db").exit_code == 1
+    first = str(pipeline.folder / "first.json")
+    assert command(pipeline, "--config", first, "rejected", "--config", "CONFIG").exit_code == 0
+    assert command(pipeline, "--config", "CONFIG", "rejected", "--config", first).exit_code == 1
+    for name in ("api_user", "api_password", "ledger_url"):
+        monkeypatch.setenv(f"TARGET_DOTDIGITAL_{name.upper()}", pipeline.target[name])
+    assert command(pipeline, "rejected", "--config", first, "--config", "ENV").exit_code == 0
+    assert command(pipeline, "--config=ENV", "rejected").exit_code == 0
+    missing = command(pipeline, "--config", "CONFIG", "rejected", "--config", "missing.json")
+    assert (missing.exit_code, missing.stdout) == (1, "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["chek"], ["runs", "runs"], ["--limit", "3"], ["--live"], ["--run", "3"], ["--confirm", "AAAA"], ["--check"]),
+        *(["check", "--limit", "3"], ["restore", "--run", "0"], ["restore", "7"], ["explain"], ["forget"], ["--about", "check"]),
+        *(["--input", "CONFIG", "check"], ["--format", "json", "runs"], ["check", "--input", "CONFIG"]),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_line_does_nothing(sandbox: Sandbox, tmp_path: Path, arguments: list[str]) -> None:
+    outcome = command(Pipeline(sandbox, tmp_path), "--config", "CONFIG", *arguments)
+    assert (outcome.exit_code, outcome.stdout) == (2, "")
+    assert sandbox.journal.calls() == []
     assert not (tmp_path / "reports").exists()
+
+
+@pytest.mark.parametrize("name", sorted(CommandLine.get_singer_command().commands))
+def test_each_command_has_a_page_of_help_with_its_settings_and_an_example(sandbox: Sandbox, tmp_path: Path, name: str) -> None:
+    page = command(Pipeline(sandbox, tmp_path), name, "--help")
+    assert page.exit_code == 0
+    assert all(words in page.stdout for words in ("Settings:", f"target-dotdigital {name} --config", f"target-dotdigital:{name}"))
+
+
+def test_a_command_reads_nothing_from_standard_input(sandbox: Sandbox, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(Pipeline(sandbox, tmp_path).target))
+    read, write = os.pipe()
+    for arguments, code in ((["check", "--config", config], 0), (["chek"], 2), (["runs", "--config", config], 1)):
+        # the other end stays open, so that whatever reads would wait
+        done = subprocess.run([BIN / "target-dotdigital", *arguments], stdin=read, capture_output=True, timeout=60, check=False)
+        assert done.returncode == code, done.stderr
+    os.close(read)
+    os.close(write)
 
 
 # Without the account, beside a run, and without a ledger
@@ -611,8 +664,10 @@ def test_questions_do_not_make_a_ledger(pipeline: Pipeline, question: dict[str, 
         pipeline.target["ledger_url"] = f"sqlite:///{missing}"
     outcome = ask(pipeline, **question)
     if ledger_url.startswith("sqlite"):
-        assert (outcome.code, outcome.output) == (1, "")
-        assert outcome.errors[-1].startswith("There is no ledger yet")
+        assert outcome.code == 1
+        assert isinstance(outcome.error, LedgerError)
+        # the report folder has the start that activated the sync
+        assert bool(outcome.output) == ("runs" in question)
         assert not missing.parent.exists()
     else:
         # the review that activated the sync has made the tables

@@ -14,7 +14,6 @@ from nosto_dotdigital_sandbox.faults import answer
 from support.cases import slow_except
 from support.running import FakeTime, Outcome, run_target
 from support.wire import assert_allowed
-from target_dotdigital.commands.rehearse import RehearsalRequest
 from target_dotdigital.ledger.database import open_ledger
 from target_dotdigital.rehearsal.assumptions import ASSUMPTIONS, BY_ID
 from target_dotdigital.reporting.last_rehearsal import last_rehearsal, rehearsal_line
@@ -68,7 +67,7 @@ class Rehearsal:
 
     def ask(self, code: str | None = None, *, read_only: bool = False) -> Outcome:
         """Run the command once."""
-        return run_target(self.config, "", self.time, rehearse=RehearsalRequest(code, read_only))
+        return run_target(self.config, "", self.time, rehearse=True, confirm=code, read_only=read_only)
 
     def code(self) -> str:
         """Read the code off the plan, as an operator does."""

@@ -55,7 +55,7 @@ class Operator:
 
     def rehearse(self, *options: str) -> tuple[int, str, str]:
         """Run the command; return exit code, output and log."""
-        command = [str(BIN / "target-dotdigital"), "--config", str(self.folder / "config.json"), "--rehearse", *options]
+        command = [str(BIN / "target-dotdigital"), "rehearse", "--config", str(self.folder / "config.json"), *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         output, log = self.process.communicate(timeout=60)
         return self.process.returncode, output, log

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 import msgspec
 
 from target_dotdigital.addresses import normalise
+from target_dotdigital.errors import SettingsError
 from target_dotdigital.ledger import scopes
 from target_dotdigital.ledger.bookmarks import Bookmarks
 from target_dotdigital.ledger.contacts.outcomes import forget_address
@@ -22,31 +23,36 @@ if TYPE_CHECKING:
     from target_dotdigital.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Forgotten:
-    """What was removed.
+def forget_contact(settings: Settings, address: str) -> None:
+    """Remove an address from the ledger, the before-images and the files of rejected contacts.
 
-    Args:
-        places: number of entries that were removed.
-        in_source: whether the source may still have the address.
-    """
-
-    places: int
-    in_source: bool
-
-
-def forget(settings: Settings, address: str) -> Forgotten:
-    """Remove an address from the ledger, the before-images and the file of rejected contacts.
-
-    If the source still has the contact, the ledger no longer knows every contact of the source until the next complete input: it no
-    longer identifies orphaned labels, and a run that has to compare every contact stops. If the result of a delivery of the contact is
-    outstanding, nothing but a complete input can tell what it should have, so the next run needs one.
+    If the source still has the contact, the ledger no longer contains every contact of the source until the next full input: it no longer
+    identifies orphaned labels, and a run that has to compare every contact stops. If the result of a delivery of the contact is unknown,
+    only a full input shows what the contact should have, so the next run needs one.
 
     Raises:
+        SettingsError: nothing is stored about the address.
         LedgerError: the ledger is unavailable, or a run is using it.
     """
     email = normalise(address)
-    ledger = open_ledger(settings.ledger_url)
+    places, in_source = _forget_in_ledger(settings.ledger_url, email)
+    folder = Path(settings.report_dir)
+    places += _remove_lines(folder / "rejected.singer.jsonl", email, settings.email_property)
+    places += remove_address(folder / REJECTED_FILE, email)
+    if not places:
+        msg = "This target stores nothing about that address, so nothing was removed. Check the spelling."
+        raise SettingsError(msg)
+    click.echo(f"Removed from {places} places. Reports hold no addresses; snapshots follow Nosto's own export.")
+    if in_source:
+        click.echo(
+            "The source still had the address when it was last read. If it still has it, the contact keeps its labels as they are until "
+            "the source changes it; run once with --full-refresh before you change label settings, upload_emails or address_book."
+        )
+
+
+def _forget_in_ledger(url: str, email: str) -> tuple[int, bool]:
+    """Return the number of removed entries, and whether the source may still have the address."""
+    ledger = open_ledger(url)
     with ExitStack() as stack:
         stack.callback(ledger.close)
         with ledger.engine.connect() as connection:
@@ -61,12 +67,11 @@ def forget(settings: Settings, address: str) -> Forgotten:
                 if is_outstanding:
                     Bookmarks(connection, scope).withdraw()
         ledger.shred()
-    folder = Path(settings.report_dir)
-    places += _remove_lines(folder / "rejected.singer.jsonl", email, settings.email_property)
-    return Forgotten(places + remove_address(folder / REJECTED_FILE, email), bool(in_source))
+    return places, bool(in_source)
 
 
 def _remove_lines(path: Path, email: str, name: str) -> int:
+    """Remove the records of an address from a file of Singer messages, and return their number."""
     if not path.exists():
         return 0
     lines = path.read_bytes().splitlines(keepends=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,42 +20,32 @@ if TYPE_CHECKING:
     from target_dotdigital.reporting.folder import ReportFolder
     from target_dotdigital.settings import Settings
 
-META = "target_dotdigital.rehearse"
 
-
-@dataclass(frozen=True, slots=True)
-class RehearsalRequest:
-    """What the operator asks for on the command line.
+def run_rehearsal(settings: Settings, clock: Clock, confirm: str | None, *, read_only: bool) -> None:
+    """Print the plan of the rehearsal, or perform it if it is confirmed.
 
     Args:
+        settings: the settings.
+        clock: injectable clock.
         confirm: the code of the plan; None prints the plan.
         read_only: whether nothing may be written.
-    """
-
-    confirm: str | None = None
-    read_only: bool = False
-
-
-def run_rehearsal(settings: Settings, clock: Clock, request: Any) -> None:
-    """Print the plan of the rehearsal, or perform it if it is confirmed.
 
     Raises:
         RehearsalError: an assumption is refuted.
         TargetError: the rehearsal could not be made, or not be completed.
     """
-    asked = request if isinstance(request, RehearsalRequest) else RehearsalRequest()
     emails = check_addresses(settings.rehearsal_emails)
     folder = open_folder(settings.report_dir)
     file = JournalFile(folder)
-    opened = open_rehearsal(settings, clock, emails, file, read_only=asked.read_only)
+    opened = open_rehearsal(settings, clock, emails, file, read_only=read_only)
     planned = planned_contacts(folder.path)
     if isinstance(opened, RehearsalResult):
-        _show(opened, folder, write=not asked.read_only)
+        _show(opened, folder, write=not read_only)
         return
-    if asked.read_only:
+    if read_only:
         _show(look(opened, planned), folder, write=False)
         return
-    if _is_confirmed(opened, asked.confirm):
+    if _is_confirmed(opened, confirm):
         result = perform(opened, file, planned, lambda step: click.echo(f"  {step} ...", err=True))
         write_rehearsal(folder, result.to_dict())
         file.remove()
@@ -74,7 +63,7 @@ def _is_confirmed(opened: OpenRehearsal, code: str | None) -> bool:
     if resumed:
         click.echo(f"An interrupted rehearsal of {opened.journal.started_at[:16].replace('T', ' ')} UTC is continued.")
     click.echo("Nothing has been written yet. To perform this rehearsal:")
-    click.echo(f"  target-dotdigital --config CONFIG --rehearse --confirm {plan.code}")
+    click.echo(f"  target-dotdigital rehearse --config CONFIG --confirm {plan.code}")
     click.echo(f"  meltano invoke target-dotdigital:rehearse --confirm {plan.code}")
     if code is not None:
         msg = "The code of --confirm belongs to another plan, so nothing was written. Read the plan, and confirm it with its own code."
@@ -98,48 +87,3 @@ def _show(result: RehearsalResult, folder: ReportFolder, *, write: bool) -> None
             "says under each of them before you activate the sync, then rehearse again."
         )
         raise RehearsalError(msg)
-
-
-def options() -> list[click.Option]:
-    """Return the command-line options of the rehearsal.
-
-    `--confirm` and `--read-only` are read first and become part of the value of `--rehearse`.
-    """
-
-    def remember(context: click.Context, option: click.Parameter, value: Any) -> None:
-        context.meta.setdefault(META, {})[option.name] = value
-
-    def request(context: click.Context, _option: click.Parameter, value: Any) -> RehearsalRequest | None:
-        asked = RehearsalRequest(**context.meta.get(META, {}))
-        if value:
-            return asked
-        if asked != RehearsalRequest():
-            # otherwise a forgotten --rehearse would start a sync, which writes
-            msg = "--confirm and --read-only need --rehearse: nothing was done."
-            raise click.UsageError(msg)
-        return None
-
-    return [
-        click.Option(
-            ["--rehearse"],
-            is_flag=True,
-            callback=request,
-            help="Check the assumptions about dotdigital on your account, with your addresses (rehearsal_emails). Prints the plan first.",
-        ),
-        click.Option(
-            ["--confirm"],
-            metavar="CODE",
-            is_eager=True,
-            expose_value=False,
-            callback=remember,
-            help="With --rehearse: perform the plan that has this code.",
-        ),
-        click.Option(
-            ["--read-only"],
-            is_flag=True,
-            is_eager=True,
-            expose_value=False,
-            callback=remember,
-            help="With --rehearse: check only what can be checked without writing.",
-        ),
-    ]

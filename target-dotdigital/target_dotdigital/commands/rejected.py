@@ -6,14 +6,12 @@ import collections
 import os
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from target_dotdigital.commands.companions import Companion, command_option
-from target_dotdigital.commands.reading import open_view
+from target_dotdigital.commands.ledger_view import open_view
 from target_dotdigital.commands.tables import counted, labels_text, moment, table
 from target_dotdigital.errors import SettingsError
 from target_dotdigital.ledger.contacts.lookup import rejected_contacts
@@ -33,32 +31,25 @@ MAX_ROWS = 100
 HEADER = ("Address", "Labels", "Code", "First seen (UTC)", "Last seen (UTC)", "Next attempt (UTC)")
 
 
-@dataclass(frozen=True, slots=True)
-class RejectedRequest:
-    """What the operator asks for on the command line.
+def list_rejected(settings: Settings, clock: Clock, csv: str | None) -> None:
+    """Print the contacts whose last delivery was rejected, or write them to a CSV file that only its owner may read.
 
     Args:
+        settings: the settings.
+        clock: injectable clock.
         csv: file to write; `-` for standard output, None for a table on the screen.
-    """
-
-    csv: str | None = None
-
-
-def run_rejected(settings: Settings, clock: Clock, request: Any) -> None:
-    """Print the contacts whose last delivery was rejected, or write them to a CSV file that only its owner may read.
 
     Raises:
         SettingsError: the file cannot be written.
         TargetError: the ledger is missing or unusable.
     """
-    asked = request if isinstance(request, RejectedRequest) else RejectedRequest()
     with open_view(settings, clock) as view:
         found = rejected_contacts(view.connection, view.scope.id) if view.scope else iter(())
-        if asked.csv == STANDARD_OUTPUT:
+        if csv == STANDARD_OUTPUT:
             write_rejected_csv(sys.stdout, found, clock.wall())
-        elif asked.csv is not None:
-            count = _write_file(Path(asked.csv), found, clock.wall())
-            click.echo(f"{counted(count, 'rejected contact')} written to {asked.csv}")
+        elif csv is not None:
+            count = _write_file(Path(csv), found, clock.wall())
+            click.echo(f"{counted(count, 'rejected contact')} written to {csv}")
         else:
             _print(list(found), clock.wall())
 
@@ -67,19 +58,19 @@ def _print(found: list[RejectedContact], now: float) -> None:
     if not found:
         click.echo("No contact is rejected.")
         return
-    for code, count in collections.Counter(one.code for one in found).most_common():
+    for code, count in collections.Counter(contact.code for contact in found).most_common():
         click.echo(f"{count:>8,}  {code}: {advice_on(code)}")
     click.echo()
     rows = [
         [
-            without_controls(one.email),
-            labels_text(one.desired),
-            one.code,
-            moment(one.first_seen),
-            moment(one.last_seen),
-            _next(one, now),
+            without_controls(contact.email),
+            labels_text(contact.desired),
+            contact.code,
+            moment(contact.first_seen),
+            moment(contact.last_seen),
+            _next(contact, now),
         ]
-        for one in found[:MAX_ROWS]
+        for contact in found[:MAX_ROWS]
     ]
     click.echo("\n".join(table(HEADER, rows)))
     if len(found) > MAX_ROWS:
@@ -90,7 +81,7 @@ def _write_file(path: Path, found: Iterable[RejectedContact], now: float) -> int
     part = path.with_name(f".{path.name}.part")
     try:
         if path.exists() and not path.is_file():
-            msg = f"--csv names {str(path)!r}, which is not a file, so nothing was written. Name a file, or - for standard output."
+            msg = f"--csv is {str(path)!r}, which is not a file, so nothing was written. Give a file, or - for standard output."
             raise SettingsError(msg)
         with open(part, "w", newline="", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             count = write_rejected_csv(file, found, now)
@@ -104,26 +95,7 @@ def _write_file(path: Path, found: Iterable[RejectedContact], now: float) -> int
     return count
 
 
-def _next(one: RejectedContact, now: float) -> str:
-    if one.pending or (one.retry_at is not None and one.retry_at <= now):
+def _next(contact: RejectedContact, now: float) -> str:
+    if contact.pending or (contact.retry_at is not None and contact.retry_at <= now):
         return NEXT_RUN
-    return ON_CHANGE if one.retry_at is None else moment(one.retry_at)
-
-
-def options() -> list[click.Option]:
-    """Return the command-line options of this command."""
-    return [
-        command_option(
-            "--rejected",
-            RejectedRequest,
-            "csv",
-            is_flag=True,
-            help="List the contacts whose last delivery dotdigital rejected, from the ledger, with what to do; prints addresses.",
-        ),
-        Companion(
-            ["--csv"],
-            ("rejected",),
-            metavar="FILE",
-            help="With --rejected: write all of them to a CSV file; - for standard output.",
-        ),
-    ]
+    return ON_CHANGE if contact.retry_at is None else moment(contact.retry_at)

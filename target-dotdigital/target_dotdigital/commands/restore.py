@@ -1,83 +1,93 @@
-"""Puts back what a run replaced, or lists the runs that can be put back."""
+"""Restores what a run replaced, lists the runs that can be restored, and shows the review: runs that take no input."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
-from target_dotdigital.commands.companions import Companion
-from target_dotdigital.commands.reading import open_view
-from target_dotdigital.commands.runs import DEFAULT_LIMIT, runs_table
-from target_dotdigital.failures import explain
+from target_dotdigital.commands.ledger_view import open_view
+from target_dotdigital.commands.runs import runs_table
+from target_dotdigital.commands.tables import labels_text, table
+from target_dotdigital.failures import error_message
 from target_dotdigital.ledger.runs import latest_run, recent_runs
 from target_dotdigital.reporting.folder import open_folder
-from target_dotdigital.reporting.report import Report, RunStatus
+from target_dotdigital.reporting.report import Report
+from target_dotdigital.sync.plan import brakes
 from target_dotdigital.sync.starting import open_sync
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from target_dotdigital.clock import Clock
     from target_dotdigital.settings import Settings
+    from target_dotdigital.stats import Plan
     from target_dotdigital.sync.run import SyncRun
 
+MAX_RUNS = 20
+SAMPLES = ("Contacts", "Labels now", "Labels after the restore")
 
-def run_restore(settings: Settings, clock: Clock, run: Any) -> None:
-    """Put back the labels that a run replaced; without a run, list the runs that can be put back.
+
+def restore_run(settings: Settings, clock: Clock, run: int) -> None:
+    """Put back the labels that a run replaced; in a dry run, show what would be put back.
 
     Raises:
         TargetError: the run delivered nothing, was not allowed to deliver, or not everything arrived.
     """
-    if run is None:
-        _list(settings, clock)
+    sync = _open(settings, clock)
+    sync.restore(run)
+    planned = sync.report.planned
+    if settings.dry_run and planned is not None:
+        click.echo("\n".join(_plan_lines(planned.plan, run)))
+        for reason in brakes(planned.plan, settings, clock.today()):
+            click.echo(f"The brakes would stop it: {reason}.")
+        click.echo("Nothing was restored (dry_run). Unset dry_run, and run the command again.")
         return
-    sync = open_command(settings, clock)
-    sync.restore(int(run))
     click.echo(sync.report.summary())
-    if sync.report.outcome is RunStatus.DRY_RUN:
-        click.echo("Nothing was restored (dry_run). The report shows what would be.")
-    else:
-        click.echo(
-            "Fix the cause, then run once with --full-refresh. Until then ordinary runs stop: the tap assumes that the restored contacts "
-            "are current."
-        )
+    click.echo(
+        "Fix the cause, then run once with --full-refresh. Until then ordinary runs stop: the tap assumes that the restored contacts "
+        "are current."
+    )
 
 
-def open_command(settings: Settings, clock: Clock) -> SyncRun:
-    """Open a run for a command.
+def list_restorable(settings: Settings, clock: Clock) -> None:
+    """List the runs that can be restored.
 
     Raises:
-        TargetError: the run cannot start.
+        TargetError: the ledger is missing or unusable.
     """
-    folder = open_folder(settings.report_dir)
-    return open_sync(settings, clock, Report(started_at=clock.now()), folder, lambda error: explain(error, 0))
-
-
-def _list(settings: Settings, clock: Clock) -> None:
     with open_view(settings, clock) as view:
         scope = view.scope.id if view.scope else 0
-        found = recent_runs(view.connection, scope, DEFAULT_LIMIT, restorable=True)
+        found = recent_runs(view.connection, scope, MAX_RUNS, restorable=True)
         latest = latest_run(view.connection, scope)
     if found:
         click.echo("Runs that can be put back, newest first:")
         click.echo("\n".join(runs_table(found, latest)))
-        click.echo("Nothing was done. To put one back, give its number: --restore --run NUMBER")
+        click.echo(
+            "Nothing was done. To put one back, give its number: restore --run NUMBER. With dry_run, it shows what it would do."
+        )
     else:
         click.echo("No run has delivered anything to this account and data field: there is nothing to put back.")
 
 
-def options() -> list[click.Option]:
-    """Return the command-line options of this command."""
-    return [
-        click.Option(
-            ["--restore"],
-            is_flag=True,
-            help="Put back what the run given by --run replaced, within the brakes; without --run, list the runs that can be put back.",
-        ),
-        Companion(
-            ["--run"],
-            ("restore",),
-            type=click.IntRange(min=1),
-            expose_value=True,
-            help="With --restore: the run to put back; --runs, reports and the summary line give its number.",
-        ),
-    ]
+def show_review(settings: Settings, clock: Clock) -> None:
+    """Print the review of the contacts that are pending in the ledger; like a dry run, it leaves nothing in the ledger.
+
+    Raises:
+        TargetError: no run has read a source yet, or the account cannot be read.
+    """
+    click.echo(_open(replace(settings, dry_run=True), clock).review())
+
+
+def _open(settings: Settings, clock: Clock) -> SyncRun:
+    folder = open_folder(settings.report_dir)
+    return open_sync(settings, clock, Report(started_at=clock.now()), folder, lambda error: error_message(error, 0))
+
+
+def _plan_lines(plan: Plan, run: int) -> Iterator[str]:
+    """Yield what a restore would do; contacts that have changed since the run are not part of the plan."""
+    yield f"Restoring run {run} would send {plan.total:,} contacts: {plan.updated:,} updated, {plan.cleared:,} cleared."
+    if plan.samples:
+        rows = [[f"{sample.contacts:,}", labels_text(sample.before), labels_text(sample.after)] for sample in plan.samples]
+        yield from (f"  {line}" for line in table(SAMPLES, rows, numbers=(0,)))

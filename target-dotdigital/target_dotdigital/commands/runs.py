@@ -1,18 +1,18 @@
-"""Lists the runs of the ledger, and those that failed before the ledger could record them."""
+"""Lists every start of the sync: the runs of the ledger, and the starts that only the report folder has."""
 
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
-from target_dotdigital.commands.companions import Companion, command_option
-from target_dotdigital.commands.reading import open_view, place_of
+from target_dotdigital.commands.ledger_view import open_view, scope_title
 from target_dotdigital.commands.tables import UNKNOWN, counted, duration, moment, number, table
+from target_dotdigital.errors import TargetError
 from target_dotdigital.ledger.runs import RunFigures, RunRecord, count_runs, latest_run, recent_runs
 from target_dotdigital.reporting.history import past_runs
 
@@ -22,67 +22,73 @@ if TYPE_CHECKING:
     from target_dotdigital.clock import Clock
     from target_dotdigital.settings import Settings
 
-DEFAULT_LIMIT = 20
 COUNTS = ("read", "sent", "created", "updated", "cleared", "rejected", "unconfirmed")
 HEADER = ("Run", "Started (UTC)", "Duration", "Outcome", *(name.capitalize() for name in COUNTS), "Source at")
 NUMBERS = (0, *range(4, 4 + len(COUNTS)))
 UNFINISHED, BROKEN_OFF = "unfinished", "broken off"
-# of a run that the ledger does not contain
+# of a start that the ledger does not contain
 NO_NUMBER = 0
-NO_RUNS = "No run has been allowed to write to this account and data field yet."
+NO_RUNS = "No run has started for this account and data field yet."
 
 
-@dataclass(frozen=True, slots=True)
-class RunsRequest:
-    """What the operator asks for on the command line.
-
-    Args:
-        limit: maximum number of runs.
-        json: whether to print JSON.
-    """
-
-    limit: int = DEFAULT_LIMIT
-    json: bool = False
-
-
-def run_runs(settings: Settings, clock: Clock, request: Any) -> None:
-    """Print the last runs, newest first, without taking the lock of a run that is working.
-
-    Raises:
-        TargetError: the ledger is missing or unusable.
-    """
-    asked = request if isinstance(request, RunsRequest) else RunsRequest()
-    with open_view(settings, clock) as view:
-        scope = view.scope.id if view.scope else 0
-        found = recent_runs(view.connection, scope, asked.limit)
-        latest = latest_run(view.connection, scope)
-        numbers = count_runs(view.connection)
-        failed = _unrecorded(settings, view.scope.account_id if view.scope else None, found)
-    found = sorted([*found, *failed], key=lambda run: datetime.datetime.fromisoformat(run.started_at), reverse=True)[: asked.limit]
-    if asked.json:
-        facts = [_facts(run, latest) for run in found]
-        click.echo(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())
-        return
-    click.echo("\n".join(runs_table(found, latest)) if found else NO_RUNS)
-    if (hidden := numbers.get(scope, 0) - sum(run.run != NO_NUMBER for run in found)) > 0:
-        click.echo(f"Older and not shown: {counted(hidden, 'run')}. --limit shows more.")
-    for other in view.others:
-        if numbers.get(other.id):
-            click.echo(f"Also in this ledger: {counted(numbers[other.id], 'run')} for {place_of(other)}.")
-
-
-def _unrecorded(settings: Settings, account: int | None, recorded: Sequence[RunRecord]) -> Iterator[RunRecord]:
-    """Yield the failed runs that only the report folder knows, such as those without input.
+def list_runs(settings: Settings, clock: Clock, limit: int, *, as_json: bool) -> None:
+    """Print the last starts, newest first, without taking the lock of a run that is working.
 
     Args:
         settings: the settings.
-        account: ID of the account; None if no run has reached the ledger.
+        clock: injectable clock.
+        limit: maximum number of starts.
+        as_json: whether to print JSON.
+
+    Raises:
+        TargetError: the ledger is missing or unusable; the starts in the report folder are printed before.
+    """
+    recorded, latest, failure, hints = list[RunRecord](), None, None, list[str]()
+    account, total = None, 0
+    try:
+        with open_view(settings, clock) as view:
+            numbers = count_runs(view.connection)
+            if view.scope is not None:
+                recorded, latest = recent_runs(view.connection, view.scope.id, limit), latest_run(view.connection, view.scope.id)
+                account, total = view.scope.account_id, numbers.get(view.scope.id, 0)
+            hints = [
+                f"Also in this ledger: {counted(numbers[scope.id], 'run')} for {scope_title(scope)}."
+                for scope in view.others
+                if numbers.get(scope.id)
+            ]
+    except TargetError as error:
+        failure = error
+    others = itertools.islice(_other_starts(settings, account, recorded), limit)
+    found = sorted([*recorded, *others], key=lambda run: datetime.datetime.fromisoformat(run.started_at), reverse=True)[:limit]
+    if failure is not None and not found:
+        raise failure
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode([_to_json(run, latest) for run in found]), indent=2).decode())
+    else:
+        click.echo("\n".join(runs_table(found, latest)) if found else NO_RUNS)
+        if (hidden := total - sum(run.run != NO_NUMBER for run in found)) > 0:
+            click.echo(f"Older and not shown: {counted(hidden, 'run')}. --limit shows more.")
+        for hint in hints:
+            click.echo(hint)
+    if failure is not None:
+        raise failure
+
+
+def _other_starts(settings: Settings, account: int | None, recorded: Sequence[RunRecord]) -> Iterator[RunRecord]:
+    """Yield the starts that only the report folder has, newest first: those that failed early, had no input, or were not allowed to write.
+
+    Args:
+        settings: the settings.
+        account: ID of the account; None if it is not known.
         recorded: runs of the ledger.
     """
     known = {datetime.datetime.fromisoformat(run.started_at) for run in recorded}
     for run in past_runs(Path(settings.report_dir)):
-        elsewhere = run.account.id not in {None, account} or run.data_field.upper() not in {"", settings.data_field.upper()}
-        if run.is_trouble and run.started_at not in known and not elsewhere:
+        is_elsewhere = (account is not None and run.account.id not in {None, account}) or run.data_field.upper() not in {
+            "",
+            settings.data_field.upper(),
+        }
+        if run.started_at not in known and not is_elsewhere:
             finished = run.finished_at.isoformat() if run.finished_at else None
             yield RunRecord(NO_NUMBER, run.started_at.isoformat(), finished, run.outcome, None)
 
@@ -100,25 +106,25 @@ def runs_table(found: Sequence[RunRecord], latest: int | None) -> Iterator[str]:
         counts = [number(getattr(figures, name, None)) for name in COUNTS]
         source = ", ".join(map(str, figures.bookmarks.values())) if figures and figures.bookmarks else UNKNOWN
         name = UNKNOWN if run.run == NO_NUMBER else str(run.run)
-        rows.append([name, moment(run.started_at), duration(_seconds(run)), outcome_of(run, latest), *counts, source])
+        rows.append([name, moment(run.started_at), duration(_seconds(run)), _outcome(run, latest), *counts, source])
     yield from table(HEADER, rows, NUMBERS)
 
 
-def outcome_of(run: RunRecord, latest: int | None) -> str:
+def _outcome(run: RunRecord, latest: int | None) -> str:
     """Return how a run ended; only the last run can still be working."""
     outcome = run.outcome or (UNFINISHED if run.run == latest else BROKEN_OFF)
     restored = run.figures.restored_run if run.figures else None
     return outcome if restored is None else f"{outcome}, restored run {restored}"
 
 
-def _facts(run: RunRecord, latest: int | None) -> dict[str, Any]:
+def _to_json(run: RunRecord, latest: int | None) -> dict[str, Any]:
     figures = run.figures
     return {
         "run": None if run.run == NO_NUMBER else run.run,
         "started_at": run.started_at,
         "finished_at": run.finished_at,
         "duration_seconds": _seconds(run),
-        "outcome": run.outcome or outcome_of(run, latest),
+        "outcome": run.outcome or _outcome(run, latest),
         **{name: getattr(figures, name, None) for name in COUNTS},
         "restored_run": figures.restored_run if figures else None,
         "bookmarks": (figures or RunFigures()).bookmarks,
@@ -130,24 +136,3 @@ def _seconds(run: RunRecord) -> float | None:
         return None
     started, finished = (datetime.datetime.fromisoformat(text) for text in (run.started_at, run.finished_at))
     return round((finished - started).total_seconds(), 1)
-
-
-def options() -> list[click.Option]:
-    """Return the command-line options of this command, and `--json`, which other commands share."""
-    return [
-        command_option(
-            "--runs",
-            RunsRequest,
-            "limit",
-            "json",
-            is_flag=True,
-            help=(
-                "List the last runs from the ledger, without logging in, and those that failed before they reached it. Reviews and dry "
-                "runs are not recorded."
-            ),
-        ),
-        Companion(
-            ["--limit"], ("runs",), type=click.IntRange(min=1), help=f"With --runs: number of runs to list ({DEFAULT_LIMIT})."
-        ),
-        Companion(["--json"], ("runs", "explain"), is_flag=True, default=None, help="With --runs or --explain: print JSON."),
-    ]

@@ -1,6 +1,6 @@
-"""Opens the ledger for commands that only show what it holds.
+"""Opens the ledger for commands that only read it.
 
-They take no lock, so that they answer while a run works, and log in only if they have to: nearly every ledger holds one account.
+They take no lock, so that they work during a run, and log in only if they have to: nearly every ledger holds one account.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def open_view(settings: Settings, clock: Clock, account_id: int | None = None) -
     Args:
         settings: the settings.
         clock: injectable clock.
-        account_id: the account; if None, it is the only account of the ledger, or else the one that the login names.
+        account_id: the account; if None, it is the only account of the ledger, or else that of the login.
 
     Raises:
         TargetError: the ledger is missing or unusable, or the login failed.
@@ -54,9 +54,8 @@ def open_view(settings: Settings, clock: Clock, account_id: int | None = None) -
     try:
         with ledger.engine.connect() as connection:
             known = known_scopes(connection)
-            there = {scope.account_id for scope in known}
             if account_id is None:
-                account_id = next(iter(there)) if len(there) == 1 else _account_of(settings, clock) if there else 0
+                account_id = _account_of({scope.account_id for scope in known}, settings, clock)
             mine = [scope for scope in known if scope.account_id == account_id]
             field = settings.data_field.upper()
             others = tuple(scope for scope in mine if scope.data_field != field)
@@ -65,12 +64,15 @@ def open_view(settings: Settings, clock: Clock, account_id: int | None = None) -
         ledger.close()
 
 
-def place_of(scope: KnownScope) -> str:
+def scope_title(scope: KnownScope) -> str:
     """Return the address book and data field of a scope as text."""
     book = scope.address_book
     return f"{'no address book' if book is None else f'address book {book!r}'}, data field {scope.data_field}"
 
 
-def _account_of(settings: Settings, clock: Clock) -> int:
+def _account_of(accounts_known: set[int], settings: Settings, clock: Clock) -> int:
+    """Return the only account of the ledger, or else that of the login; 0 for an empty ledger."""
+    if len(accounts_known) < 2:  # noqa: PLR2004 - with one account, no login is needed
+        return next(iter(accounts_known), 0)
     _, info = accounts.connect(settings, clock)
     return info.id or 0
