@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 import hub
 import jinja2
 
@@ -30,7 +31,7 @@ PACKAGES = {plugin: ROOT / plugin / plugin.replace("-", "_") for plugin in hub.P
 # the commands of each plugin: class and module
 COMMANDS = {
     "tap-nosto-segments": ("tap_nosto_segments.tap", "TapNostoSegments"),
-    "target-dotdigital": ("target_dotdigital.target", "TargetDotdigital"),
+    "target-dotdigital": ("target_dotdigital.cli", "CommandLine"),
 }
 REPORT_SCHEMA = PACKAGES["target-dotdigital"] / "reporting" / "report.schema.json"
 ASSUMPTIONS = {
@@ -63,10 +64,24 @@ def assumptions_page() -> str:
 
 
 def options_table(plugin: str) -> str:
-    """Render a plugin's command-line options as a table."""
+    """Render a plugin's command-line options, and its commands if it has any, as tables."""
     module, name = COMMANDS[plugin]
-    options = getattr(importlib.import_module(module), name).cli.params
-    return TEMPLATES.get_template("options.md.j2").render(options=options)
+    command = getattr(importlib.import_module(module), name).get_singer_command()
+    commands = [_command(found) for found in getattr(command, "commands", {}).values()]
+    return TEMPLATES.get_template("options.md.j2").render(options=command.params, commands=commands)
+
+
+def _command(command: click.Command) -> dict[str, Any]:
+    """Return a command's name, its arguments and own options, and the text of its help page."""
+    context = click.Context(command)
+    own = [param for param in command.params if param.name != "config"]
+    arguments = [
+        param.make_metavar(context)
+        if isinstance(param, click.Argument)
+        else f"[{param.opts[0]}{'' if getattr(param, 'is_flag', False) else f' {param.metavar or param.type.name.split()[0].upper()}'}]"
+        for param in sorted(own, key=lambda param: isinstance(param, click.Option))
+    ]
+    return {"name": command.name, "arguments": arguments, "help": " ".join((command.help or "").split())}
 
 
 def report_keys() -> str:

@@ -6,7 +6,7 @@ import gc
 import logging
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 import click
 from singer_sdk.plugin_base import SingerCommand, _ConfigInput
@@ -100,7 +100,7 @@ class CommandLine(TargetDotdigital):
 
     @classmethod
     @override
-    def invoke(
+    def invoke(  # type: ignore[override]  # with the parameters of a target, as the SDK has it
         cls,
         *,
         about: bool = False,
@@ -115,7 +115,7 @@ class CommandLine(TargetDotdigital):
         # records create no reference cycles: raising the threshold saves about 10 % of the run time
         gc.set_threshold(50_000)
         given = config or _ConfigInput()
-        target: Self | None = None
+        target: CommandLine | None = None
         try:
             target = cls.create(given)
             # invalid settings are reported before a line is read
@@ -136,7 +136,7 @@ class CommandLine(TargetDotdigital):
             _fail(report.problems[0], 1 if ended is None else SIGNALLED + ended)
 
     @classmethod
-    def _report_failure(cls, target: Self | None, error: BaseException, config: dict[str, Any]) -> Report:
+    def _report_failure(cls, target: CommandLine | None, error: BaseException, config: dict[str, Any]) -> Report:
         """Report a run that failed, on whatever stage, and notify the receivers.
 
         Args:
@@ -186,8 +186,8 @@ class OperatorCommand(SingerCommand):
 
     def __init__(self, name: str, callback: Callable[..., Any], *, uses: str, example: str = "", **options: Any) -> None:
         epilog = (
-            f"Settings: the login (api_user, api_password), and {uses}.\n\n\b\nExample:\n  target-dotdigital {name} --config config.json{example}\n"
-            f"  meltano invoke target-dotdigital:{name}{example}"
+            f"Settings: the login (api_user, api_password), and {uses}.\n\n\b\nExample:\n"
+            f"  target-dotdigital {name} --config config.json{example}\n  meltano invoke target-dotdigital:{name}{example}"
         )
         super().__init__(name, callback=callback, epilog=epilog, logger=LOGGER, **options)
         # read by the callback of the sync's own option
@@ -211,7 +211,7 @@ class OperatorCommand(SingerCommand):
 
 def _read_config(context: click.Context, option: click.Parameter, value: tuple[str, ...]) -> None:
     target: type[CommandLine] = context.obj
-    context.meta[GIVEN] = target.cb_config(context, option, value)
+    context.meta[GIVEN] = target.cb_config(context, cast("click.Option", option), value)
 
 
 def _prepare(*, terminal: bool) -> None:
