@@ -65,7 +65,7 @@ def options_table(plugin: str) -> str:
     """Render a plugin's command-line options, and its commands if it has any, as tables."""
     module, name = COMMANDS[plugin]
     made = getattr(importlib.import_module(module), name)
-    command = made.get_singer_command() if isinstance(made, type) else made()
+    command = made() if module.startswith("tap") else made.get_singer_command()
     commands = [_command(found) for found in getattr(command, "commands", {}).values()]
     return TEMPLATES.get_template("options.md.j2").render(options=command.params, commands=commands)
 

@@ -262,6 +262,12 @@ class Settings:
         "Number of runs whose reports are kept in the folder runs of report_dir. The page shows the last 30.",
         100,
     )
+    history_days: Annotated[int, Meta(ge=0, le=36_500)] = setting(
+        "Days of history",
+        "Days for which the ledger keeps deliveries, with the labels that they replaced, and the report folder the reports of single "
+        "runs. restore and explain reach back so far. What a later run needs is kept longer. 0 keeps everything.",
+        90,
+    )
     report_timezone: str = setting(
         "Time zone of the page",
         "Time zone in which the page, the review and notifications show times: an IANA name, such as Europe/Berlin. report.json and "

@@ -17,7 +17,7 @@ from target_dotdigital.dotdigital.live import read_contact
 from target_dotdigital.errors import SettingsError
 from target_dotdigital.ledger.contact_queries import find_contact
 from target_dotdigital.ledger.contacts import ContactLedger
-from target_dotdigital.ledger.imports import DeliveryRecord, ImportState, deliveries_of
+from target_dotdigital.ledger.imports import DeliveryRecord, ImportState, deliveries_of, history_start
 from target_dotdigital.ledger.runs import RunRecord, find_run
 from target_dotdigital.payloads import EMPTY
 from target_dotdigital.reporting.page import advice_on
@@ -82,6 +82,7 @@ class ContactFacts:
         deliveries: its last deliveries, newest first.
         confirmed_at: when the run ended that received dotdigital's confirmation of the labels; None if they were only read back.
         left_out: labels of its segments that did not fit into the data field.
+        kept_since: time since which the ledger has deliveries, in seconds since 1970; None if it has none.
     """
 
     scope: KnownScope
@@ -92,6 +93,7 @@ class ContactFacts:
     deliveries: tuple[DeliveryRecord, ...]
     confirmed_at: datetime.datetime | None
     left_out: tuple[str, ...]
+    kept_since: float | None
 
     @property
     def safe_to_mail_at(self) -> datetime.datetime | None:
@@ -189,6 +191,7 @@ def _read_facts(
         deliveries,
         _confirmed_at(connection, contact, deliveries),
         Labels(settings.labels).of(names).dropped,
+        history_start(connection, scope.id),
     )
 
 
@@ -311,10 +314,11 @@ def _contact_lines(facts: ContactFacts) -> Iterator[str]:
         )
     if contact.restored is not None:
         yield f"Restored:     run {contact.restored} put back the labels that another run had replaced"
+    kept = "" if facts.kept_since is None else f" (kept since {moment(facts.kept_since)} UTC)"
     if not facts.deliveries:
-        yield "Deliveries:   none"
+        yield f"Deliveries:   none{kept}"
         return
-    yield "Deliveries, newest first:"
+    yield f"Deliveries, newest first{kept}:"
     rows = [
         [
             str(delivery.run),
@@ -368,7 +372,7 @@ def _source(facts: ContactFacts) -> str:
         names = without_controls(", ".join(msgspec.json.decode(contact.names, type=list[str]))) or "in no chosen segment"
         what = f"{names} (stream {without_controls(contact.stream)})"
     if run is None:
-        return what
+        return what if contact.changed_run is None else f"{what}; since run {contact.changed_run}, which is older than history_days"
     read = f", source at {', '.join(map(str, run.figures.bookmarks.values()))}" if run.figures and run.figures.bookmarks else ""
     return f"{what}; since run {run.run} of {moment(run.started_at)} UTC{read}"
 
@@ -445,6 +449,7 @@ def _contact_json(facts: ContactFacts) -> dict[str, Any]:
             "last": iso(contact.rejected_at),
             "next_attempt": iso(contact.retry_at),
         },
+        "deliveries_kept_since": iso(facts.kept_since),
         "deliveries": [
             {
                 "run": delivery.run,

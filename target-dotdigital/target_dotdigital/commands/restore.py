@@ -10,8 +10,9 @@ import click
 
 from target_dotdigital.commands.ledger_view import open_view
 from target_dotdigital.commands.runs import runs_table
-from target_dotdigital.commands.tables import labels_text, table
+from target_dotdigital.commands.tables import labels_text, moment, table
 from target_dotdigital.failures import error_message
+from target_dotdigital.ledger.imports import history_start
 from target_dotdigital.ledger.runs import latest_run, recent_runs
 from target_dotdigital.reporting.folder import ReportFolder
 from target_dotdigital.reporting.report import Report
@@ -64,9 +65,12 @@ def list_restorable(settings: Settings, clock: Clock) -> None:
         scope = view.scope.id if view.scope else 0
         found = recent_runs(view.connection, scope, MAX_RUNS, restorable=True)
         latest = latest_run(view.connection, scope)
+        start = history_start(view.connection, scope)
+        start = history_start(view.connection, scope)
     if found:
         click.echo("Runs that can be put back, newest first:")
         click.echo("\n".join(runs_table(found, latest)))
+        click.echo(f"Deliveries are kept since {moment(start)} UTC (history_days).")
         click.echo(
             "Nothing was done. To put one back, give its number: restore --run NUMBER. With dry_run, it shows what it would do."
         )

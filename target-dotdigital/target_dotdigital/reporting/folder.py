@@ -24,6 +24,7 @@ from target_dotdigital.reporting.history import (
     history_name,
     past_run,
     prune,
+    prune_before,
     read_history,
 )
 from target_dotdigital.reporting.metrics import emit
@@ -32,6 +33,7 @@ from target_dotdigital.reporting.report import RunStatus, outcome_of
 from target_dotdigital.texts import without_controls
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Iterable, Iterator
     from collections.abc import Set as AbstractSet
 
@@ -196,6 +198,14 @@ class ReportFolder:
         """
         with self._replacing(name) as file:
             file.write(text.encode())
+
+    def remove_before(self, moment: datetime.datetime) -> None:
+        """Remove the reports of single runs that started before a moment, in UTC.
+
+        Raises:
+            OSError: a file cannot be removed.
+        """
+        prune_before(self.path, moment)
 
     def remove_review(self) -> None:
         """Remove a review that is no longer true."""

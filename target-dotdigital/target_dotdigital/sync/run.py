@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import logging
 from collections import Counter
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -14,17 +15,17 @@ import msgspec
 from target_dotdigital.dotdigital import account as accounts
 from target_dotdigital.dotdigital.account import ensure_book_and_fields
 from target_dotdigital.dotdigital.contacts import ContactReader
-from target_dotdigital.errors import AgreementError, ReportError, SettingsError
+from target_dotdigital.errors import AgreementError, LedgerError, ReportError, SettingsError
 from target_dotdigital.ledger.contact_queries import rejected_contacts
 from target_dotdigital.ledger.contacts import ContactLedger
-from target_dotdigital.ledger.imports import ImportLog, before_images, count_cleared
+from target_dotdigital.ledger.imports import ImportLog, before_images, count_cleared, delete_old_imports, history_start
 from target_dotdigital.ledger.label_changes import changed_contacts, delivered_changes
-from target_dotdigital.ledger.runs import Bookmarks, RunFigures, begin_run, end_run, update_scope
+from target_dotdigital.ledger.runs import Bookmarks, RunFigures, begin_run, delete_old_runs, end_run, update_scope
 from target_dotdigital.payloads import fields_of
 from target_dotdigital.records import Verdict
 from target_dotdigital.reporting.folder import MAX_TABLE_ROWS, REVIEW_FILE, ReportFolder, open_folder
 from target_dotdigital.reporting.last_rehearsal import rehearsal_line
-from target_dotdigital.reporting.report import Report, RunStatus, Traffic, outcome_of
+from target_dotdigital.reporting.report import HEALTHY, Report, RunStatus, Traffic, outcome_of
 from target_dotdigital.reporting.review import review, review_facts
 from target_dotdigital.settings import InputTerms
 from target_dotdigital.sync import agreement
@@ -134,6 +135,8 @@ def open_run(settings: Settings, clock: Clock, report: Report) -> Iterator[Run]:
             else:
                 log.mark_open_unknown(connection)
             yield _prepare(record, scope, activation)
+            if report.outcome in HEALTHY:
+                record.delete_history()
         except BaseException as error:
             record.add_failure(error)
             raise
@@ -210,6 +213,28 @@ class RunRecord:
                     self.folder.write_changes(report, _changed_rows(ledger.connection, report.run, session.settings.labels))
         except OSError as error:
             report.problems.append(f"The files of rejected and changed contacts could not be written ({type(error).__name__}).")
+
+    def delete_history(self) -> None:
+        """Delete what is older than `history_days`: deliveries and runs in the ledger, and reports of single runs.
+
+        A failure is logged, because the run has delivered everything, and the next one deletes the same.
+        """
+        session, days = self.session, self.session.settings.history_days
+        if not days:
+            return
+        before = session.clock.now() - datetime.timedelta(days=days)
+        try:
+            images = delete_old_imports(session.ledger.engine, session.account.id, before.timestamp())
+            with session.ledger.engine.begin() as connection:
+                runs = delete_old_runs(connection, session.account.id, before.isoformat())
+            if images:
+                session.ledger.give_back_space()
+            self.folder.remove_before(before)
+        except (LedgerError, OSError) as error:
+            LOGGER.warning("What is older than history_days could not be deleted; the next run tries again. %s", error)
+            return
+        if images or runs:
+            LOGGER.info("History: %d deliveries and %d runs older than %d days deleted", images, runs, days)
 
     def add_failure(self, error: BaseException) -> None:
         """Record that an exception ended the run, even if it was recorded otherwise before."""
@@ -324,7 +349,10 @@ class Run:
         """
         images = before_images(self._ledger.connection, self._ledger.scope, run)
         if not images:
-            msg = f"Run {run} has delivered nothing to this account and data field: nothing to restore. Check --run."
+            start = history_start(self._ledger.connection, self._ledger.scope)
+            since = None if start is None else datetime.datetime.fromtimestamp(start, datetime.UTC).date()
+            kept = f" Deliveries are kept since {since} (history_days)." if since else ""
+            msg = f"Run {run} has delivered nothing to this account and data field: nothing to restore. Check --run.{kept}"
             raise SettingsError(msg)
         if unknown := fields_of(before for before, _ in images.values()) - {self._settings.data_field}:
             msg = (
