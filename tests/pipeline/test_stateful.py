@@ -28,6 +28,7 @@ from support.days import (
     Ending,
 )
 from support.oracle import BOOK, FIELD
+from support.upgrading import make_old
 
 EDITS = st.lists(st.tuples(st.sampled_from(SHOPPERS), st.sampled_from(("there", *NAMES))), max_size=2)
 SOME_SHOPPERS = st.sets(st.sampled_from(SHOPPERS), min_size=1, max_size=3)
@@ -188,6 +189,11 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def held_contacts_are_released(self) -> None:
         self.days.release()
+
+    @rule(then=THEN)
+    def the_target_is_upgraded(self, then: str) -> None:
+        make_old(self.days.pipeline.target["ledger_url"])
+        self._then(then)
 
     def _then(self, what: str) -> None:
         days = self.days

@@ -33,7 +33,6 @@ from target_dotdigital.reporting.report import RunStatus, outcome_of
 from target_dotdigital.texts import without_controls
 
 if TYPE_CHECKING:
-    import datetime
     from collections.abc import Iterable, Iterator
     from collections.abc import Set as AbstractSet
 
