@@ -272,6 +272,16 @@ CONFIG = th.PropertiesList(
         description="Number of runs whose reports are kept in the folder runs of report_dir. The page shows the last 30.",
     ),
     th.Property(
+        "history_days",
+        th.IntegerType(minimum=0, maximum=36_500),
+        default=90,
+        title="Days of history",
+        description=(
+            "Days for which the ledger keeps deliveries, with the labels that they replaced, and the report folder the reports of single "
+            "runs. restore and explain reach back so far. What a later run needs is kept longer. 0 keeps everything."
+        ),
+    ),
+    th.Property(
         "notify_urls",
         th.ArrayType(TEXT),
         default=[],

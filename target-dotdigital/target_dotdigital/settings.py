@@ -121,6 +121,7 @@ class Settings:
     ledger_url: str
     report_dir: str
     report_keep: int
+    history_days: int
     notify_urls: tuple[str, ...]
     rehearsal_emails: tuple[str, ...]
 

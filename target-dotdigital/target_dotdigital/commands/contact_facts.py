@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from target_dotdigital.commands.contact_status import ContactStatus, Queue, status_of
 from target_dotdigital.ledger.contacts import ContactLedger
-from target_dotdigital.ledger.imports import DeliveryRecord, deliveries_of
+from target_dotdigital.ledger.imports import DeliveryRecord, deliveries_of, history_start
 from target_dotdigital.ledger.runs import RunRecord, find_run
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class ContactFacts:
         status: whether it is sent, and why.
         changed: run whose input changed it last; None if no input has.
         deliveries: its last deliveries, newest first.
+        kept_since: time since which the ledger has deliveries, in seconds since 1970; None if it has none.
     """
 
     scope: KnownScope
@@ -39,6 +40,7 @@ class ContactFacts:
     status: ContactStatus
     changed: RunRecord | None
     deliveries: tuple[DeliveryRecord, ...]
+    kept_since: float | None
 
 
 def facts_of(
@@ -61,4 +63,5 @@ def facts_of(
         ContactLedger(connection, scope.id, uploads=settings.upload_emails).count_pending() if limit and contact.pending else 0
     )
     status = status_of(contact, deliveries[0] if deliveries else None, Queue(pending, limit), now)
-    return ContactFacts(scope, configured, contact, status, find_run(connection, contact.changed_run), deliveries)
+    changed, kept_since = find_run(connection, contact.changed_run), history_start(connection, scope.id)
+    return ContactFacts(scope, configured, contact, status, changed, deliveries, kept_since)

@@ -52,10 +52,11 @@ def contact_lines(facts: ContactFacts) -> Iterator[str]:
         )
     if contact.restored is not None:
         yield f"Restored:     run {contact.restored} put back the labels that another run had replaced"
+    kept = "" if facts.kept_since is None else f" (kept since {moment(facts.kept_since)} UTC)"
     if not facts.deliveries:
-        yield "Deliveries:   none"
+        yield f"Deliveries:   none{kept}"
         return
-    yield "Deliveries, newest first:"
+    yield f"Deliveries, newest first{kept}:"
     rows = [
         [
             str(one.run),
@@ -127,6 +128,7 @@ def contact_json(facts: ContactFacts) -> dict[str, Any]:
             "last": iso(contact.rejected_at),
             "next_attempt": iso(contact.retry_at),
         },
+        "deliveries_kept_since": iso(facts.kept_since),
         "deliveries": [
             {
                 "run": one.run,
@@ -167,7 +169,7 @@ def _source(facts: ContactFacts) -> str:
         names = without_controls(", ".join(msgspec.json.decode(contact.names, type=list[str]))) or "in no chosen segment"
         what = f"{names} (stream {without_controls(contact.stream)})"
     if run is None:
-        return what
+        return what if contact.changed_run is None else f"{what}; since run {contact.changed_run}, which is older than history_days"
     read = f", source at {', '.join(map(str, run.figures.bookmarks.values()))}" if run.figures and run.figures.bookmarks else ""
     return f"{what}; since run {run.run} of {moment(run.started_at)} UTC{read}"
 

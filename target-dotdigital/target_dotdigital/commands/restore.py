@@ -9,7 +9,9 @@ import click
 from target_dotdigital.commands.companions import Companion
 from target_dotdigital.commands.reading import open_view
 from target_dotdigital.commands.runs import DEFAULT_LIMIT, runs_table
+from target_dotdigital.commands.tables import moment
 from target_dotdigital.failures import explain
+from target_dotdigital.ledger.imports import history_start
 from target_dotdigital.ledger.runs import latest_run, recent_runs
 from target_dotdigital.reporting.folder import open_folder
 from target_dotdigital.reporting.report import Report, RunStatus
@@ -57,9 +59,11 @@ def _list(settings: Settings, clock: Clock) -> None:
         scope = view.scope.id if view.scope else 0
         found = recent_runs(view.connection, scope, DEFAULT_LIMIT, restorable=True)
         latest = latest_run(view.connection, scope)
+        start = history_start(view.connection, scope)
     if found:
         click.echo("Runs that can be put back, newest first:")
         click.echo("\n".join(runs_table(found, latest)))
+        click.echo(f"Deliveries are kept since {moment(start)} UTC (history_days).")
         click.echo("Nothing was done. To put one back, give its number: --restore --run NUMBER")
     else:
         click.echo("No run has delivered anything to this account and data field: there is nothing to put back.")

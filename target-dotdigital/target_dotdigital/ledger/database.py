@@ -99,6 +99,8 @@ POSTGRES_CAUSES = {
 BUSY_SECONDS = 30.0
 # SQLite's number for this kind of auto_vacuum: https://www.sqlite.org/pragma.html#pragma_auto_vacuum
 INCREMENTAL = 2
+# pages of 4 kB that are given back in one transaction
+PAGES_PER_PIECE = 2_000
 # of the lock in PostgreSQL that lets one process at a time change tables
 LAYOUT_KEY = int.from_bytes(blake2b(b"target-dotdigital layout", digest_size=8).digest(), signed=True)
 
@@ -276,6 +278,26 @@ class Ledger:
             with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.execute(sa.text("VACUUM"))
                 connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))
+
+    def give_back_space(self) -> None:
+        """Shrink a SQLite file from which much was deleted, piece by piece; a tenth of it stays free, because the next run needs it.
+
+        Raises:
+            LedgerError: the file cannot be written.
+        """
+        if self._path is None:
+            return
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            pages, free = (connection.exec_driver_sql(f"PRAGMA {name}").scalar() or 0 for name in ("page_count", "freelist_count"))
+            driver: Any = connection.connection.driver_connection
+            surplus = free - pages // 10
+            try:
+                while surplus > 0:
+                    # SQLite gives back a page with each step, of which execute() makes only the first
+                    driver.executescript(f"PRAGMA incremental_vacuum({min(surplus, PAGES_PER_PIECE)})")
+                    surplus -= PAGES_PER_PIECE
+            except sqlite3.Error as error:
+                raise _unusable(self._path, cause_of(error) or type(error).__name__) from None
 
     def close(self) -> None:
         """Close all connections to the database."""

@@ -11,12 +11,20 @@ import sqlalchemy as sa
 
 from target_dotdigital.ledger import bulk
 from target_dotdigital.ledger.contacts import ContactLedger
-from target_dotdigital.ledger.schema import contacts, deliveries, imports, row_results, runs
+from target_dotdigital.ledger.schema import contacts, deliveries, imports, row_results, runs, scopes
 from target_dotdigital.payloads import EMPTY
 from target_dotdigital.records import ID_NOT_FOUND, PERMANENT, UNKNOWN, Row, RowResult, Uploads, Verdict, letters_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+
+
+# scope of imports that are being deleted; no scope has this number
+EXPIRED = 0
+# before-images that are deleted in one transaction
+ROWS_PER_PIECE = 20_000
+# before-images that a run deletes at most, so that it is not much longer than others; the next runs delete the rest
+MAX_ROWS_PER_RUN = 2_000_000
 
 
 class ImportState(enum.StrEnum):
@@ -314,6 +322,48 @@ class ImportLog:
     def _set(self, key: int, **values: Any) -> None:
         with self._engine.begin() as connection:
             connection.execute(sa.update(imports).where(imports.c.id == key).values(**values))
+
+
+def history_start(connection: sa.Connection, scope: int) -> float | None:
+    """Return when the oldest import was submitted that the ledger still has, in seconds since 1970; None if it has none."""
+    start: float | None = connection.scalar(sa.select(sa.func.min(imports.c.submitted_at)).where(imports.c.scope == scope))
+    return start
+
+
+def delete_old_imports(engine: sa.Engine, account_id: int, before: float) -> int:
+    """Delete the imports of an account that no rule needs any more, with their before-images, and return the number of these.
+
+    An import is needed as long as it has no result, may be applied late, has not been verified, or holds contacts.
+
+    Args:
+        engine: the ledger's database.
+        account_id: the account; its lock is held.
+        before: imports that were submitted before this time are deleted, in seconds since 1970.
+    """
+    i = imports.c
+    mine = i.scope.in_(sa.select(scopes.c.id).where(scopes.c.account_id == account_id))
+    holds = sa.exists().where(contacts.c.scope == i.scope, contacts.c.held.is_not(None), contacts.c.held == i.id)
+    needed = i.result_run.is_(None) | i.lost_at.is_not(None) | ~i.verified | holds
+    with engine.begin() as connection:
+        # all at once, so that no run is left with some of its before-images, and is restored by half
+        connection.execute(sa.update(imports).where(mine, i.submitted_at < before, ~needed).values(scope=EXPIRED))
+        keys = connection.scalars(sa.select(i.id).where(i.scope == EXPIRED).order_by(i.id)).all()
+    deleted = 0
+    for key in keys:
+        piece = sa.select(deliveries.c.email).where(deliveries.c["import"] == key).limit(ROWS_PER_PIECE)
+        rows = ROWS_PER_PIECE
+        while rows == ROWS_PER_PIECE:
+            if deleted >= MAX_ROWS_PER_RUN:
+                return deleted
+            # a transaction of its own: other runs wait no longer than for one piece
+            with engine.begin() as connection:
+                rows = connection.execute(
+                    sa.delete(deliveries).where(deliveries.c["import"] == key, deliveries.c.email.in_(piece))
+                ).rowcount
+                if rows < ROWS_PER_PIECE:
+                    connection.execute(sa.delete(imports).where(i.id == key))
+            deleted += rows
+    return deleted
 
 
 def forget_deliveries(connection: sa.Connection, email: str) -> int:

@@ -259,6 +259,25 @@ def latest_run(connection: sa.Connection, scope: int) -> int | None:
     return found
 
 
+def delete_old_runs(connection: sa.Connection, account_id: int, before: str) -> int:
+    """Delete the runs of an account that nothing refers to any more, and return their number.
+
+    The last run of all is kept, so that no number is used twice, and the last one of each scope that delivered, whose counts of segments
+    the next plan is compared with.
+
+    Args:
+        connection: the transaction.
+        account_id: the account; its lock is held.
+        before: runs that started before this time are deleted (ISO 8601, UTC).
+    """
+    mine = sa.select(scopes.c.id).where(scopes.c.account_id == account_id)
+    latest = sa.select(sa.func.max(runs.c.id)).where(runs.c.segments.is_not(None)).group_by(runs.c.scope)
+    sent = sa.exists().where(imports.c.run == runs.c.id)
+    received = sa.exists().where(imports.c.result_run == runs.c.id)
+    old = runs.c.scope.in_(mine), runs.c.started_at < before, runs.c.id < sa.select(sa.func.max(runs.c.id)).scalar_subquery()
+    return connection.execute(sa.delete(runs).where(*old, runs.c.id.not_in(latest), ~sent, ~received)).rowcount
+
+
 def count_runs(connection: sa.Connection) -> dict[int, int]:
     """Count the runs of each scope."""
     query = sa.select(runs.c.scope, sa.func.count()).group_by(runs.c.scope)

@@ -14,13 +14,14 @@ import msgspec
 
 from target_dotdigital.errors import AnotherRunError, SettingsError
 from target_dotdigital.private import make_private_folder
-from target_dotdigital.reporting.history import DEFAULT_KEEP, PART, history_name, past_run, prune, read_history
+from target_dotdigital.reporting.history import DEFAULT_KEEP, PART, history_name, past_run, prune, prune_before, read_history
 from target_dotdigital.reporting.metrics import emit
 from target_dotdigital.reporting.page import page
 from target_dotdigital.reporting.rejected_csv import write_rejected_csv
 from target_dotdigital.reporting.report import outcome_of
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Iterable, Iterator
 
     from target_dotdigital.ledger.contact_queries import RejectedContact
@@ -151,6 +152,14 @@ class ReportFolder:
         """
         with self._replacing(name) as file:
             file.write(text.encode())
+
+    def remove_before(self, moment: datetime.datetime) -> None:
+        """Remove the reports of single runs that started before a moment, in UTC.
+
+        Raises:
+            OSError: a file cannot be removed.
+        """
+        prune_before(self.path, moment)
 
     def remove_review(self) -> None:
         """Remove a review that is no longer true."""

@@ -138,7 +138,7 @@ def history_name(folder: Path, started_at: datetime.datetime) -> str:
         OSError: the folder cannot be created.
     """
     make_private_folder(folder / FOLDER)
-    start = f"{started_at:%Y%m%dT%H%M%S.%fZ}"
+    start = _start_of_name(started_at)
     # two runs may start at the same time, if one of them finds the account locked
     number = next(number for number in range(1_000_000) if not (folder / FOLDER / f"{start}-{number:06}.json").exists())
     return f"{FOLDER}/{start}-{number:06}.json"
@@ -162,6 +162,21 @@ def prune(folder: Path, keep: int) -> None:
         with contextlib.suppress(FileNotFoundError):
             if part.is_file() and time.time() - part.stat().st_mtime > PART_SECONDS:
                 part.unlink()
+
+
+def prune_before(folder: Path, moment: datetime.datetime) -> None:
+    """Remove the files of runs that started before a moment, in UTC.
+
+    Raises:
+        OSError: a file cannot be removed.
+    """
+    for path in _newest_first(folder / FOLDER):
+        if path.name < _start_of_name(moment):
+            path.unlink(missing_ok=True)
+
+
+def _start_of_name(moment: datetime.datetime) -> str:
+    return f"{moment:%Y%m%dT%H%M%S.%fZ}"
 
 
 def _newest_first(folder: Path) -> Iterator[Path]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
+import logging
 from typing import TYPE_CHECKING, Any
 
-from target_dotdigital.ledger.imports import count_cleared
-from target_dotdigital.ledger.runs import RunFigures, end_run
+from target_dotdigital.errors import LedgerError
+from target_dotdigital.ledger.imports import count_cleared, delete_old_imports
+from target_dotdigital.ledger.runs import RunFigures, delete_old_runs, end_run
 from target_dotdigital.records import Verdict
 from target_dotdigital.reporting.report import RunStatus
 from target_dotdigital.texts import shown
@@ -13,11 +16,13 @@ from target_dotdigital.texts import shown
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
+    from target_dotdigital.reporting.folder import ReportFolder
     from target_dotdigital.reporting.report import Report
     from target_dotdigital.sync.agreement import States
     from target_dotdigital.sync.opening import OpenRun
 
 
+LOGGER = logging.getLogger("target-dotdigital")
 # outcomes after which the counts of the segments are not those of a delivered run
 NOT_DELIVERED = frozenset({RunStatus.BRAKED, RunStatus.FAILED})
 
@@ -50,6 +55,29 @@ def record_end(opened: OpenRun, report: Report, states: States) -> None:
     finished_at = report.finished_at.isoformat() if report.finished_at else None
     with engine.begin() as connection:
         end_run(connection, opened.number, report.outcome, segments, finished_at=finished_at, figures=figures)
+
+
+def delete_history(opened: OpenRun, folder: ReportFolder) -> None:
+    """Delete what is older than `history_days`: deliveries and runs in the ledger, and reports of single runs.
+
+    A failure is logged, because the run has delivered everything, and the next one deletes the same.
+    """
+    place, days = opened.place, opened.place.settings.history_days
+    if not days:
+        return
+    before = place.clock.now() - datetime.timedelta(days=days)
+    try:
+        images = delete_old_imports(place.ledger.engine, place.account.id, before.timestamp())
+        with place.ledger.engine.begin() as connection:
+            ended = delete_old_runs(connection, place.account.id, before.isoformat())
+        if images:
+            place.ledger.give_back_space()
+        folder.remove_before(before)
+    except (LedgerError, OSError) as error:
+        LOGGER.warning("What is older than history_days could not be deleted; the next run tries again. %s", error)
+        return
+    if images or ended:
+        LOGGER.info("History: %d deliveries and %d runs older than %d days deleted", images, ended, days)
 
 
 def leave(opened: OpenRun, outcome: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,10 +14,11 @@ from target_dotdigital.dotdigital.creating import ensure_book_and_fields
 from target_dotdigital.errors import ReportError, SettingsError
 from target_dotdigital.ledger.contact_queries import rejected_contacts
 from target_dotdigital.ledger.contacts import ContactLedger
-from target_dotdigital.ledger.imports import before_images
+from target_dotdigital.ledger.imports import before_images, history_start
 from target_dotdigital.ledger.runs import Bookmarks, update_scope
 from target_dotdigital.payloads import fields_of
 from target_dotdigital.reporting.folder import REVIEW_FILE
+from target_dotdigital.reporting.history import SETTLED
 from target_dotdigital.reporting.last_rehearsal import rehearsal_line
 from target_dotdigital.reporting.report import Report, RunStatus, Traffic, outcome_of
 from target_dotdigital.reporting.review import review, review_facts
@@ -36,7 +38,7 @@ from target_dotdigital.sync.gates import (
 from target_dotdigital.sync.plan import make_plan
 from target_dotdigital.sync.reading import read_account
 from target_dotdigital.sync.receiving import Received, receive
-from target_dotdigital.sync.recording import leave, record_end
+from target_dotdigital.sync.recording import delete_history, leave, record_end
 from target_dotdigital.sync.settling import require_held, status_of, unsettled
 
 if TYPE_CHECKING:
@@ -136,8 +138,11 @@ class SyncRun:
         ledger, opened = self._ledger, self._opened
         images = before_images(opened.connection, ledger.scope, run)
         if not images:
+            start = history_start(opened.connection, ledger.scope)
+            since = None if start is None else datetime.datetime.fromtimestamp(start, datetime.UTC).date()
+            kept = f" Deliveries are kept since {since} (history_days)." if since else ""
             leave(opened, "nothing put back")
-            msg = f"Run {run} has delivered nothing to this account and data field: nothing to restore. Check --run."
+            msg = f"Run {run} has delivered nothing to this account and data field: nothing to restore. Check --run.{kept}"
             raise SettingsError(msg)
         unknown = fields_of(before for before, _ in images.values()) - {self._settings.data_field, *self._place.account.fields}
         if unknown:
@@ -311,6 +316,8 @@ class SyncRun:
             yield
             self._record()
             self._folder.publish(self.report, self._settings.report_keep)
+            if self.report.outcome in SETTLED:
+                delete_history(self._opened, self._folder)
         except BaseException as error:
             self.fail(error)
             raise
