@@ -72,20 +72,6 @@ def test_another_machine_continues_where_a_killed_run_stopped(pipeline: Pipeline
     assert elsewhere.report["created"] == 40
 
 
-def test_a_ledger_of_another_version_is_refused(pipeline: Pipeline, sandbox: Sandbox) -> None:
-    assert pipeline.load(TEXT).code == 0
-    engine = sa.create_engine(pipeline.target["ledger_url"])
-    with engine.begin() as connection:
-        connection.execute(sa.text("ALTER TABLE dotdigital_contacts ADD COLUMN run INTEGER"))
-    engine.dispose()
-    sandbox.journal.clear()
-    outcome = pipeline.load(TEXT)
-    assert outcome.code == 1
-    assert outcome.errors[0].startswith("The ledger was made by another version of this target")
-    assert outcome.output == ""
-    assert sandbox.journal.writes() == []
-
-
 # The lock
 
 

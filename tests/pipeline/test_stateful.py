@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from support.days import FAULTS, MEMORIES, NAMES, ORPHAN, OTHER_BOOK, OTHER_FIELD, SHOPPERS, STRANGER, Days, Ending
 from support.oracle import BOOK, FIELD
+from support.upgrading import make_old
 from target_dotdigital.commands.registry import COMMANDS
 
 EDITS = st.lists(st.tuples(st.sampled_from(SHOPPERS), st.sampled_from(("there", *NAMES))), max_size=2)
@@ -138,6 +139,11 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def held_contacts_are_released(self) -> None:
         self.days.release()
+
+    @rule(then=THEN)
+    def the_target_is_upgraded(self, then: str) -> None:
+        make_old(self.days.pipeline.target["ledger_url"])
+        self._then(then)
 
     def _then(self, what: str) -> None:
         days = self.days

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -158,6 +159,21 @@ def _definitions(url: str) -> set[str]:
     return {" ".join(text.replace('"', "").split()) for text in found if "dotdigital_layout" not in text}
 
 
+def test_only_an_upgrade_takes_the_time_to_import_alembic(tmp_path: Path) -> None:
+    script = """
+import sys
+import target_dotdigital.target
+from target_dotdigital.ledger.database import open_ledger
+for _ in range(2):
+    ledger = open_ledger(sys.argv[1])
+    with ledger.locked(101):
+        pass
+    ledger.close()
+sys.exit("alembic" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", script, f"sqlite:///{tmp_path}/new.db"], check=False).returncode == 0
+
+
 @pytest.mark.slow
 def test_an_upgrade_that_is_killed_at_any_statement_starts_again(ledger_url: str) -> None:
     environment = os.environ | {"PYTHONPATH": str(OLD_LEDGERS.parents[1])}
@@ -245,12 +261,35 @@ def test_the_last_copy_of_the_file_is_kept_until_an_address_is_forgotten(old: Pi
     assert kept == []
 
 
-def test_a_copy_that_cannot_be_written_leaves_the_old_ledger(old: Pipeline) -> None:
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [("copy", "it cannot be opened"), ("locked", "another program holds it locked"), ("damaged", "it is damaged")],
+)
+def test_an_upgrade_that_fails_leaves_the_old_ledger(old: Pipeline, harm: str, words: str) -> None:
     if not old.target["ledger_url"].startswith("sqlite"):
-        pytest.skip("PostgreSQL needs no copy")
-    before = content(old.target["ledger_url"])
-    (old.folder / f"ledger.db.before-{LAYOUT}" / "x").mkdir(parents=True)
+        pytest.skip("a SQLite file")
+    path = old.folder / "ledger.db"
+    other = sqlite3.connect(path)
+    if harm == "copy":
+        (old.folder / f"ledger.db.before-{LAYOUT}" / "x").mkdir(parents=True)
+    elif harm == "locked":
+        old.target["ledger_url"] += "?timeout=0.1"
+        other.execute("BEGIN IMMEDIATE")
+    else:
+        (page,) = other.execute("SELECT rootpage FROM sqlite_master WHERE name = 'dotdigital_deliveries'").fetchone()
+        with path.open("r+b") as file:
+            file.seek((page - 1) * 4096)
+            file.write(b"\xff" * 4096)
+    before = path.read_bytes()
     outcome = old.load(day(5, {}))
     assert (outcome.code, outcome.output) == (1, "")
     assert outcome.errors[-1].startswith("The ledger cannot be used: the file ")
-    assert content(old.target["ledger_url"]) == before
+    assert words in outcome.errors[-1]
+    assert old.sandbox.journal.writes() == []
+    other.close()
+    if harm == "damaged":
+        # the change to WAL, by which the file was opened, is in its first page
+        assert path.read_bytes()[4096:] == before[4096:]
+        return
+    old.target["ledger_url"] = old.target["ledger_url"].removesuffix("?timeout=0.1")
+    assert layouts.name not in content(old.target["ledger_url"])

@@ -17,6 +17,11 @@ import sqlalchemy as sa
 from target_dotdigital.ledger.database import open_ledger
 
 OLD_LEDGERS = Path(__file__).parents[1] / "pipeline" / "old_ledgers"
+RENAMED = (
+    ("dotdigital_scopes", "terms", "input_filter"),
+    ("dotdigital_scopes", "whole", "had_full_input"),
+    ("dotdigital_imports", "settled_run", "result_run"),
+)
 ACCOUNT = 101
 KILLED = 9
 
@@ -37,6 +42,16 @@ def create_old_ledger(url: str) -> None:
         driver: Any = connection.connection.driver_connection
         driver.execute((OLD_LEDGERS / "layout_1.postgresql.sql").read_text())
     engine.dispose()
+
+
+def make_old(url: str) -> None:
+    """Turn a ledger of the current layout into one of layout 1, with the same content; does nothing if there is no ledger."""
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        if "dotdigital_layout" in _table_names(connection):
+            for table, old, new in RENAMED:
+                connection.exec_driver_sql(f"ALTER TABLE {table} RENAME COLUMN {new} TO {old}")
+            connection.exec_driver_sql("DROP TABLE dotdigital_layout")
 
 
 def _table_names(connection: sa.Connection) -> list[str]:

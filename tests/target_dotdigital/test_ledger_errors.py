@@ -26,17 +26,18 @@ TEXT = singer([{"email": f"p{number}@example.com", "segments": ["A"]} for number
     ("prepare", "words"),
     [
         (lambda path: path.write_bytes(b"no database at all, but long enough for a header" * 99), "it is damaged, or not a SQLite"),
+        (lambda path: sqlite3.connect(path).executescript("CREATE TABLE theirs (a); VACUUM").close(), "belongs to another program"),
         (lambda path: path.mkdir(), "it cannot be opened"),
         (lambda path: path.symlink_to("/proc/nothing/here"), "it cannot be opened"),
         (lambda path: path.symlink_to("/dev/full"), "the file "),
     ],
-    ids=["garbage", "folder", "dangling", "device"],
+    ids=["garbage", "of another program", "folder", "dangling", "device"],
 )
 def test_a_file_that_is_no_ledger(pipeline: Pipeline, tmp_path: Path, prepare: Callable[[Path], Any], words: str) -> None:
     path = tmp_path / "a ledger?.db"
     prepare(path)
     pipeline.target["ledger_url"] = f"sqlite:///{path}"
-    assert_unusable(pipeline, f"the file {path}", words)
+    assert_unusable(pipeline, words)
 
 
 def assert_unusable(pipeline: Pipeline, *words: str) -> None:

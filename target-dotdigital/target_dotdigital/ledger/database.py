@@ -21,6 +21,7 @@ from target_dotdigital.errors import AnotherRunError, LedgerError
 from target_dotdigital.ledger.migrations import migrate
 from target_dotdigital.ledger.schema import FIRST_LAYOUT, LAYOUT, METADATA, layouts, scopes
 from target_dotdigital.private import make_private_folder
+from target_dotdigital.texts import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -496,7 +497,15 @@ def layout_of(connection: sa.Connection) -> int | None:
     """
     names = set(sa.inspect(connection).get_table_names())
     if layouts.name not in names:
-        return FIRST_LAYOUT if names & set(METADATA.tables) else None
+        if names & set(METADATA.tables):
+            return FIRST_LAYOUT
+        if names and connection.dialect.name == "sqlite":
+            msg = (
+                f"The ledger cannot be used: the file of ledger_url belongs to another program, whose table {shown(min(names))!r} is "
+                "in it. Nothing was done. Let ledger_url name a file of its own."
+            )
+            raise LedgerError(msg)
+        return None
     found = list(connection.scalars(sa.select(layouts.c.version_num)))
     layout = int(found[0]) if len(found) == 1 and found[0].isdecimal() else 0
     if layout > LAYOUT:
