@@ -192,6 +192,12 @@ def test_a_first_run_that_breaks_off_again_and_again(pipeline: Pipeline, text: s
     assert labels(pipeline)["ann"] == "A"
 
 
+def test_a_source_that_has_sent_state_before_ends_with_one(pipeline: Pipeline) -> None:
+    assert_delivered(pipeline, schema() + record("ann", ["A"]) + state(people=at(1)))
+    for _ in range(2):
+        assert_truncated(pipeline, schema() + record("ann", ["X"]))
+
+
 def test_a_full_refresh_that_breaks_off_after_a_truncated_day(pipeline: Pipeline) -> None:
     assert_delivered(pipeline, schema() + record("ann", ["A"]) + record("bob", ["B"]) + state(people=at(1)))
     assert_truncated(pipeline, state(people=at(1)) + schema() + record("ann", ["X"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ from singer_sdk.exceptions import ConfigValidationError
 from support.meltano import ROOT, Project
 from support.running import BIN, Outcome, Pipeline, run_tap, run_target, singer
 from tap_nosto_segments import environment as tap_environment
+from tap_nosto_segments.errors import SettingsError as TapSettingsError
 from tap_nosto_segments.tap import TapNostoSegments
 from target_dotdigital import environment as target_environment
 from target_dotdigital.errors import SettingsError
@@ -118,6 +120,9 @@ def test_booleans_of_both_schemas_have_no_reader_of_the_sdk(environment: Any) ->
 
 # Other types
 
+# settings of the tap with the types of the target's
+OF_THE_TAP = {"contacts_per_import": "max_invalid_lines", "exclude_emails": "segments", "segment_labels": "stream_maps"}
+
 
 @pytest.mark.parametrize(
     ("name", "text", "meant"),
@@ -141,15 +146,20 @@ def test_booleans_of_both_schemas_have_no_reader_of_the_sdk(environment: Any) ->
 def test_numbers_lists_and_objects_are_read_as_text_or_refused(
     monkeypatch: pytest.MonkeyPatch, name: str, text: str, meant: Any
 ) -> None:
-    monkeypatch.setenv(f"TARGET_DOTDIGITAL_{name.upper()}", text)
-    schema = TargetDotdigital.config_jsonschema
-    for config, reads in (({name: text}, False), ({}, True)):
-        if meant is None:
-            with pytest.raises(SettingsError, match=name) as caught:
-                target_environment.read_settings(config, schema, from_environment=reads)
-            assert not text.strip("\" '") or text not in str(caught.value)
-        else:
-            assert target_environment.read_settings(config, schema, from_environment=reads)[name] == meant
+    cases: list[tuple[Any, Any, str]] = [(target_environment, TargetDotdigital, name)]
+    if name in OF_THE_TAP:
+        cases.append((tap_environment, TapNostoSegments, OF_THE_TAP[name]))
+    for environment, plugin, setting in cases:
+        schema = deepcopy(plugin.config_jsonschema)
+        plugin.append_builtin_config(schema)
+        monkeypatch.setenv(environment.variable_of(setting), text)
+        for config, reads in (({setting: text}, False), ({}, True)):
+            if meant is None:
+                with pytest.raises((SettingsError, TapSettingsError), match=setting) as caught:
+                    environment.read_settings(config, schema, from_environment=reads)
+                assert not text.strip("\" '") or text not in str(caught.value)
+            else:
+                assert environment.read_settings(config, schema, from_environment=reads)[setting] == meant
 
 
 # The environment

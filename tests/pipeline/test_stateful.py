@@ -80,11 +80,11 @@ class Machine(RuleBasedStateMachine):
         self._run()
         self._then(then)
 
-    @rule(members=st.dictionaries(st.sampled_from(MEMBERS), st.sampled_from(NAMES), min_size=1), dies=st.booleans())
-    def a_second_stream_feeds_the_data_field(self, members: dict[str, str], dies: bool) -> None:  # noqa: FBT001 - drawn
+    @rule(members=st.dictionaries(st.sampled_from(MEMBERS), st.sampled_from(NAMES), min_size=1), dies=st.integers(0, 2))
+    def a_second_stream_feeds_the_data_field(self, members: dict[str, str], dies: int) -> None:
         self.days.join({email: [name] for email, name in members.items()})
         if dies:
-            self.days.run(fault=SECOND_DIES)
+            self.days.run(fault=SECOND_DIES, nth=dies, whole=dies == 2)
         self._run()
 
     @rule(edits=EDITS, then=THEN)
