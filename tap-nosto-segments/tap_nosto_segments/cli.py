@@ -37,6 +37,7 @@ MISSING_SETTING = re.compile(r"'(\w+)' is a required property.*")
 # the SDK evaluates stream maps in the first module; some invalid ones fail in the second, which validates their schema
 MAPPING_MODULE = "singer_sdk.mapper"
 VALIDATING_MODULE = "jsonschema.validators"
+Converted = TypeVar("Converted")
 CONFIG_HELP = "Configuration file, or ENV for environment variables and a .env file. May be repeated."
 
 
@@ -149,7 +150,6 @@ def _run(
     if about:
         TapNostoSegments.print_about(about_format)
         return
-    os.umask(0o077)
     sync(config, state, catalog)
 
 
@@ -186,8 +186,7 @@ def _test(context: click.Context, _option: click.Option, value: str) -> None:
         return
     _write_utf8()
     with exit_on_failure():
-        config = context.params["config"]
-        tap = TapNostoSegments(config=config.values, parse_env_config=config.from_environment)
+        tap = _open_tap(context.params["config"], None, None, TapNostoSegments)
         if value == CliTestOptionValue.Schema.value:
             tap.write_schemas()
         else:
@@ -231,6 +230,7 @@ def try_auth(config: Config) -> None:
 def _open_tap(
     config: Config, state: IO[str] | None, catalog: IO[str] | None, tap_class: type[TapNostoSegments]
 ) -> TapNostoSegments:
+    os.umask(0o077)
     tap_class.print_version(print_fn=LOGGER.info)
     tap = tap_class(
         config=config.values,

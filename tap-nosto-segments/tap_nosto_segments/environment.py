@@ -1,7 +1,7 @@
 """Settings as text: environment variables, and the types that the schema of the settings declares for them.
 
 The SDK and Meltano read a boolean that they do not understand as false, and half a list as a list. Here every text is read as it was
-meant, or refused by name.
+meant, or refused with the name of the setting.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BOOLEANS = {
 }
 QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
-# variables of this prefix that are no settings: the SDK's log level, and what Meltano sets for its own plugins
+# variables of this prefix that are not settings: the SDK's log level, and what Meltano sets for its own plugins
 OTHERS = re.compile(r"LOGLEVEL|_.*|(.*_)?(LOADER|EXTRACTOR)")
 
 

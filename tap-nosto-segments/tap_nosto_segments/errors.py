@@ -14,9 +14,9 @@ OUT_OF_SPACE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class TapError(Exception):
-    """The run stops. Nothing is acknowledged, and the bookmark stays where it was.
+    """The run stops. Nothing is acknowledged, and the bookmark is not advanced.
 
-    Each kind of error declares, for the reference of errors, a title, what causes it, and what to do.
+    Each kind declares a title, a cause and a remedy, for the reference of errors.
     """
 
     title: ClassVar[str]
@@ -29,15 +29,15 @@ class SettingsError(TapError):
 
     title: ClassVar[str] = "Settings"
     cause: ClassVar[str] = "A setting is missing, invalid, or contradicts another one."
-    remedy: ClassVar[str] = "Correct what the line names. Nothing was emitted."
+    remedy: ClassVar[str] = "Correct the setting that the line mentions. Nothing was emitted."
 
 
 class InputError(TapError):
-    """A file named on the command line cannot be used. Correct the file, or name another."""
+    """A file of the command line cannot be used. Correct the file, or pass another one."""
 
     title: ClassVar[str] = "Files on the command line"
     cause: ClassVar[str] = "A file of `--config`, `--state` or `--catalog` cannot be used."
-    remedy: ClassVar[str] = "Correct the file, or name another. Nothing was emitted."
+    remedy: ClassVar[str] = "Correct the file, or pass another one. Nothing was emitted."
 
 
 class ExportUnavailableError(TapError):
@@ -48,7 +48,7 @@ class ExportUnavailableError(TapError):
         "Nosto did not hand over the export: the address or the token is wrong, there is no file yet, or Nosto cannot be reached."
     )
     remedy: ClassVar[str] = (
-        "Check `export_url`, `export_token` and `export_auth` against Nosto's admin; `--check` shows what was tried. Otherwise "
+        "Check `export_url`, `export_token` and `export_auth` against Nosto's admin; the command `check` shows what was tried. Otherwise "
         "run again later. Nothing was emitted."
     )
 
@@ -70,7 +70,7 @@ class GuardError(TapError):
         "chosen segment."
     )
     remedy: ClassVar[str] = (
-        "Check Nosto first. If the content is right, change the setting that the line names. Nothing was emitted."
+        "Check Nosto first. If the content is right, change the setting that the line mentions. Nothing was emitted."
     )
 
 
@@ -95,7 +95,7 @@ class CatalogueError(TapError):
 
 
 def storage_error(error: Exception, *, action: str, emitted: bool = False) -> SnapshotError:
-    """Return the error for work that failed on the disk for temporary files, or in memory, with the cause by its own name.
+    """Return the error for work that failed on the disk for temporary files, or in memory, with its own cause.
 
     Args:
         error: the exception of the file system or of DuckDB.
@@ -103,7 +103,7 @@ def storage_error(error: Exception, *, action: str, emitted: bool = False) -> Sn
         emitted: whether messages may already have been written.
     """
     code, name = _errno_of(error), type(error).__name__
-    consequence = "The output is incomplete, and the bookmark stays" if emitted else "Nothing was emitted"
+    consequence = "The output is truncated, and the bookmark is not advanced" if emitted else "Nothing was emitted"
     if code in OUT_OF_SPACE_ERRNOS or "OutOfMemory" in name:
         msg = (
             f"The export could not be {action} ({name}): probably the disk for temporary files is full, or memory ran out. {consequence}. "

@@ -199,7 +199,7 @@ class _Run:
     def _keep_unknown_contacts(self, parsed: ParsedExport, newest: Manifest | None) -> tuple[set[str], bool]:
         """Keep what the newest snapshot holds of contacts whose lines in the export cannot be read.
 
-        The newest snapshot and not the bookmark's: it has what was last known of a contact.
+        The newest snapshot and not the bookmark's: it holds the newest segments of a contact.
 
         Returns:
             The names of their segments, and whether no contact is missing now.

@@ -97,7 +97,7 @@ def has_same_selection(settings: Settings, maps: str | None, manifest: Manifest)
     )
 
 
-# in smaller segments, a few contacts more or less are many per cent
+# in small segments a few contacts already exceed the percentage
 MIN_COMPARED_CONTACTS = 100
 MAX_LISTED_SEGMENTS = 20
 MAX_LISTED_SHRINKAGES = 5
@@ -165,7 +165,7 @@ def require_plausible_content(settings: Settings, parsed: ParsedExport) -> None:
             "(TAP_NOSTO_SEGMENTS_ALLOW_EMPTY_EXPORT=true)."
         )
         raise GuardError(msg)
-    # dotdigital rejects a few invalid addresses by name; hashes instead of all addresses would remove every known contact
+    # dotdigital rejects a few invalid addresses with a reason code; hashes instead of all addresses would remove every known contact
     if parsed.unlike_addresses * 2 > parsed.lines - parsed.invalid:
         msg = (
             f"{parsed.unlike_addresses} of {parsed.lines - parsed.invalid} addresses in the export have no @: the key email seems to "
@@ -176,7 +176,7 @@ def require_plausible_content(settings: Settings, parsed: ParsedExport) -> None:
 
 
 def require_names(names: Collection[str]) -> None:
-    """Reject an export that holds the IDs of segments instead of their names (contracts/nosto.md 2 and 3).
+    """Reject an export that holds the IDs of segments instead of their names.
 
     Raises:
         GuardError: every name looks like an ID.
@@ -277,5 +277,5 @@ def require_newer(exported_at: datetime.datetime, newest: Manifest) -> None:
 
 
 def has_shrunk(before: int, after: int, max_percent: int) -> bool:
-    """Return whether a number shrank by more than a percentage; small numbers and 100 per cent never count."""
+    """Return whether a number shrank by more than a percentage; small numbers and a limit of 100 % never count."""
     return max_percent < ALL_PERCENT and before >= MIN_COMPARED_CONTACTS and (before - after) * ALL_PERCENT > before * max_percent

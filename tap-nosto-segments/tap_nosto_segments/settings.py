@@ -54,7 +54,7 @@ class Selection:
         )
 
     def chosen(self, names: Iterable[str]) -> list[str]:
-        """Return the chosen ones of these names, sorted."""
+        """Return the chosen names among these, sorted."""
         return sorted(name for name in names if self.chooses(name))
 
     def unmatched_patterns(self, names: Collection[str]) -> list[tuple[str, str]]:

@@ -105,7 +105,7 @@ class ExportStream(Stream):
         self.stream_state["replication_key"] = self.replication_key
         self.stream_state["replication_key_value"] = current.timestamp
         self.stream_state[SNAPSHOT] = current.id
-        # tells the target that a full input without ACTIVATE_VERSION is meant so
+        # a full input without ACTIVATE_VERSION is otherwise reported as truncated by the target
         if self.changes.is_full and not self.changes.is_proof:
             self.stream_state[SKIPPED_LINES] = True
         else:

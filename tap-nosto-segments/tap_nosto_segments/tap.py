@@ -54,7 +54,7 @@ class TapNostoSegments(Tap):
     @override
     def append_builtin_config(cls, config_jsonschema: dict[str, Any]) -> None:
         super().append_builtin_config(config_jsonschema)
-        # flattening would turn the list of names into text; the SDK adds its settings to every tap, whatever the capabilities say
+        # flattening would turn the list of names into text; the SDK adds its settings to every tap, regardless of the capabilities
         for name in [name for name in config_jsonschema["properties"] if name.startswith("flattening_")]:
             del config_jsonschema["properties"][name]
 

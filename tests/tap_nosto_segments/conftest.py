@@ -63,14 +63,14 @@ def check() -> Callable[..., Outcome]:
         email: str | None = None,
     ) -> Outcome:
         settings = cli.Config(dict(config))
-        files = [None if value is None else io.StringIO(json.dumps(value)) for value in (state, catalog)]
+        files = tuple(None if value is None else io.StringIO(json.dumps(value)) for value in (state, catalog))
         code, error = 0, None
         with captured() as (output, log):
             try:
                 if try_auth:
                     cli.run_try_auth(settings, Timed)
                 else:
-                    cli.run_check(settings, *files, Timed, email=email)
+                    cli.run_check(settings, files[0], files[1], Timed, email=email)
             except SystemExit as end:
                 code, error = int(end.code or 0), end.__context__
         return Outcome(code, output.getvalue(), log.getvalue(), error)

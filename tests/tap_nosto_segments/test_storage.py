@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import fsspec
 import pytest
 from nosto_dotdigital_sandbox import Shop
@@ -256,9 +257,9 @@ def test_too_little_memory_is_explained(local: dict[str, Any], monkeypatch: pyte
     [
         (OSError(errno.ENOSPC, "x"), "probably the disk"),
         (OSError(errno.EACCES, "x"), "Permission denied"),
-        (database.duckdb.IOException("IO Error: No space left on device"), "probably the disk"),
-        (database.duckdb.IOException("IO Error: Input/output error"), "Input/output error"),
-        (database.duckdb.OutOfMemoryException("failed to allocate"), "probably the disk"),
+        (duckdb.IOException("IO Error: No space left on device"), "probably the disk"),
+        (duckdb.IOException("IO Error: Input/output error"), "Input/output error"),
+        (duckdb.OutOfMemoryException("failed to allocate"), "probably the disk"),
     ],
 )
 def test_each_failure_of_the_disk_has_its_own_cause(error: Exception, reason: str) -> None:
@@ -284,7 +285,7 @@ def test_an_unusable_folder_for_temporary_files_is_explained(
 def test_standard_output_that_cannot_be_written_is_the_last_line(
     config_file: Callable[..., Path], local: dict[str, Any], device: str, how: str, words: bytes
 ) -> None:
-    arguments = [BIN / "tap-nosto-segments", "--config", config_file(local)]
+    arguments = [str(BIN / "tap-nosto-segments"), "--config", str(config_file(local))]
     with Path(device).open(how) as output:
         done = subprocess.run(arguments, stdout=output, stderr=subprocess.PIPE, check=False)
     assert done.returncode == 1

@@ -25,7 +25,7 @@ KEPT = {"email": "email", MARK: MARK, "segments": "segments"}
 ODD = [[], ["VIP"], ['q"\\', "Ä, ö", "漢字 🛒", "\u0000", "</script>", "a\tb"]]
 
 
-def write(config: dict[str, Any], minutes: int = 0, **names: list[str]) -> None:
+def write(config: dict[str, Any], minutes: int = 0, /, **names: list[str]) -> None:
     path = Path(config["export_url"])
     path.write_text("".join(json.dumps({"email": f"{name}@example.com", "seg": listed}) + "\n" for name, listed in names.items()))
     os.utime(path, (START.timestamp() + 60 * minutes,) * 2)
@@ -58,9 +58,10 @@ def messages(outcome: Outcome) -> list[str]:
 @pytest.mark.parametrize("stream", [CONTACTS, "segment_changes"])
 def test_bulk_and_single_records_are_the_same(local: dict[str, Any], tmp_path: Path, stream: str) -> None:
     seen = []
-    for name, change in (("bulk", {}), ("single", {"stream_maps": {stream: {}}})):
-        config = {**local, **change, "snapshot_uri": str(tmp_path / name)}
-        write(config, **{f"{number}é'": names for number, names in enumerate(ODD)})
+    for name in ("bulk", "single"):
+        maps: dict[str, Any] = {"stream_maps": {stream: {}}} if name == "single" else {}
+        config = {**local, **maps, "snapshot_uri": str(tmp_path / name)}
+        write(config, 0, **{f"{number}é'": names for number, names in enumerate(ODD)})
         first = run_tap(config, None, catalog(stream))
         write(config, 1, **{f"{number}é'": names for number, names in enumerate([*ODD[::-1], ["VIP"]][1:])})
         second = run_tap(config, first.bookmark, catalog(stream))
@@ -163,7 +164,7 @@ def test_an_invalid_stream_map_is_explained(local: dict[str, Any], rules: object
 
 
 def test_a_stream_map_that_fails_later_is_the_last_line(local: dict[str, Any]) -> None:
-    write(local, **{f"p{number}": ["A"] if number < 5_000 else [] for number in range(6_000)})
+    write(local, 0, **{f"p{number}": ["A"] if number < 5_000 else [] for number in range(6_000)})
     outcome = run_tap({**local, "stream_maps": {CONTACTS: {"first": "segments[0]"}}})
     assert outcome.code == 1
     assert outcome.log.splitlines()[-1].startswith(

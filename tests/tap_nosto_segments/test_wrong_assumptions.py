@@ -136,7 +136,7 @@ def verdicts(outcome: Outcome) -> dict[str, str]:
 
 def of(found: dict[str, str], verdict: str) -> set[str]:
     """Return the assumptions with a verdict."""
-    return {name for name, one in found.items() if one == verdict}
+    return {name for name, given in found.items() if given == verdict}
 
 
 def test_every_assumption_has_a_test_and_every_switch_a_case() -> None:
@@ -187,7 +187,7 @@ def test_a_wrong_assumption_is_refuted_and_does_no_harm(
     found = verdicts(checked)
     assert of(found, "REFUTED") == ({case.refuted} if case.refuted else set()), checked.output
     if case.refuted:
-        assumption = next(one for one in ASSUMPTIONS if one.id == case.refuted)
+        assumption = next(known for known in ASSUMPTIONS if known.id == case.refuted)
         assert f"what to do: {assumption.remedy}" in checked.output
         assert case.advice in assumption.remedy
         assert f"what a run does: {assumption.if_wrong}" in checked.output

@@ -1,4 +1,4 @@
-"""The catalogue of segments (IDs and names) from Nosto's GraphQL API (contracts/nosto.md 3)."""
+"""The catalogue of segments (IDs and names) from Nosto's GraphQL API."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def fetch_catalogue(client: NostoClient, url: str, api_token: str) -> dict[str, 
         answer = msgspec.json.decode(response.content, type=_Response)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         answer = _Response()
-    # errors come with status 200, and data may then be partial (contracts/nosto.md 3)
+    # errors come with status 200, and data may then be partial
     if answer.errors or answer.data is None or answer.data.segments is None:
         msg = (
             "Nosto's GraphQL API answered with errors, or without segments: the catalogue was not read. Check that api_token is of "

@@ -43,11 +43,11 @@ def is_http(url: str) -> bool:
 
 
 def require_secure(url: str, name: str) -> None:
-    """Reject plain http, except on loopback: Nosto revokes a token that is sent over it (contracts/nosto.md 3).
+    """Reject plain http, except on loopback: Nosto revokes a token that is sent over it.
 
     Args:
         url: the URL to check.
-        name: the setting, or whatever else the URL comes from, for the message.
+        name: where the URL comes from, for the message.
 
     Raises:
         SettingsError: the URL is not secure, or its host is invalid.
@@ -220,7 +220,6 @@ class TransientStatusError(Exception):
     """Nosto answered with a status that is worth a retry. The response body is not kept."""
 
     def __init__(self, status: int, request_id: str | None) -> None:
-        """Keep the status, and the request ID for Nosto's support."""
         super().__init__(f"status {status}" + (f" (request {request_id})" if request_id else ""))
         self.status = status
 
@@ -246,9 +245,9 @@ class NostoClient:
         self._session = _Session()
         self._session.headers.update(
             {
-                # an empty agent, or one that contains "bot", may be blocked by bot detection (contracts/nosto.md 3)
+                # an empty agent, or one that contains "bot", may be blocked by Nosto's bot detection, as its documentation says
                 "User-Agent": f"tap-nosto-segments/{version('tap-nosto-segments')}",
-                # excludes the call from the shop's own statistics (contracts/nosto.md 3)
+                # excludes the call from the shop's own statistics, as Nosto's documentation says
                 "X-Nosto-Ignore": "True",
             },
         )
@@ -419,7 +418,7 @@ class _Session(requests.Session):
 
 
 def request_id(response: requests.Response) -> str | None:
-    """Return the ID that Nosto gave to a request, which its support asks for (contracts/nosto.md 3)."""
+    """Return the ID that Nosto gave to a request, which its support asks for."""
     return printable(response.headers.get("X-Request-Id", "")) or None
 
 

@@ -53,7 +53,7 @@ def explain_storage_errors(action: str, *, emitted: bool = False) -> Iterator[No
         yield
     except (*STORAGE_EXCEPTIONS, OSError) as error:
         if isinstance(error, OSError) and error.errno is None:
-            raise  # not from the operating system: other libraries derive their errors from OSError, too
+            raise  # not from the operating system: other libraries derive their errors from OSError as well
         raise storage_error(error, action=action, emitted=emitted) from None
 
 

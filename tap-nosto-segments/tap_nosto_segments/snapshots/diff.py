@@ -137,7 +137,7 @@ class SnapshotDiff:
     def compare_contacts(self, bookmark: str | None) -> Changes:
         """Compare the contacts with those of the bookmark's snapshot.
 
-        The snapshots stored after the bookmark's are bases, too: their changes may have been delivered by a run that failed later,
+        The snapshots stored after the bookmark's are bases as well: their changes may have been delivered by a run that failed later,
         or whose STATE was lost.
 
         Raises:
@@ -153,7 +153,7 @@ class SnapshotDiff:
         if base is None or len(readable) < len(bases):
             if bookmark is not None:
                 LOGGER.warning(
-                    "The snapshot that the bookmark names is missing or damaged: the changes since then are unknown, so every contact "
+                    "The snapshot of the bookmark is missing or damaged: the changes since then are unknown, so every contact "
                     "is emitted. Nothing is lost; keep the snapshot folder from one run to the next."
                 )
             return self._everything(new)
@@ -196,7 +196,7 @@ class SnapshotDiff:
             return Changes(changed_memberships(new, old, self._current.timestamp, changed))
         if bookmark is not None:
             LOGGER.warning(
-                "The snapshot that the bookmark names is missing or damaged: the history since then is unknown, so every membership is "
+                "The snapshot of the bookmark is missing or damaged: the history since then is unknown, so every membership is "
                 "emitted as entered."
             )
         else:

@@ -134,7 +134,7 @@ def _parse_record(line: bytes) -> dict[str, object]:
         # numbers are not needed, and Python refuses to parse very long ones
         record = json.loads(line.decode(), parse_int=str)
         if isinstance(record, dict):
-            # half of a surrogate pair cannot be encoded; DuckDB rejects such a line, too
+            # half of a surrogate pair cannot be encoded; DuckDB rejects such a line as well
             "".join(record).encode()
             return record
     except (ValueError, RecursionError):
@@ -246,7 +246,7 @@ def require_json_lines(path: Path, content_encoding: str) -> None:
     if _is_web_page(path):
         msg = (
             "Nosto's answer is a web page, probably for logging in, and not the export: it was not used. Check export_url, "
-            "export_token and export_auth; --check --try-auth shows which form of authorisation opens the file."
+            "export_token and export_auth; the command try-auth shows which form of authorisation opens the file."
         )
         raise ExportDamagedError(msg)
     if (other := find_other_format(path, content_encoding)) is not None:

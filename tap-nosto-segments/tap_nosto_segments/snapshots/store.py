@@ -126,7 +126,7 @@ class SnapshotStore:
         return self._manifests.get(snapshot_id) if snapshot_id is not None else None
 
     def base_of(self, bookmarks: Iterable[str | None]) -> Manifest | None:
-        """Return the latest of the snapshots that bookmarks name; without any, the newest snapshot."""
+        """Return the latest of the snapshots in bookmarks; without any, the newest snapshot."""
         named = [manifest for manifest in map(self.get, bookmarks) if manifest is not None]
         return max(named, key=lambda manifest: manifest.sequence) if named else self.newest()
 
@@ -158,7 +158,7 @@ class SnapshotStore:
             description = parquet.with_suffix(".json")
             description.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
             with contextlib.ExitStack() as stack:
-                # until the manifest is there, a lock keeps another run from taking the file for one that was left behind
+                # until the manifest is there, a lock keeps another run from deleting the file as an orphan
                 self._upload(parquet, f"{manifest.id}.parquet", stack)
                 self._upload(description, f"{manifest.id}.json", stack)
         except Exception as error:  # noqa: BLE001 - each file system raises its own
