@@ -193,8 +193,10 @@ def page(
             lanes=lanes(history),
             dates=dates(history),
             lines=segment_lines(history),
-            days=[run for run in history if run.is_settled][-MAX_DAYS:],
+            days=[run for run in reversed(history) if run.is_settled][:MAX_DAYS],
             delivered=delivered,
+            # a run that failed early does not know its destination
+            shown=delivered if delivered and not facts["data_field"] else history[-1],
             is_current=is_current,
             delivered_at=_last_delivery(history),
             partly_changed=delivered is not None and _sent_since(history, delivered),
