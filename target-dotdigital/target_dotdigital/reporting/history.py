@@ -80,6 +80,11 @@ class PastRun(msgspec.Struct, frozen=True):
         """Whether dotdigital had the labels of the source after the run."""
         return self.outcome in HEALTHY and bool(self.segments) and self.restored_run is None
 
+    @property
+    def is_restored(self) -> bool:
+        """Whether the run put labels back, so that they may differ from the segments of the source."""
+        return self.restored_run is not None and self.sent > 0
+
     def shares_destination(self, other: PastRun) -> bool:
         """Return whether both runs are for the same account and data field; a run that failed early may not know its own."""
         if None in {self.account.id, other.account.id}:
@@ -108,29 +113,20 @@ def past_runs(folder: Path, own: str | None = None) -> Iterator[PastRun]:
             continue
 
 
-def read_history(folder: Path, current: PastRun, own: str | None = None) -> list[PastRun]:
-    """Return the last runs for the same account and data field, oldest first, and the last run that delivered, however old.
+def read_history(folder: Path, current: PastRun, own: str | None = None) -> tuple[list[PastRun], PastRun | None]:
+    """Return the last runs for the same account and data field, oldest first, and the last run whose labels dotdigital has.
+
+    The latter may be older than the others. It is None if there is none, or if a run was restored since.
 
     Args:
         folder: the report folder.
         current: the current run, which is the last.
         own: file of the current run, if it was written before.
     """
-    before = (run for run in past_runs(folder, own) if run.shares_destination(current))
-    found = [current, *itertools.islice(before, MAX_SHOWN - 1)]
-    if not any(run.is_settled or run.restored_run is not None for run in found):
-        found += itertools.islice((run for run in before if run.is_settled or run.restored_run is not None), 1)
-    return found[::-1]
-
-
-def last_delivered(runs: Sequence[PastRun]) -> PastRun | None:
-    """Return the last run whose labels dotdigital has; None if there is none, or a run was restored since.
-
-    Args:
-        runs: the runs, oldest first.
-    """
-    found = next((run for run in reversed(runs) if run.is_settled or (run.restored_run is not None and run.sent)), None)
-    return found if found is not None and found.is_settled else None
+    runs = itertools.chain([current], (run for run in past_runs(folder, own) if run.shares_destination(current)))
+    shown = list(itertools.islice(runs, MAX_SHOWN))
+    delivered = next((run for run in itertools.chain(shown, runs) if run.is_settled or run.is_restored), None)
+    return shown[::-1], delivered if delivered is not None and delivered.is_settled else None
 
 
 def history_name(folder: Path, started_at: datetime.datetime) -> str:

@@ -13,7 +13,7 @@ import jinja2
 from target_dotdigital.clock import local_time
 from target_dotdigital.records import letters_of
 from target_dotdigital.reporting.checklist import BEFORE_ACTIVATION
-from target_dotdigital.reporting.history import MAX_DAYS, dates, lanes, last_delivered, segment_lines
+from target_dotdigital.reporting.history import MAX_DAYS, dates, lanes, segment_lines
 from target_dotdigital.reporting.report import HEALTHY, RunStatus
 from target_dotdigital.reporting.review import SUBSCRIBED
 from target_dotdigital.texts import without_controls
@@ -159,6 +159,7 @@ def environment() -> jinja2.Environment:
 def page(
     facts: dict[str, Any],
     history: Sequence[PastRun],
+    delivered: PastRun | None = None,
     zone: datetime.tzinfo = datetime.UTC,
     *,
     rejected_file: str | None = None,
@@ -169,14 +170,13 @@ def page(
     Args:
         facts: the report as JSON values.
         history: the last runs, oldest first, with this one as the last.
+        delivered: the last run whose labels dotdigital has; None if there is none.
         zone: time zone of all times.
         rejected_file: file of the rejected contacts beside the page; None if there is none.
         changes_file: file of the contacts that the run changed; None if there is none.
     """
     kind = page_kind(facts)
     problems = _distinct(facts["problems"])
-    # the labels in dotdigital, which are those of an earlier run if this one did not deliver
-    delivered = None if kind is PageKind.RESTORED else last_delivered(history)
     is_current = delivered is history[-1]
     labels, segments = (delivered.labels, delivered.segments) if delivered else (facts["labels"], {})
     sizes = {name: segment.contacts for name, segment in segments.items()}
