@@ -38,6 +38,7 @@ ADVICE = {
     "invaliddomain": "The domain of the address does not exist. Correct it in the shop.",
     "globallysuppressed": "dotdigital suppresses this address in every account, because of a complaint or as a spam trap. Nothing to do.",
     "suppressedbydomain": "The domain asked dotdigital not to send to it. Nothing to do.",
+    "duplicateidentifier": "dotdigital takes another spelling of this address for the same contact. Use one spelling in the shop.",
     "blocker": "dotdigital blocks this address. If that is wrong, contact dotdigital's support.",
     "invalidcontactid": "The contact was deleted in dotdigital. Nothing to do.",
     "invalidaddressbookids": _NO_BOOK,
@@ -103,13 +104,13 @@ class Rule:
 
     Args:
         segment: name of the segment in Nosto.
-        fields: data fields; the rule holds if one of them does.
+        field: the data field.
         text: what the field has to contain.
         also: other segments whose contacts the rule selects; some of them if there are many.
     """
 
     segment: str
-    fields: tuple[str, ...]
+    field: str
     text: str
     also: tuple[str, ...]
 
@@ -130,7 +131,7 @@ def rules(labels: dict[str, Any] | None, sizes: dict[str, int]) -> list[Rule]:
     return [
         Rule(
             name,
-            tuple(labels["fields"]),
+            labels["fields"][0],
             texts[name],
             tuple(_also_selected(name, texts[name].casefold(), folded))[:MAX_ALSO_SELECTED],
         )
@@ -205,7 +206,6 @@ def page(
             movers=_by_change(planned) if is_current else _by_size(segments),
             planned_movers=[] if is_current else _by_change(planned),
             rules=rules(labels, sizes or {name: segment["contacts"] for name, segment in planned.items()}),
-            rule_labels=labels,
             delimiter=labels["delimiter"] if labels else None,
             new_reasons=_reasons(facts["new_rejections"]) + _reasons(facts["invalid"]),
             advice_on=advice_on,
