@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from nosto_dotdigital_sandbox import Shop
 from support.oracle import BOOK, FIELD, assert_account, expected
@@ -43,6 +45,14 @@ def test_two_days_give_the_account_that_the_exports_say(pipeline: Pipeline) -> N
     assert_account(pipeline.sandbox, second, before, gone)
     changed = {email for email, names in second.items() if first.get(email) != names} | {e for e in gone if first[e]}
     assert pipeline.report["sent"] == len(changed)
+    sizes = pipeline.report["segments"].items()
+    assert {name: size["joined"] for name, size in sizes if size["joined"]} == memberships(second, first)
+    assert {name: size["left"] for name, size in sizes if size["left"]} == memberships(first, second)
+
+
+def memberships(one: dict[str, list[str]], other: dict[str, list[str]]) -> Counter[str]:
+    """Count the contacts in each segment that are in it in one export alone."""
+    return Counter(name for email, names in one.items() for name in names if name not in other.get(email, []))
 
 
 def test_the_same_export_again_writes_nothing(pipeline: Pipeline) -> None:

@@ -204,8 +204,8 @@ def test_joined_and_left_are_counted_for_each_segment_and_day(pipeline: Pipeline
     days(pipeline)
     assert pipeline.report["segments"] == MOVED
     by_day = section(page(pipeline), "Contacts in each segment").split("<tbody>")[-1]
-    assert '<th scope="row">VIP</th><td class="num"><span class="up">+3</span></td>' in by_day
-    assert '<td class="num"><span class="up">+1</span> <span class="down">&minus;2</span></td>' in by_day
+    cells = ('<span class="up">+1</span> <span class="down">&minus;2</span>', '<span class="up">+3</span>')
+    assert '<th scope="row">VIP</th>' + "".join(f'<td class="num">{cell}</td>' for cell in cells) in by_day
 
 
 @pytest.mark.parametrize("labels", [{"enclose_segments": True}, {"segment_labels": {"VIP": "Very important"}}])
@@ -276,11 +276,12 @@ def test_forget_removes_an_address_from_the_changes(pipeline: Pipeline) -> None:
 def test_a_day_without_a_delivery_keeps_the_last_good_picture(pipeline: Pipeline) -> None:
     days(pipeline)
     good = page(pipeline)
-    # the two loads end at 16:48 and 19:18
     pipeline.time.seconds += 24 * 3600
     assert pipeline.load("").code == 1
     text = page(pipeline)
     assert "Labels are of 21 September 2026, from the run that ended at 2026-09-21 " in text
+    assert "Demo shop &middot;" in text
+    assert "field NOSTOSEGMENT." in text
     rows = [f'<th scope="row">{name}</th><td class="num">2</td>' for name in ("VIP", "Lapsed")]
     assert all(row in section(text, "Contacts in each segment") for row in rows)
     rules_before, rules_after = (section(each, "For the campaign").split("<table>")[1] for each in (good, text))
@@ -294,6 +295,14 @@ def test_labels_are_of_the_last_run_that_delivered_even_if_the_page_shows_it_no_
         (reports(pipeline) / "runs" / f"20270101T00{number:02}00.000000Z-000000.json").write_text(json.dumps(facts))
     assert pipeline.load("").code == 1
     assert "Labels are of 21 September 2026" in page(pipeline)
+
+
+def test_labels_of_a_run_that_left_contacts_for_later_are_partly_older(pipeline: Pipeline) -> None:
+    OUTCOMES["partly delivered"](pipeline)
+    words = "Some labels are older, because that run left contacts for later runs."
+    assert words not in page(pipeline)
+    assert pipeline.load("").code == 1
+    assert words in page(pipeline)
 
 
 def test_after_a_restore_no_picture_is_shown(pipeline: Pipeline) -> None:
@@ -327,6 +336,37 @@ def test_an_unknown_time_zone_is_refused(pipeline: Pipeline, sandbox: Sandbox, n
     assert outcome.code == 1
     assert outcome.errors[-1].startswith(f"report_timezone is {name!r}")
     assert sandbox.journal.calls() == []
+
+
+# The look of it
+
+
+def test_one_more_segment_is_not_one_segments(pipeline: Pipeline) -> None:
+    assert pipeline.load(singer([{"email": "p@example.com", "segments": [f"S{number}" for number in range(11)]}])).code == 0
+    assert page(pipeline).count("<summary>The other segment</summary>") == 2
+
+
+def test_a_label_is_broken_after_a_delimiter(pipeline: Pipeline) -> None:
+    assert pipeline.load(singer(people(1, "<i>", "VIP"))).code == 0
+    assert "&lt;i&gt;;<wbr>VIP" in section(page(pipeline), "The most frequent changes")
+
+
+def test_charts_have_dates_and_show_values_on_hover(pipeline: Pipeline) -> None:
+    days(pipeline)
+    text = page(pipeline)
+    assert '<span style="left:0.0%">21 Sep</span>' in section(text, "The last")
+    assert "<title>2026-09-21 17:00 UTC: 3 created</title>" in section(text, "The last")
+    assert "<title>21 Sep: 3; 21 Sep: 2; lowest 2, highest 3</title>" in section(text, "Contacts in each segment")
+
+
+def test_more_than_one_import_is_explained(pipeline: Pipeline) -> None:
+    days(pipeline)
+    words = "Contacts that left the source go in an import of their own"
+    assert words not in page(pipeline)
+    removed = {"email": "p0000@example.com", "segments": [], "_sdc_deleted_at": "2026-09-21T00:00:00Z"}
+    assert pipeline.load(singer([removed, *people(1, "VIP", first=9)])).code == 0
+    assert pipeline.report["calls"]["import"] == 2
+    assert words in page(pipeline)
 
 
 # Rejected contacts

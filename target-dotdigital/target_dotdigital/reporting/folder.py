@@ -123,11 +123,11 @@ class ReportFolder:
         text = msgspec.json.format(msgspec.json.encode(facts), indent=2).decode() + "\n"
         report.file = report.file or history_name(self.path, report.started_at)
         if latest:
-            history = read_history(self.path, past_run(facts), report.file)
+            history, delivered = read_history(self.path, past_run(facts), report.file)
             self.write_text(REPORT_FILE, text)
             tables = [REJECTED_FILE, changes_file(report.file)]
             rejected, changes = (name if (self.path / name).exists() else None for name in tables)
-            self.write_text("report.html", page(facts, history, self.zone, rejected_file=rejected, changes_file=changes))
+            self.write_text("report.html", page(facts, history, delivered, self.zone, rejected_file=rejected, changes_file=changes))
         self.write_text(report.file, text)
         prune(self.path, keep)
 

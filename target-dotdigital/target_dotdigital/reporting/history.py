@@ -36,7 +36,7 @@ MIN_BAR = 2.0
 BAR_STEP = 10
 SPARK_WIDTH, SPARK_HEIGHT = 100.0, 20.0
 # keeps bars narrow when there are few runs
-MIN_PLACES = 15
+MIN_BARS = 15
 MAX_DATES = 4
 
 
@@ -80,7 +80,12 @@ class PastRun(msgspec.Struct, frozen=True):
         """Whether dotdigital had the labels of the source after the run."""
         return self.outcome in HEALTHY and bool(self.segments) and self.restored_run is None
 
-    def shares_place(self, other: PastRun) -> bool:
+    @property
+    def is_restored(self) -> bool:
+        """Whether the run put labels back, so that they may differ from the segments of the source."""
+        return self.restored_run is not None and self.sent > 0
+
+    def shares_destination(self, other: PastRun) -> bool:
         """Return whether both runs are for the same account and data field; a run that failed early may not know its own."""
         if None in {self.account.id, other.account.id}:
             return True
@@ -108,29 +113,20 @@ def past_runs(folder: Path, own: str | None = None) -> Iterator[PastRun]:
             continue
 
 
-def read_history(folder: Path, current: PastRun, own: str | None = None) -> list[PastRun]:
-    """Return the last runs for the same account and data field, oldest first, and the last run that delivered, however old.
+def read_history(folder: Path, current: PastRun, own: str | None = None) -> tuple[list[PastRun], PastRun | None]:
+    """Return the last runs for the same account and data field, oldest first, and the last run whose labels dotdigital has.
+
+    The latter may be older than the others. It is None if there is none, or if a run was restored since.
 
     Args:
         folder: the report folder.
         current: the current run, which is the last.
         own: file of the current run, if it was written before.
     """
-    before = (run for run in past_runs(folder, own) if run.shares_place(current))
-    found = [current, *itertools.islice(before, MAX_SHOWN - 1)]
-    if not any(run.is_settled or run.restored_run is not None for run in found):
-        found += itertools.islice((run for run in before if run.is_settled or run.restored_run is not None), 1)
-    return found[::-1]
-
-
-def last_delivered(runs: Sequence[PastRun]) -> PastRun | None:
-    """Return the last run whose labels dotdigital has; None if there is none, or a run was restored since.
-
-    Args:
-        runs: the runs, oldest first.
-    """
-    found = next((run for run in reversed(runs) if run.is_settled or (run.restored_run is not None and run.sent)), None)
-    return found if found is not None and found.is_settled else None
+    runs = itertools.chain([current], (run for run in past_runs(folder, own) if run.shares_destination(current)))
+    shown = list(itertools.islice(runs, MAX_SHOWN))
+    delivered = next((run for run in itertools.chain(shown, runs) if run.is_settled or run.is_restored), None)
+    return shown[::-1], delivered if delivered is not None and delivered.is_settled else None
 
 
 def history_name(folder: Path, started_at: datetime.datetime) -> str:
@@ -238,18 +234,18 @@ def lanes(runs: Sequence[PastRun]) -> list[Lane]:
 def _lane(label: str, tone: str, runs: Sequence[PastRun], counts: list[int]) -> Lane:
     highest = max(counts, default=0)
     bars = []
-    for place, (run, count) in enumerate(zip(runs, counts, strict=True)):
+    for index, (run, count) in enumerate(zip(runs, counts, strict=True)):
         if count:
             # by the square root, because a first load would flatten every day after it
             height = max(MIN_BAR, LANE_HEIGHT * math.sqrt(count / highest))
-            bars.append(Bar(BAR_STEP * place, round(LANE_HEIGHT - height, 1), round(height, 1), run, count))
-    return Lane(label, tone, tuple(bars), highest, BAR_STEP * max(len(counts), MIN_PLACES))
+            bars.append(Bar(BAR_STEP * index, round(LANE_HEIGHT - height, 1), round(height, 1), run, count))
+    return Lane(label, tone, tuple(bars), highest, BAR_STEP * max(len(counts), MIN_BARS))
 
 
 def dates(runs: Sequence[PastRun]) -> list[tuple[float, PastRun]]:
-    """Return the runs whose dates are written under the chart, each with its place in percent of the width."""
-    places = max(len(runs), MIN_PLACES)
-    return [(100 * place / places, runs[place]) for place in range(0, len(runs), math.ceil(places / MAX_DATES))]
+    """Return the runs whose dates are written under the chart, each with its position in percent of the width."""
+    width = max(len(runs), MIN_BARS)
+    return [(100 * index / width, runs[index]) for index in range(0, len(runs), math.ceil(width / MAX_DATES))]
 
 
 def segment_lines(runs: Sequence[PastRun]) -> dict[str, Line]:
@@ -271,7 +267,7 @@ def _line(runs: tuple[PastRun, ...], counts: tuple[int, ...]) -> Line:
     low, high = min(counts), max(counts)
     step = SPARK_WIDTH / (len(counts) - 1)
     points = " ".join(
-        f"{step * place:.0f},{SPARK_HEIGHT - 2 - (SPARK_HEIGHT - 4) * ((count - low) / (high - low) if high > low else 0.5):.0f}"
-        for place, count in enumerate(counts)
+        f"{step * index:.0f},{SPARK_HEIGHT - 2 - (SPARK_HEIGHT - 4) * ((count - low) / (high - low) if high > low else 0.5):.0f}"
+        for index, count in enumerate(counts)
     )
     return Line(points, runs, counts)

@@ -110,7 +110,7 @@ def notify(report: Report, config: Mapping[str, Any], failure: str | None = None
         return
     zone = find_zone(_setting(config, "report_timezone")) or datetime.UTC
     folder = ReportFolder(Path(str(_setting(config, "report_dir"))), zone)
-    today, place = report.started_at.astimezone(zone).date(), _place(report, config, folder)
+    today, destination = report.started_at.astimezone(zone).date(), _destination(report, config, folder)
     problem = _problem(report) if failure is None else failure
     # a run may fail after it has delivered, such as when its report cannot be written
     outcome = RunStatus.FAILED if failure is not None and report.outcome in HEALTHY else report.outcome
@@ -121,12 +121,12 @@ def notify(report: Report, config: Mapping[str, Any], failure: str | None = None
         before = known.get(receiver.key)
         if problem is None or digest is None:
             if before is not None or _setting(config, "notify_when") == ALWAYS:
-                due.append((receiver, _health(report, place, zone, is_over=before is not None, config=config)))
+                due.append((receiver, _health(report, destination, zone, is_over=before is not None, config=config)))
             continue
         since = before.since if before is not None and before.problem == digest else today
         after[receiver.key] = Notified(digest, since, today)
         if before is None or before.problem != digest or before.last < today:
-            due.append((receiver, _alert(report, outcome, place, problem, (today - since).days + 1)))
+            due.append((receiver, _alert(report, outcome, destination, problem, (today - since).days + 1)))
     accepted = send(due)
     for receiver, _ in due:
         if receiver.key not in accepted:
@@ -166,7 +166,7 @@ def send(messages: Sequence[tuple[Receiver, Message]], seconds: float = MAX_SECO
     return accepted.copy()
 
 
-def _place(report: Report, config: Mapping[str, Any], folder: ReportFolder) -> str:
+def _destination(report: Report, config: Mapping[str, Any], folder: ReportFolder) -> str:
     """Return account and address book; a run that failed before it knew its account has that of the last run that did."""
     account = report.destination.account or next((run.account.name for run in past_runs(folder.path) if run.account.name), "")
     return " / ".join(filter(None, (account, report.destination.address_book or str(_setting(config, "address_book")))))
@@ -182,13 +182,15 @@ def _problem(report: Report) -> str | None:
     return next(iter(report.problems), None)
 
 
-def _alert(report: Report, outcome: RunStatus, place: str, problem: str, days: int) -> Message:
+def _alert(report: Report, outcome: RunStatus, destination: str, problem: str, days: int) -> Message:
     lasting = "" if days == 1 else f" ({ORDINALS[days - 1]} day)" if days <= len(ORDINALS) else f" (day {days})"
     body = f"{problem}\n\n{report.summary()}"
-    return Message(_masked(f"{outcome.value}: {place}{lasting}"), _masked(body), "warning" if outcome in WARNINGS else "failure")
+    return Message(
+        _masked(f"{outcome.value}: {destination}{lasting}"), _masked(body), "warning" if outcome in WARNINGS else "failure"
+    )
 
 
-def _health(report: Report, place: str, zone: datetime.tzinfo, *, is_over: bool, config: Mapping[str, Any]) -> Message:
+def _health(report: Report, destination: str, zone: datetime.tzinfo, *, is_over: bool, config: Mapping[str, Any]) -> Message:
     parts = [OVER] if is_over else []
     if _setting(config, "notify_when") == ALWAYS:
         if report.safe_to_mail_at:
@@ -199,7 +201,7 @@ def _health(report: Report, place: str, zone: datetime.tzinfo, *, is_over: bool,
             if (more := len(ordered) - MAX_SEGMENTS) > 0:
                 lines.append(f"and {more:,} more")
             parts.append("\n".join(["Contacts in each segment:", *lines]))
-    title = f"{'recovered' if is_over else report.outcome.value}: {place}"
+    title = f"{'recovered' if is_over else report.outcome.value}: {destination}"
     return Message(_masked(title), _masked("\n\n".join([*parts, report.summary()])), "success" if is_over else "info")
 
 

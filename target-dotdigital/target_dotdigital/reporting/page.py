@@ -13,7 +13,7 @@ import jinja2
 from target_dotdigital.clock import local_time
 from target_dotdigital.records import letters_of
 from target_dotdigital.reporting.checklist import BEFORE_ACTIVATION
-from target_dotdigital.reporting.history import MAX_DAYS, dates, lanes, last_delivered, segment_lines
+from target_dotdigital.reporting.history import MAX_DAYS, dates, lanes, segment_lines
 from target_dotdigital.reporting.report import HEALTHY, RunStatus
 from target_dotdigital.reporting.review import SUBSCRIBED
 from target_dotdigital.texts import without_controls
@@ -38,6 +38,7 @@ ADVICE = {
     "invaliddomain": "The domain of the address does not exist. Correct it in the shop.",
     "globallysuppressed": "dotdigital suppresses this address in every account, because of a complaint or as a spam trap. Nothing to do.",
     "suppressedbydomain": "The domain asked dotdigital not to send to it. Nothing to do.",
+    "duplicateidentifier": "dotdigital takes another spelling of this address for the same contact. Use one spelling in the shop.",
     "blocker": "dotdigital blocks this address. If that is wrong, contact dotdigital's support.",
     "invalidcontactid": "The contact was deleted in dotdigital. Nothing to do.",
     "invalidaddressbookids": _NO_BOOK,
@@ -103,13 +104,13 @@ class Rule:
 
     Args:
         segment: name of the segment in Nosto.
-        fields: data fields; the rule holds if one of them does.
+        field: the data field.
         text: what the field has to contain.
         also: other segments whose contacts the rule selects; some of them if there are many.
     """
 
     segment: str
-    fields: tuple[str, ...]
+    field: str
     text: str
     also: tuple[str, ...]
 
@@ -130,7 +131,7 @@ def rules(labels: dict[str, Any] | None, sizes: dict[str, int]) -> list[Rule]:
     return [
         Rule(
             name,
-            tuple(labels["fields"]),
+            labels["fields"][0],
             texts[name],
             tuple(_also_selected(name, texts[name].casefold(), folded))[:MAX_ALSO_SELECTED],
         )
@@ -159,6 +160,7 @@ def environment() -> jinja2.Environment:
 def page(
     facts: dict[str, Any],
     history: Sequence[PastRun],
+    delivered: PastRun | None = None,
     zone: datetime.tzinfo = datetime.UTC,
     *,
     rejected_file: str | None = None,
@@ -169,14 +171,13 @@ def page(
     Args:
         facts: the report as JSON values.
         history: the last runs, oldest first, with this one as the last.
+        delivered: the last run whose labels dotdigital has; None if there is none.
         zone: time zone of all times.
         rejected_file: file of the rejected contacts beside the page; None if there is none.
         changes_file: file of the contacts that the run changed; None if there is none.
     """
     kind = page_kind(facts)
     problems = _distinct(facts["problems"])
-    # the labels in dotdigital, which are those of an earlier run if this one did not deliver
-    delivered = None if kind is PageKind.RESTORED else last_delivered(history)
     is_current = delivered is history[-1]
     labels, segments = (delivered.labels, delivered.segments) if delivered else (facts["labels"], {})
     sizes = {name: segment.contacts for name, segment in segments.items()}
@@ -193,8 +194,10 @@ def page(
             lanes=lanes(history),
             dates=dates(history),
             lines=segment_lines(history),
-            days=[run for run in history if run.is_settled][-MAX_DAYS:],
+            days=[run for run in reversed(history) if run.is_settled][:MAX_DAYS],
             delivered=delivered,
+            # a run that failed early does not know its destination
+            shown=delivered if delivered and not facts["data_field"] else history[-1],
             is_current=is_current,
             delivered_at=_last_delivery(history),
             partly_changed=delivered is not None and _sent_since(history, delivered),
@@ -203,7 +206,6 @@ def page(
             movers=_by_change(planned) if is_current else _by_size(segments),
             planned_movers=[] if is_current else _by_change(planned),
             rules=rules(labels, sizes or {name: segment["contacts"] for name, segment in planned.items()}),
-            rule_labels=labels,
             delimiter=labels["delimiter"] if labels else None,
             new_reasons=_reasons(facts["new_rejections"]) + _reasons(facts["invalid"]),
             advice_on=advice_on,
