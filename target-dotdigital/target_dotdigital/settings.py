@@ -26,7 +26,7 @@ from target_dotdigital.texts import is_blank, shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-# contracts/dotdigital.md 2 and 3
+# docs/assumptions.md, dotdigital 2 and 3
 RESERVED_BOOKS = frozenset({"test", "all contacts"})
 RESERVED_FIELDS = frozenset(
     {
@@ -410,7 +410,7 @@ SCHEMA = _json_schema()
 
 
 def _require_free_name(settings: Settings) -> None:
-    """Reject an address book name that dotdigital reserves (contracts/dotdigital.md 2)."""
+    """Reject an address book name that dotdigital reserves (docs/assumptions.md, dotdigital 2)."""
     if settings.address_book_id is None and settings.address_book.strip().lower() in RESERVED_BOOKS:
         msg = (
             f"address_book is {settings.address_book!r}, a name that dotdigital reserves, so nothing was done. Choose another name."

@@ -13,8 +13,7 @@ from nosto_dotdigital_sandbox import Fault
 from nosto_dotdigital_sandbox.web import Response
 from support.oracle import FIELD
 from support.running import Pipeline, run_target, singer
-from target_dotdigital.dotdigital.contacts import CONTACTS_PER_PAGE
-from target_dotdigital.dotdigital.read_ahead import read_ahead
+from target_dotdigital.dotdigital.contacts import CONTACTS_PER_PAGE, prefetch_pages
 from target_dotdigital.sync.intake import BATCH
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ def test_reading_ahead_reads_one_item_and_no_more() -> None:
             done.release()
             yield number
 
-    ahead = read_ahead(items())
+    ahead = prefetch_pages(items())
     assert next(ahead) == 0
     # the first two were begun, and nothing more happens until somebody asks
     assert done.acquire(timeout=5)

@@ -13,7 +13,7 @@ from target_dotdigital.addresses import normalise
 from target_dotdigital.commands.ledger_view import open_view, scope_title
 from target_dotdigital.commands.tables import iso, labels, labels_text, moment, table
 from target_dotdigital.dotdigital import account as accounts
-from target_dotdigital.dotdigital.live import read_contact
+from target_dotdigital.dotdigital.contacts import read_contact
 from target_dotdigital.errors import SettingsError
 from target_dotdigital.ledger.contact_queries import find_contact
 from target_dotdigital.ledger.contacts import ContactLedger
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from target_dotdigital.clock import Clock
-    from target_dotdigital.dotdigital.live import LiveContact
+    from target_dotdigital.dotdigital.contacts import LiveContact
     from target_dotdigital.ledger.contact_queries import ContactRecord
     from target_dotdigital.ledger.runs import KnownScope
     from target_dotdigital.settings import Settings

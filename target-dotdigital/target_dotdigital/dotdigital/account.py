@@ -305,7 +305,7 @@ def _create_book(settings: Settings, client: Client) -> tuple[AddressBook, bool]
 
 def _create_field(name: str, kind: str, client: Client) -> tuple[str, bool]:
     try:
-        # no default value: personalisation would show it for contacts whose labels were cleared (contracts/dotdigital.md 3)
+        # no default value: personalisation would show it for contacts whose labels were cleared (docs/assumptions.md, dotdigital 3)
         made = client.post("data fields", "/v2/data-fields", {"name": name, "type": kind, "visibility": "Private"}, Field)
     except ApiError as error:
         if error.code == "ERROR_NON_UNIQUE_DATAFIELD":

@@ -19,8 +19,7 @@ import urllib3.exceptions
 from typing_extensions import override
 
 from target_dotdigital.dotdigital import retries as retry
-from target_dotdigital.dotdigital.lenient import decode
-from target_dotdigital.dotdigital.messages import IMPORT_ID, ImportAccepted, ImportStatus
+from target_dotdigital.dotdigital.messages import IMPORT_ID, ImportAccepted, ImportStatus, decode
 from target_dotdigital.errors import AccountError, ApiError, TooManyImportsError
 from target_dotdigital.settings import is_loopback
 from target_dotdigital.texts import shown
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 # an answer about an import may have a line for each of its rows
 MAX_ERROR_BYTES = 1 << 22
 MAX_PORT = 65535
-# dotdigital's own domains; apiconnector.com also belongs to other services (contracts/dotdigital.md 13.19)
+# dotdigital's own domains; apiconnector.com also belongs to other services (docs/assumptions.md, dotdigital 1)
 DOMAINS = (".dotdigital.com", ".dotmailer.com")
 # msgspec raises RecursionError for JSON that is nested too deeply
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -118,7 +117,7 @@ class ErrorBody(NamedTuple):
     Args:
         code: error code of version 2 or 3.
         is_dotdigitals: whether the body is an error as dotdigital documents it.
-        rows: positions of the rows of an import that it names, in no order (contracts/dotdigital.md 13.1).
+        rows: positions of the rows of an import that it names, in no order (docs/assumptions.md, dotdigital 11).
     """
 
     code: str | None = None
@@ -244,7 +243,7 @@ CONSEQUENCES = {
     "POST": "Run again later; if it was created nevertheless, the next run finds it.",
     "PUT": "Run again later; what was not confirmed is sent again by the next run.",
 }
-# contracts/dotdigital.md 13.17
+# docs/assumptions.md, dotdigital 6
 NO_V3 = "If every call to /contacts/v3 ends like this, the account may lack version 3 of the API: ask dotdigital's support."
 Answer = TypeVar("Answer")
 
@@ -317,7 +316,7 @@ class Client:
         self._timeout = (min(CONNECT_TIMEOUT, timeout), timeout)
         self._session = _Session()
         # as bytes, because requests encodes strings as Latin-1 and fails for other characters
-        # trimmed, because credentials are pasted (contracts/dotdigital.md 13.21)
+        # trimmed, because credentials are pasted (docs/assumptions.md, dotdigital 1)
         self._session.auth = requests.auth.HTTPBasicAuth(user.strip().encode(), password.strip().encode())
         self._session.headers["User-Agent"] = f"target-dotdigital/{version('target-dotdigital')}"
         self._scopes: dict[str, str] = {}

@@ -102,7 +102,7 @@ def prefetch(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
             yield chunk
 
 
-# dotdigital's code of the rows of an import that repeat a contact (contracts/dotdigital.md 4)
+# dotdigital's code of the rows of an import that repeat a contact (docs/assumptions.md, dotdigital 5)
 DUPLICATE = "duplicateIdentifier"
 
 
@@ -112,7 +112,7 @@ def verdicts(
     """Return the outcome of each row that was sent, from an import's report.
 
     The report may list a row both as imported and as failed, if only an attachment of the row failed. Such a row counts as
-    imported, and keeps the reason (contracts/dotdigital.md 4). If the report names another address for the ID of a row, the outcome is
+    imported, and keeps the reason (docs/assumptions.md, dotdigital 5). If the report names another address for the ID of a row, the outcome is
     unconfirmed. A row that the report does not name as it was sent is matched by the ASCII form of its domain, and then by the contact ID
     that was known before.
 

@@ -1,11 +1,12 @@
-"""Responses of dotdigital as typed values. IDs are validated on access, because dotdigital may return anything."""
+"""Decodes responses: dotdigital's values as types, and what is odd in one place does not hide the rest."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
+from msgspec import inspect
 
 from target_dotdigital.texts import shown
 
@@ -37,7 +38,7 @@ class Identified(msgspec.Struct, kw_only=True):
 
 
 class ImportStatus(msgspec.Struct, rename="camel"):
-    """The state of an import; everything else is missing or null as long as it is not finished (contracts/dotdigital.md 4 and 13.6)."""
+    """The state of an import; everything else is missing or null as long as it is not finished (docs/assumptions.md, dotdigital 5)."""
 
     import_id: str = ""
     status: str = ""
@@ -106,6 +107,75 @@ class RowFailure(ContactReference, kw_only=True):
 
 
 class ImportAccepted(msgspec.Struct, rename="camel"):
-    """An accepted import; its ID is a UUID (contracts/dotdigital.md 4)."""
+    """An accepted import; its ID is a UUID (docs/assumptions.md, dotdigital 4)."""
 
     import_id: Annotated[str, msgspec.Meta(pattern=IMPORT_ID)]
+
+
+Answer = TypeVar("Answer")
+_ODD: Any = object()
+_LEAVES: dict[type[inspect.Type], tuple[type, ...]] = {
+    inspect.StrType: (str,),
+    inspect.IntType: (int,),
+    inspect.BoolType: (bool,),
+    inspect.NoneType: (type(None),),
+    inspect.DictType: (dict,),
+}
+
+
+def decode(content: bytes, kind: type[Answer]) -> tuple[Answer, int]:
+    """Decode a response, and return the number of its parts that were left out as well; null members are not counted.
+
+    Raises:
+        msgspec.DecodeError: the response is not JSON, or something is missing that it cannot do without.
+    """
+    try:
+        return msgspec.json.decode(content, type=kind), 0
+    except msgspec.ValidationError:
+        # slow, but rare
+        repair = _Repair()
+        found = repair.value(msgspec.json.decode(content), inspect.type_info(kind))
+        if found is _ODD:
+            raise
+        return msgspec.json.decode(msgspec.json.encode(found), type=kind), repair.left_out
+
+
+class _Repair:
+    """Reduces a JSON value to what can be decoded as a type; `left_out` counts what was taken away."""
+
+    def __init__(self) -> None:
+        self.left_out = 0
+
+    def value(self, value: Any, kind: inspect.Type) -> Any:
+        """Return what can be read of a value; `_ODD` if nothing can."""
+        match kind:
+            case inspect.StructType():
+                return self._members(value, kind)
+            case inspect.ListType():
+                return self._items(value, kind.item_type)
+            case inspect.UnionType():
+                found = (self.value(value, one) for one in kind.types)
+                return next((one for one in found if one is not _ODD), _ODD)
+        types = _LEAVES.get(type(kind))
+        return value if types is None or isinstance(value, types) else _ODD
+
+    def _members(self, value: Any, kind: inspect.StructType) -> Any:
+        if not isinstance(value, dict):
+            return _ODD
+        kept = dict(value)
+        for member in kind.fields:
+            name = member.encode_name
+            if name in value and (found := self.value(value[name], member.type)) is not _ODD:
+                kept[name] = found
+            elif member.required:
+                return _ODD
+            elif kept.pop(name, None) is not None:
+                self.left_out += 1
+        return kept
+
+    def _items(self, value: Any, kind: inspect.Type) -> Any:
+        if not isinstance(value, list):
+            return _ODD
+        kept = [found for one in value if (found := self.value(one, kind)) is not _ODD]
+        self.left_out += len(value) - len(kept)
+        return kept

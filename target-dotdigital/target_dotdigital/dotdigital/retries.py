@@ -59,7 +59,7 @@ def pause(failure: Failure, tries: int, clock: Clock) -> float | None:
     # All import slots of the account are taken: the caller decides, because it may have open imports to poll meanwhile.
     if failure.status == HTTPStatus.TOO_MANY_REQUESTS and failure.code == NO_FREE_SLOT:
         return None
-    # Per-minute limit reached; the headers carry the reset time (contracts/dotdigital.md 6).
+    # Per-minute limit reached; the headers carry the reset time (docs/assumptions.md, dotdigital 6).
     if failure.status == HTTPStatus.TOO_MANY_REQUESTS:
         return _spread(reset_in(failure.headers, clock), clock) if tries < MAX_TRIES_LIMITED else None
     # Old flat limit: a rolling hour without a header; calls become available one by one.
@@ -87,7 +87,7 @@ def reset_in(headers: Mapping[str, str], clock: Clock) -> float:
     """Return the seconds until the limit resets; without a header, the length of a whole window.
 
     dotdigital documents the header as an epoch, but its own code treats it as seconds. Large numbers are read as an epoch
-    (contracts/dotdigital.md 6). A window is one minute, so longer waits are capped.
+    (docs/assumptions.md, dotdigital 6). A window is one minute, so longer waits are capped.
     """
     asked = _retry_after(headers, clock)
     if asked is not None:

@@ -27,7 +27,7 @@ from target_dotdigital.rehearsal.session import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from target_dotdigital.dotdigital.full_contacts import FullContact
+    from target_dotdigital.dotdigital.contacts import FullContact
     from target_dotdigital.rehearsal.session import OwnContact, Session
 
 # far above every ID that was seen, so that no contact gets it in the meantime

@@ -14,8 +14,7 @@ import msgspec
 
 from target_dotdigital.addresses import is_address, normalise
 from target_dotdigital.dotdigital import account as accounts
-from target_dotdigital.dotdigital.contacts import ContactReader
-from target_dotdigital.dotdigital.full_contacts import FullContactReader
+from target_dotdigital.dotdigital.contacts import ContactReader, FullContactReader
 from target_dotdigital.dotdigital.imports import Chunk, RowEncoder, body
 from target_dotdigital.dotdigital.messages import FailureReason, Identifiers, ImportStatus, RowFailure
 from target_dotdigital.errors import ApiError, DeliveryError, SettingsError, TooManyImportsError
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from target_dotdigital.clock import Clock
     from target_dotdigital.dotdigital.account import Account
     from target_dotdigital.dotdigital.client import Client
-    from target_dotdigital.dotdigital.full_contacts import FullContact
+    from target_dotdigital.dotdigital.contacts import FullContact
     from target_dotdigital.dotdigital.messages import ContactReference
     from target_dotdigital.settings import Settings
 

@@ -12,7 +12,7 @@ from target_dotdigital.rehearsal.session import FirstImport, NotTestableError
 from target_dotdigital.sync.readback import MARGIN
 
 if TYPE_CHECKING:
-    from target_dotdigital.dotdigital.full_contacts import FullContact
+    from target_dotdigital.dotdigital.contacts import FullContact
     from target_dotdigital.records import Observed
     from target_dotdigital.rehearsal.session import OwnContact, Sent, Session
 

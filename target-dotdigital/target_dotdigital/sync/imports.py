@@ -34,7 +34,7 @@ MAX_STRANGE = 5
 MAX_ATTEMPTS = 2
 MAX_ROWS_KEPT = 100_000
 GONE = "gone"  # ours, not dotdigital's
-# an import without a state is not finished yet (contracts/dotdigital.md 4)
+# an import without a state is not finished yet (docs/assumptions.md, dotdigital 5)
 NOT_FINISHED = frozenset({"", "notfinished"})
 
 
@@ -360,7 +360,7 @@ class Imports:
             return self._client.import_status(one.import_id)
         except ApiError as error:
             if error.code in {"contacts:importNotFound", "contacts:invalidId"}:
-                # an import may not be found right after it was accepted (contracts/dotdigital.md 4)
+                # an import may not be found right after it was accepted (docs/assumptions.md, dotdigital 5)
                 one.missing += 1
                 if one.missing >= MAX_NOT_FOUND:
                     return ImportStatus(one.import_id, GONE)

@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from target_dotdigital.addresses import spellings
-from target_dotdigital.dotdigital.contacts import CONTACTS_PER_PAGE
-from target_dotdigital.dotdigital.read_ahead import read_ahead
+from target_dotdigital.dotdigital.contacts import CONTACTS_PER_PAGE, prefetch_pages
 from target_dotdigital.errors import ApiError
 from target_dotdigital.ledger.runs import update_scope
 from target_dotdigital.stats import CHECKED_CONTACTS
@@ -126,7 +125,7 @@ class AccountReading:
         """Read all pages of the account into the ledger, each while the one before it is stored, and return the number of contacts."""
         read_at = reader.client.wall()
         self._ledger.begin_reading()
-        total = sum(map(self._store, read_ahead(reader.pages())))
+        total = sum(map(self._store, prefetch_pages(reader.pages())))
         book = reader.account.book
         if book is not None and (missing := book.contacts - self._listed) > max(MIN_NOT_SHOWN, book.contacts // 20):
             self.drift[Drift.NOT_SHOWN] = missing
@@ -147,7 +146,7 @@ class AccountReading:
         read_at = reader.client.wall()
         created_since = datetime.datetime.fromtimestamp(since, datetime.UTC) - MARGIN
         total = 0
-        for page in read_ahead(reader.pages(created_since)):
+        for page in prefetch_pages(reader.pages(created_since)):
             total += self._store(page)
             self._ledger.recompute_pending([one.email for one in page])
         update_scope(self._ledger.connection, self._ledger.scope, read_at=read_at)

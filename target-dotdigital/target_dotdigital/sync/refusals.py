@@ -1,6 +1,6 @@
 """Narrows refused import calls down to the rows that they are refused for. No I/O.
 
-dotdigital may refuse a whole call because of one row (contracts/dotdigital.md 13.1). The answer may name the row by its index. The index
+dotdigital may refuse a whole call because of one row (docs/assumptions.md, dotdigital 11). The answer may name the row by its index. The index
 is only a hint, because it may be counted otherwise, or stem from a value that the answer quotes: a row is rejected only if a call with
 this row alone was refused, too, while dotdigital accepted another call.
 """

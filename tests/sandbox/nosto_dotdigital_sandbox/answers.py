@@ -43,7 +43,7 @@ def error3(status: int, code: str, description: str) -> Response:
 
 
 def link(marker: str, query: Mapping[str, str]) -> dict[str, str]:
-    """Return a link to a page of contacts; it carries the criteria of the query (contracts/dotdigital.md 13.15)."""
+    """Return a link to a page of contacts; it carries the criteria of the query (docs/assumptions.md, dotdigital 10)."""
     criteria = {name: value for name, value in query.items() if name != "marker"}
     return {"marker": marker, "link": f"/contacts/v3?{urlencode({**criteria, 'marker': marker})}"}
 

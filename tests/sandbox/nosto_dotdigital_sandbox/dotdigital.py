@@ -105,7 +105,7 @@ class Dotdigital:
         if request.headers.get("authorization") == f"Basic {expected}":
             return None
         if request.path.startswith("/contacts/v3"):
-            # contracts/dotdigital.md 13.22
+            # docs/assumptions.md, dotdigital 1
             body = msgspec.json.encode({"errorCode": "server:unauthorized", "description": "Authorization has been denied."})
             return Response(401, body, {"Content-Type": "application/json; charset=utf-8"})
         return Response.of({"message": "Authorization has been denied for this request."}, 401)

@@ -1,4 +1,4 @@
-"""How the live service answers beside its documents, as dotdigital's own clients recorded it (contracts/dotdigital.md 13)."""
+"""How the live service answers beside its documents, as dotdigital's own clients recorded it (docs/assumptions.md, published facts)."""
 
 from __future__ import annotations
 
