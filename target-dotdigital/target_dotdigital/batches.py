@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from singer_sdk.helpers._batch import StorageTarget  # private, but the only reader of batch files that the SDK has
 
 from target_dotdigital.errors import StreamError
-from target_dotdigital.texts import shown
+from target_dotdigital.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from dotenv import load_dotenv
 
 from target_dotdigital.errors import SettingsError
-from target_dotdigital.texts import shown
+from target_dotdigital.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -24,7 +24,7 @@ from singer_sdk.singerlib.exceptions import InvalidInputLine
 
 from target_dotdigital.errors import SettingsError, TargetError
 from target_dotdigital.settings import SCHEMA
-from target_dotdigital.texts import shown
+from target_dotdigital.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,8 +20,8 @@ from msgspec import Meta
 
 from target_dotdigital.clock import find_zone
 from target_dotdigital.errors import SettingsError
-from target_dotdigital.records import Uploads
-from target_dotdigital.texts import is_blank, shown
+from target_dotdigital.models import Uploads
+from target_dotdigital.text import is_blank, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -14,7 +14,7 @@ from singer_sdk.mapper import (
     RemoveRecordTransform,
 )
 
-from target_dotdigital.addresses import normalise
+from target_dotdigital.text import normalise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -6,7 +6,7 @@ import pytest
 from email_validator import EmailNotValidError, validate_email
 from hypothesis import given
 from hypothesis import strategies as st
-from target_dotdigital.addresses import _PLAIN, is_address, normalise
+from target_dotdigital.text import _PLAIN, is_address, normalise
 
 
 @given(st.from_regex(_PLAIN, fullmatch=True))

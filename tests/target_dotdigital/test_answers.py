@@ -26,7 +26,7 @@ from target_dotdigital.dotdigital.client import Client, own_address, trouble_of,
 from target_dotdigital.dotdigital.contacts import payload_of
 from target_dotdigital.dotdigital.messages import usable_id
 from target_dotdigital.errors import ApiError
-from target_dotdigital.texts import shown
+from target_dotdigital.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.running import Pipeline, singer
 from target_dotdigital.settings import LabelSettings
 from target_dotdigital.sync.labels import Labels, ambiguous_names
-from target_dotdigital.texts import is_blank
+from target_dotdigital.text import is_blank
 
 NAMES = st.lists(st.text(min_size=1, max_size=30).filter(lambda name: name.strip() == name and ";" not in name), max_size=12)
 SETTINGS = st.builds(

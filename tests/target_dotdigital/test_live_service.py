@@ -13,13 +13,13 @@ from nosto_dotdigital_sandbox.faults import answer
 from support.cases import slow_except
 from support.oracle import FIELD
 from support.running import Pipeline, run_target, singer
-from target_dotdigital.addresses import normalise
 from target_dotdigital.dotdigital.client import own_address, read_error
-from target_dotdigital.dotdigital.imports import Chunk, verdicts
+from target_dotdigital.dotdigital.imports import Chunk
 from target_dotdigital.dotdigital.messages import ContactReference, Identifiers, ImportStatus
 from target_dotdigital.errors import ApiError
-from target_dotdigital.records import Row, Verdict
+from target_dotdigital.models import Row, Verdict
 from target_dotdigital.sync.refusals import Part, Refusals
+from target_dotdigital.text import normalise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -631,7 +631,9 @@ MATCHES: list[tuple[list[str], list[str], set[str]]] = [
 @pytest.mark.parametrize(("sent", "reported", "matched"), MATCHES)
 def test_which_row_a_report_means(sent: list[str], reported: list[str], matched: set[str]) -> None:
     references = [ContactReference(identifiers=Identifiers(email)) for email in reported]
-    found = verdicts([Row(normalise(email), None, None, "{}") for email in sent], ImportStatus("", "Finished", updated=references))
+    found = match_report(
+        [Row(normalise(email), None, None, "{}") for email in sent], ImportStatus("", "Finished", updated=references)
+    )
     assert {one.email for one in found if one.verdict is Verdict.UPDATED} == matched
     if matched:
         assert {one.verdict for one in found if one.email not in matched} <= {Verdict.REJECTED}
@@ -689,8 +691,8 @@ def test_an_id_that_two_rows_have_confirms_neither() -> None:
     rows = [Row(email, None, None, "{}") for email in ("a@example.com", "b@example.com", "c@example.com")]
     reference = ContactReference(raw_contact_id=msgspec.Raw(b"7"))
     ids = {"a@example.com": 7, "b@example.com": 7, "c@example.com": 8}
-    found = verdicts(rows, ImportStatus("", "Finished", updated=[reference]), lambda _emails: ids)
+    found = match_report(rows, ImportStatus("", "Finished", updated=[reference]), lambda _emails: ids)
     assert {one.verdict for one in found} == {Verdict.UNCONFIRMED}
     named = ContactReference(raw_contact_id=msgspec.Raw(b"8"), identifiers=Identifiers("d@example.com"))
-    found = verdicts(rows, ImportStatus("", "Finished", updated=[named]), lambda _emails: ids)
+    found = match_report(rows, ImportStatus("", "Finished", updated=[named]), lambda _emails: ids)
     assert {one.verdict for one in found} == {Verdict.UNCONFIRMED}

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from target_dotdigital.addresses import normalise
 from target_dotdigital.commands.ledger_view import open_view, scope_title
 from target_dotdigital.commands.tables import iso, labels, labels_text, moment, table
 from target_dotdigital.dotdigital import account as accounts
@@ -19,11 +18,11 @@ from target_dotdigital.ledger.contact_queries import find_contact
 from target_dotdigital.ledger.contacts import ContactLedger
 from target_dotdigital.ledger.imports import DeliveryRecord, ImportState, deliveries_of, history_start
 from target_dotdigital.ledger.runs import RunRecord, find_run
-from target_dotdigital.payloads import EMPTY
+from target_dotdigital.models import EMPTY
 from target_dotdigital.reporting.page import advice_on
 from target_dotdigital.reporting.report import SEGMENT_LAG
 from target_dotdigital.sync.labels import Labels
-from target_dotdigital.texts import without_controls
+from target_dotdigital.text import normalise, without_controls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from target_dotdigital.addresses import normalise
 from target_dotdigital.errors import SettingsError
 from target_dotdigital.ledger import runs
 from target_dotdigital.ledger.contacts import forget_address
@@ -17,6 +16,7 @@ from target_dotdigital.ledger.database import open_ledger
 from target_dotdigital.ledger.imports import forget_deliveries
 from target_dotdigital.ledger.runs import Bookmarks
 from target_dotdigital.reporting.folder import remove_address
+from target_dotdigital.text import normalise
 
 if TYPE_CHECKING:
     from target_dotdigital.settings import Settings

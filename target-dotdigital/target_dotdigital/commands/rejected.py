@@ -17,7 +17,7 @@ from target_dotdigital.errors import SettingsError
 from target_dotdigital.ledger.contact_queries import rejected_contacts
 from target_dotdigital.reporting.folder import NEXT_RUN, ON_CHANGE, write_rejected_csv
 from target_dotdigital.reporting.page import advice_on
-from target_dotdigital.texts import without_controls
+from target_dotdigital.text import without_controls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from target_dotdigital.clock import Clock
+    from target_dotdigital.models import Plan
     from target_dotdigital.settings import Settings
-    from target_dotdigital.stats import Plan
 
 MAX_RUNS = 20
 SAMPLES = ("Contacts", "Labels now", "Labels after the restore")

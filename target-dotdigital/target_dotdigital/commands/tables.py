@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from target_dotdigital.texts import without_controls
+from target_dotdigital.text import without_controls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

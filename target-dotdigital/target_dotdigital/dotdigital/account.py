@@ -13,7 +13,7 @@ from target_dotdigital.dotdigital import retries as retry
 from target_dotdigital.dotdigital.client import Client, own_address, without_version
 from target_dotdigital.dotdigital.messages import Identified
 from target_dotdigital.errors import AccountError, ApiError, EndlessListError
-from target_dotdigital.texts import shown
+from target_dotdigital.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,7 @@ from target_dotdigital.dotdigital import retries as retry
 from target_dotdigital.dotdigital.messages import IMPORT_ID, ImportAccepted, ImportStatus, decode
 from target_dotdigital.errors import AccountError, ApiError, TooManyImportsError
 from target_dotdigital.settings import is_loopback
-from target_dotdigital.texts import shown
+from target_dotdigital.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -12,12 +12,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from target_dotdigital.addresses import normalise, spelled_alike
 from target_dotdigital.dotdigital.messages import NULL, ContactReference, Identified, Links
 from target_dotdigital.errors import ApiError, EndlessListError
-from target_dotdigital.payloads import to_payload
-from target_dotdigital.records import Observed
-from target_dotdigital.texts import is_clean, shown
+from target_dotdigital.models import Observed, to_payload
+from target_dotdigital.text import is_clean, normalise, shown, spelled_alike
 
 if TYPE_CHECKING:
     import datetime

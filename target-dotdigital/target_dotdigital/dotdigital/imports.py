@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from target_dotdigital.addresses import normalise, spelled_alike
-from target_dotdigital.records import Row, RowResult, Verdict, main_code
+from target_dotdigital.models import Row, RowResult, Verdict, main_code
+from target_dotdigital.text import normalise, spelled_alike
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from target_dotdigital.dotdigital.messages import ContactReference, ImportStatus
-    from target_dotdigital.records import Row
+    from target_dotdigital.models import Row
 
 _payload = msgspec.json.Decoder(dict[str, str]).decode
 MAX_BODY_BYTES = 40_000_000
@@ -106,15 +106,15 @@ def prefetch(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
 DUPLICATE = "duplicateIdentifier"
 
 
-def verdicts(
+def match_report(
     rows: Sequence[Row], status: ImportStatus, ids_of: Callable[[Collection[str]], Mapping[str, int]] = lambda _emails: {}
 ) -> list[RowResult]:
     """Return the outcome of each row that was sent, from an import's report.
 
     The report may list a row both as imported and as failed, if only an attachment of the row failed. Such a row counts as
-    imported, and keeps the reason (docs/assumptions.md, dotdigital 5). If the report names another address for the ID of a row, the outcome is
-    unconfirmed. A row that the report does not name as it was sent is matched by the ASCII form of its domain, and then by the contact ID
-    that was known before.
+    imported, and keeps the reason (docs/assumptions.md, dotdigital 5). If the report has another address for the ID of a row, the outcome
+    is unconfirmed. A row that the report does not have as it was sent is matched by the ASCII form of its domain, and then by the contact
+    ID that was known before.
 
     Args:
         rows: the rows.

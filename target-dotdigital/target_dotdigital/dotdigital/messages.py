@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 from msgspec import inspect
 
-from target_dotdigital.texts import shown
+from target_dotdigital.text import shown
 
 MAX_ID = (1 << 63) - 1
 MAX_ID_DIGITS = 19

@@ -12,9 +12,7 @@ import sqlalchemy as sa
 
 from target_dotdigital.ledger import bulk
 from target_dotdigital.ledger.schema import contacts, deliveries, imports
-from target_dotdigital.payloads import EMPTY
-from target_dotdigital.records import Uploads
-from target_dotdigital.stats import Remaining
+from target_dotdigital.models import EMPTY, Remaining, Uploads
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence

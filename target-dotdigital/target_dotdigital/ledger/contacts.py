@@ -39,14 +39,12 @@ from target_dotdigital.ledger.schema import (
     scopes,
     unnamed,
 )
-from target_dotdigital.payloads import EMPTY
-from target_dotdigital.records import Verdict
-from target_dotdigital.stats import Plan, Sample
+from target_dotdigital.models import EMPTY, Plan, Sample, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
-    from target_dotdigital.records import Observed, Uploads
+    from target_dotdigital.models import Observed, Uploads
 
 Incoming = tuple[str, str, str, bool]  # address, stream, JSON array of names, whether the contact was removed
 Known = dict[str, tuple[str | None, str | None, bool]]  # address -> stream, JSON array of names, whether the contact was removed

@@ -20,8 +20,7 @@ from filelock import FileLock, Timeout
 from target_dotdigital.errors import AnotherRunError, LedgerError
 from target_dotdigital.ledger.migrations import migrate
 from target_dotdigital.ledger.schema import FIRST_LAYOUT, LAYOUT, METADATA, layouts, scopes
-from target_dotdigital.private import make_private_folder
-from target_dotdigital.texts import shown
+from target_dotdigital.text import make_private_folder, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

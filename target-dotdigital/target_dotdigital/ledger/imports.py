@@ -12,8 +12,7 @@ import sqlalchemy as sa
 from target_dotdigital.ledger import bulk
 from target_dotdigital.ledger.contacts import ContactLedger
 from target_dotdigital.ledger.schema import contacts, deliveries, imports, row_results, runs, scopes
-from target_dotdigital.payloads import EMPTY
-from target_dotdigital.records import ID_NOT_FOUND, PERMANENT, UNKNOWN, Row, RowResult, Uploads, Verdict, letters_of
+from target_dotdigital.models import EMPTY, ID_NOT_FOUND, PERMANENT, UNKNOWN, Row, RowResult, Uploads, Verdict, letters_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

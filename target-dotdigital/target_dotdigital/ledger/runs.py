@@ -17,7 +17,7 @@ import msgspec
 import sqlalchemy as sa
 
 from target_dotdigital.ledger.schema import bookmarks, deliveries, imports, runs, scopes
-from target_dotdigital.records import Verdict
+from target_dotdigital.models import Verdict
 
 if TYPE_CHECKING:
     import datetime

@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from target_dotdigital.addresses import is_address, normalise
 from target_dotdigital.dotdigital import account as accounts
 from target_dotdigital.dotdigital.contacts import ContactReader, FullContactReader
 from target_dotdigital.dotdigital.imports import Chunk, RowEncoder, body
 from target_dotdigital.dotdigital.messages import FailureReason, Identifiers, ImportStatus, RowFailure
 from target_dotdigital.errors import ApiError, DeliveryError, SettingsError, TooManyImportsError
-from target_dotdigital.payloads import EMPTY, to_payload
-from target_dotdigital.records import Row, Uploads, letters_of, main_code
+from target_dotdigital.models import EMPTY, Row, Uploads, letters_of, main_code, to_payload
 from target_dotdigital.reporting.checklist import CHECKLIST
 from target_dotdigital.sync.imports import MAX_INTERVAL_SECONDS, MAX_SLOT_PAUSES, NOT_FINISHED, SLOT_PAUSE_SECONDS
 from target_dotdigital.sync.refusals import is_refusal
-from target_dotdigital.texts import shown
+from target_dotdigital.text import is_address, normalise, shown
 
 if TYPE_CHECKING:
     import datetime

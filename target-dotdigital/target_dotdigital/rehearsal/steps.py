@@ -13,7 +13,7 @@ from target_dotdigital.sync.readback import MARGIN
 
 if TYPE_CHECKING:
     from target_dotdigital.dotdigital.contacts import FullContact
-    from target_dotdigital.records import Observed
+    from target_dotdigital.models import Observed
     from target_dotdigital.rehearsal.session import OwnContact, Sent, Session
 
 # seconds between reads: poll for up to two minutes

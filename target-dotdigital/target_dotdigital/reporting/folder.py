@@ -15,7 +15,6 @@ from typing import IO, TYPE_CHECKING
 import msgspec
 
 from target_dotdigital.errors import AnotherRunError, SettingsError
-from target_dotdigital.private import make_private_folder
 from target_dotdigital.reporting.history import (
     DEFAULT_KEEP,
     FOLDER,
@@ -30,7 +29,7 @@ from target_dotdigital.reporting.history import (
 from target_dotdigital.reporting.metrics import emit
 from target_dotdigital.reporting.page import advice_on, page
 from target_dotdigital.reporting.report import RunStatus, outcome_of
-from target_dotdigital.texts import without_controls
+from target_dotdigital.text import make_private_folder, without_controls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from target_dotdigital.private import make_private_folder
 from target_dotdigital.reporting.report import HEALTHY, RunStatus
+from target_dotdigital.text import make_private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from singer_sdk import metrics
 
-from target_dotdigital.records import Verdict
+from target_dotdigital.models import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

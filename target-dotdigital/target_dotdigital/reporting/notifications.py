@@ -26,7 +26,7 @@ from target_dotdigital.reporting.folder import ReportFolder
 from target_dotdigital.reporting.history import past_runs
 from target_dotdigital.reporting.report import HEALTHY, RunStatus
 from target_dotdigital.settings import SCHEMA, is_loopback
-from target_dotdigital.texts import shown
+from target_dotdigital.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

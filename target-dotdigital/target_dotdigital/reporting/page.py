@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from target_dotdigital.clock import local_time
-from target_dotdigital.records import letters_of
+from target_dotdigital.models import letters_of
 from target_dotdigital.reporting.checklist import BEFORE_ACTIVATION
 from target_dotdigital.reporting.history import MAX_DAYS, dates, lanes, segment_lines
 from target_dotdigital.reporting.report import HEALTHY, RunStatus
 from target_dotdigital.reporting.review import SUBSCRIBED
-from target_dotdigital.texts import without_controls
+from target_dotdigital.text import without_controls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -10,7 +10,7 @@ import msgspec
 from target_dotdigital.errors import ReportError
 from target_dotdigital.reporting.last_rehearsal import JSON_FILE
 from target_dotdigital.reporting.page import environment
-from target_dotdigital.texts import without_controls
+from target_dotdigital.text import without_controls
 
 if TYPE_CHECKING:
     from target_dotdigital.reporting.folder import ReportFolder

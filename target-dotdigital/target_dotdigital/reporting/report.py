@@ -12,9 +12,8 @@ import msgspec
 from msgspec import Meta
 
 from target_dotdigital.errors import BrakeError, IncompleteInputError, NoInputError, NotActivatedError
-from target_dotdigital.records import Verdict
+from target_dotdigital.models import DeliveryStats, InputStats, LabelChanges, Planned, Remaining, Verdict
 from target_dotdigital.reporting.last_rehearsal import last_rehearsal
-from target_dotdigital.stats import DeliveryStats, InputStats, LabelChanges, Planned, Remaining
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from target_dotdigital.models import CHECKED_CONTACTS
 from target_dotdigital.reporting.checklist import BEFORE_ACTIVATION
 from target_dotdigital.reporting.last_rehearsal import rehearsal_line
 from target_dotdigital.reporting.report import ReviewFacts
-from target_dotdigital.stats import CHECKED_CONTACTS
-from target_dotdigital.texts import shown
+from target_dotdigital.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from target_dotdigital.dotdigital.account import Account
+    from target_dotdigital.models import Planned
     from target_dotdigital.reporting.report import Report
     from target_dotdigital.settings import Settings
-    from target_dotdigital.stats import Planned
 
 MAX_NAMES = 12
 MAX_SEGMENTS = 60

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from target_dotdigital.errors import NotActivatedError
-from target_dotdigital.texts import shown
+from target_dotdigital.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

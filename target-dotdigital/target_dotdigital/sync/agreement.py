@@ -12,7 +12,7 @@ import msgspec
 from target_dotdigital.errors import AgreementError, IncompleteInputError, StreamError
 from target_dotdigital.ledger.runs import Bookmarks, Feed, digest_of, normal_form, update_scope
 from target_dotdigital.settings import InputTerms
-from target_dotdigital.texts import shown
+from target_dotdigital.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from target_dotdigital.ledger.contacts import ContactLedger
     from target_dotdigital.ledger.runs import Scope
+    from target_dotdigital.models import InputStats
     from target_dotdigital.settings import Settings
-    from target_dotdigital.stats import InputStats
     from target_dotdigital.sync.intake import Collector
 
 

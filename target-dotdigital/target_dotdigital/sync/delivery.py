@@ -15,9 +15,7 @@ from target_dotdigital.dotdigital.contacts import ContactReader
 from target_dotdigital.dotdigital.imports import RowEncoder, chunks, prefetch
 from target_dotdigital.errors import DeliveryError
 from target_dotdigital.ledger.contacts import ContactLedger
-from target_dotdigital.payloads import EMPTY
-from target_dotdigital.records import Row, RowResult, Verdict
-from target_dotdigital.stats import DeliveryStats
+from target_dotdigital.models import EMPTY, DeliveryStats, Row, RowResult, Verdict
 from target_dotdigital.sync.imports import Imports, Pace
 from target_dotdigital.sync.readback import look_up
 
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     from target_dotdigital.clock import Clock
     from target_dotdigital.dotdigital.account import Account
     from target_dotdigital.ledger.imports import ImportLog
-    from target_dotdigital.records import Observed
+    from target_dotdigital.models import Observed
     from target_dotdigital.settings import Settings
     from target_dotdigital.sync.session import Session
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from target_dotdigital.dotdigital.imports import Chunk, RowEncoder, body, verdicts
+from target_dotdigital.dotdigital.imports import Chunk, RowEncoder, body
 from target_dotdigital.dotdigital.messages import ImportStatus
 from target_dotdigital.errors import ApiError, TooManyImportsError
 from target_dotdigital.ledger.imports import ImportLog, ImportState, OpenImport
-from target_dotdigital.records import Row, RowResult, Verdict, letters_of
+from target_dotdigital.models import Row, RowResult, Verdict, letters_of
 from target_dotdigital.sync.refusals import MAX_REFUSED_IN_A_ROW, Part, Refusals, is_refusal, reason_of_refusals
-from target_dotdigital.texts import shown
+from target_dotdigital.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from target_dotdigital.clock import Clock
     from target_dotdigital.dotdigital.client import Client
     from target_dotdigital.ledger.imports import Recorded
-    from target_dotdigital.stats import DeliveryStats
+    from target_dotdigital.models import DeliveryStats
 
 LOGGER = logging.getLogger("target-dotdigital")
 MAX_INTERVAL_SECONDS = 60.0
@@ -377,7 +377,7 @@ class Imports:
 
     def _account(self, one: _Open, status: ImportStatus) -> None:
         rows = self._log.rows_of(one.key) if one.rows is None else one.rows
-        outcomes = verdicts(rows, status, self._log.contact_ids)
+        outcomes = match_report(rows, status, self._log.contact_ids)
         recorded = self._log.finished(one.key, rows, outcomes, self._clock.wall())
         if not one.counts:
             return

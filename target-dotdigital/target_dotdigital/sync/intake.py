@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from target_dotdigital.addresses import is_address, normalise
 from target_dotdigital.errors import StreamError
 from target_dotdigital.ledger.runs import update_scope
-from target_dotdigital.stats import InputStats
-from target_dotdigital.texts import shown
+from target_dotdigital.models import InputStats
+from target_dotdigital.text import is_address, normalise, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

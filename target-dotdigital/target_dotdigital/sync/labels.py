@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from target_dotdigital.errors import DeliveryError
-from target_dotdigital.payloads import to_payload
-from target_dotdigital.stats import LabelChanges
-from target_dotdigital.texts import INVISIBLE, is_blank
+from target_dotdigital.models import LabelChanges, to_payload
+from target_dotdigital.text import INVISIBLE, is_blank
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

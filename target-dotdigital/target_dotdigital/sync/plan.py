@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from target_dotdigital.errors import AccountError, BrakeError, DeliveryError
 from target_dotdigital.ledger.label_changes import planned_changes
 from target_dotdigital.ledger.runs import latest_segments
+from target_dotdigital.models import Planned
 from target_dotdigital.reporting.report import RunStatus
-from target_dotdigital.stats import Planned
 from target_dotdigital.sync.labels import LabelDecoder, ambiguous_names, unmatched_entries
 from target_dotdigital.sync.readback import Drift
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from target_dotdigital.dotdigital.account import Account
     from target_dotdigital.ledger.contacts import ContactLedger
+    from target_dotdigital.models import DeliveryStats, InputStats, Plan, Remaining
     from target_dotdigital.settings import Settings
-    from target_dotdigital.stats import DeliveryStats, InputStats, Plan, Remaining
     from target_dotdigital.sync.delivery import Delivery
 
 LOGGER = logging.getLogger("target-dotdigital")

@@ -10,11 +10,11 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from target_dotdigital.addresses import spellings
 from target_dotdigital.dotdigital.contacts import CONTACTS_PER_PAGE, prefetch_pages
 from target_dotdigital.errors import ApiError
 from target_dotdigital.ledger.runs import update_scope
-from target_dotdigital.stats import CHECKED_CONTACTS
+from target_dotdigital.models import CHECKED_CONTACTS
+from target_dotdigital.text import spellings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from target_dotdigital.ledger.contact_queries import Believed
     from target_dotdigital.ledger.contacts import ContactLedger
     from target_dotdigital.ledger.runs import Scope
-    from target_dotdigital.records import Observed
+    from target_dotdigital.models import Observed
     from target_dotdigital.settings import Settings
 
 LOGGER = logging.getLogger("target-dotdigital")

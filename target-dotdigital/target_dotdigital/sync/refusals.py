@@ -1,6 +1,6 @@
 """Narrows refused import calls down to the rows that they are refused for. No I/O.
 
-dotdigital may refuse a whole call because of one row (docs/assumptions.md, dotdigital 11). The answer may name the row by its index. The index
+dotdigital may refuse a whole call because of one row (docs/assumptions.md, dotdigital 11). The answer may contain an index. The index
 is only a hint, because it may be counted otherwise, or stem from a value that the answer quotes: a row is rejected only if a call with
 this row alone was refused, too, while dotdigital accepted another call.
 """
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from target_dotdigital.dotdigital.imports import Chunk
 from target_dotdigital.dotdigital.retries import USAGE_EXCEEDED
-from target_dotdigital.records import UNKNOWN
+from target_dotdigital.models import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from target_dotdigital.errors import ApiError
-    from target_dotdigital.records import Row
+    from target_dotdigital.models import Row
 
 # refused calls in a row after which the rows are no longer suspected: halving an import of 50,000 rows down to one takes 16
 MAX_REFUSED_IN_A_ROW = 40

@@ -21,8 +21,7 @@ from target_dotdigital.ledger.contacts import ContactLedger
 from target_dotdigital.ledger.imports import ImportLog, before_images, count_cleared, delete_old_imports, history_start
 from target_dotdigital.ledger.label_changes import changed_contacts, delivered_changes
 from target_dotdigital.ledger.runs import Bookmarks, RunFigures, begin_run, delete_old_runs, end_run, update_scope
-from target_dotdigital.payloads import fields_of
-from target_dotdigital.records import Verdict
+from target_dotdigital.models import Verdict, fields_of
 from target_dotdigital.reporting.folder import MAX_TABLE_ROWS, REVIEW_FILE, ReportFolder, open_folder
 from target_dotdigital.reporting.last_rehearsal import rehearsal_line
 from target_dotdigital.reporting.report import HEALTHY, Report, RunStatus, Traffic, outcome_of
@@ -45,7 +44,7 @@ from target_dotdigital.sync.plan import (
 )
 from target_dotdigital.sync.readback import read_account, read_back
 from target_dotdigital.sync.session import open_session
-from target_dotdigital.texts import shown
+from target_dotdigital.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -57,8 +56,8 @@ if TYPE_CHECKING:
     from target_dotdigital.dotdigital.account import Account
     from target_dotdigital.ledger.imports import BeforeImages
     from target_dotdigital.ledger.runs import Scope
+    from target_dotdigital.models import Planned
     from target_dotdigital.settings import LabelSettings, Settings
-    from target_dotdigital.stats import Planned
     from target_dotdigital.sync.readback import Drift
     from target_dotdigital.sync.session import Session
 

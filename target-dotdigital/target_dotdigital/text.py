@@ -1,13 +1,17 @@
-"""Normalisation and validation of e-mail addresses."""
+"""Text: e-mail addresses, what is safe to display, and folders that only their owner may read."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import idna
 from email_validator import EmailNotValidError, validate_email
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # A strict subset of what the library accepts. Addresses of this form skip the library, which is forty times slower.
 _PLAIN = re.compile(
@@ -66,3 +70,45 @@ def _is_unusual_address(address: str) -> bool:
     except (EmailNotValidError, ValueError):
         return False
     return True
+
+
+MAX_SHOWN_CHARACTERS = 200
+# characters of no width, which str.strip() keeps
+INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
+# C0, DEL and C1 control terminals; the others break lines or change the direction of text
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def without_controls(text: str) -> str:
+    """Return a text without control characters."""
+    return _CONTROL.sub("", text)
+
+
+def shown(text: str) -> str:
+    """Return a text that is safe to display: one line, without control characters, at most 200 characters."""
+    clean = without_controls(text)
+    return clean if len(clean) <= MAX_SHOWN_CHARACTERS else clean[: MAX_SHOWN_CHARACTERS - 3] + "..."
+
+
+def is_clean(text: str) -> bool:
+    """Return whether a text contains no control characters."""
+    return _CONTROL.search(text) is None
+
+
+def is_blank(text: str) -> bool:
+    """Return whether a text has no visible character."""
+    return not text.strip().strip(INVISIBLE).strip()
+
+
+def make_private_folder(path: Path) -> None:
+    """Create a private folder if it is missing, with a `.gitignore` that excludes its content.
+
+    Raises:
+        OSError: the folder cannot be created.
+    """
+    if path.is_dir():
+        return
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ignored = path / ".gitignore"
+    ignored.write_text("*\n")
+    ignored.chmod(0o600)
