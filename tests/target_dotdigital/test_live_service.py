@@ -14,7 +14,7 @@ from support.cases import slow_except
 from support.oracle import FIELD
 from support.running import Pipeline, run_target, singer
 from target_dotdigital.dotdigital.client import own_address, read_error
-from target_dotdigital.dotdigital.imports import Chunk
+from target_dotdigital.dotdigital.imports import Chunk, match_report
 from target_dotdigital.dotdigital.messages import ContactReference, Identifiers, ImportStatus
 from target_dotdigital.errors import ApiError
 from target_dotdigital.models import Row, Verdict

@@ -93,7 +93,7 @@ class Rehearsal:
         return facts
 
     @property
-    def match_report(self) -> dict[str, str]:
+    def verdicts(self) -> dict[str, str]:
         """Verdict by assumption."""
         return {finding["id"]: finding["verdict"] for finding in self.facts["findings"]}
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from target_dotdigital.dotdigital.imports import Chunk, RowEncoder, body
+from target_dotdigital.dotdigital.imports import Chunk, RowEncoder, body, match_report
 from target_dotdigital.dotdigital.messages import ImportStatus
 from target_dotdigital.errors import ApiError, TooManyImportsError
 from target_dotdigital.ledger.imports import ImportLog, ImportState, OpenImport
