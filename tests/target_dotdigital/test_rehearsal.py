@@ -510,7 +510,7 @@ def test_an_invalid_setting_is_not_quoted(rehearsal: Rehearsal) -> None:
 # the eighth call creates the address book or submits the first import, the thirtieth is in the middle of the values
 @pytest.mark.parametrize("kind", ["drop_before", "drop_after"])
 @pytest.mark.parametrize(
-    "nth", [8, 30, *(pytest.param(nth, marks=[pytest.mark.slow, pytest.mark.long]) for nth in range(1, 90, 7) if nth != 8)]
+    "nth", [8, 30, *(pytest.param(nth, marks=[pytest.mark.slow, pytest.mark.long]) for nth in range(1, 72, 7) if nth != 8)]
 )
 def test_an_interrupted_rehearsal_starts_again(rehearsal: Rehearsal, kind: Literal["drop_before", "drop_after"], nth: int) -> None:
     before = rehearsal.sandbox.account.snapshot()
