@@ -177,7 +177,8 @@ def test_a_problem_is_notified_once_a_day(
     assert {outcome.code for outcome in outcomes} == {0 if cause is held else 1}, outcomes[0].log
     assert inbox.titles == [title]
     problem, summary = inbox.messages[0]["message"].split("\n\n")
-    assert f"INFO {summary}\n" in outcomes[0].log
+    # the line about a tap that failed is short, so that the tap's own is seen
+    assert cause is no_input or f"INFO {summary}\n" in outcomes[0].log
     assert words in problem
     assert inbox.messages[0]["type"] == kind
 
