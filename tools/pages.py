@@ -30,7 +30,7 @@ PACKAGES = {plugin: ROOT / plugin / plugin.replace("-", "_") for plugin in hub.P
 # the command of each plugin: module, and class or function
 COMMANDS = {
     "tap-nosto-segments": ("tap_nosto_segments.cli", "create_command"),
-    "target-dotdigital": ("target_dotdigital.target", "TargetDotdigital"),
+    "target-dotdigital": ("target_dotdigital.cli", "CommandLine"),
 }
 ASSUMPTIONS = {
     "About Nosto": "tap_nosto_segments.assumptions",

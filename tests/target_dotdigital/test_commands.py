@@ -122,7 +122,6 @@ def test_every_start_is_listed_and_those_that_may_not_write_have_no_number(pipel
     assert [(start["run"] is None, start["outcome"], start["sent"]) for start in starts(pipeline)] == [
         *[(True, "not activated", None), (True, "dry run", None)],
         *[(False, "braked", 0), (False, "delivered", 150)],
-        (True, "not activated", None),
     ]
 
 
@@ -154,7 +153,7 @@ def test_failed_starts_and_days_without_input_are_listed(pipeline: Pipeline) -> 
     pipeline.load(singer(people(ann=["B"])))
     pipeline.target["dry_run"] = False
     outcomes = [start["outcome"] for start in starts(pipeline)]
-    assert outcomes == ["failed", "failed", "no input", "delivered", "not activated"], "a run for another data field is not listed"
+    assert outcomes == ["failed", "failed", "no input", "delivered"], "a run for another data field is not listed"
     assert all(start["started_at"] and start["duration_seconds"] is not None for start in starts(pipeline))
     assert [start["outcome"] for start in starts(pipeline, limit=2)] == outcomes[:2]
     assert "Older and not shown: 1 run." in ask(pipeline, runs=True, limit=3).output
@@ -166,7 +165,7 @@ def test_starts_are_listed_even_if_the_ledger_is_unusable(pipeline: Pipeline) ->
     pipeline.load(singer(people(ann=["A"])))
     pipeline.target["ledger_url"] = f"sqlite:///{pipeline.folder / 'lost.db'}"
     outcome = ask(pipeline, runs=True, json=True)
-    assert (outcome.code, [start["outcome"] for start in json.loads(outcome.output)]) == (1, ["delivered", "not activated"])
+    assert (outcome.code, [start["outcome"] for start in json.loads(outcome.output)]) == (1, ["delivered"])
     assert isinstance(outcome.error, LedgerError)
 
 
@@ -216,17 +215,23 @@ def test_restore_without_a_run_lists_those_that_can_be_put_back(pipeline: Pipeli
     assert restore(pipeline, numbers[1])["restored_run"] == numbers[1]
 
 
-def test_a_dry_run_restores_nothing_and_says_so(pipeline: Pipeline, sandbox: Sandbox) -> None:
-    pipeline.load(singer(people(ann=["A"])))
-    run = runs(pipeline)[0]["run"]
+def test_a_dry_run_shows_what_would_be_restored(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    crowd = {f"p{number}": ["A"] for number in range(150)}
+    pipeline.load(singer(people(**crowd)))
+    pipeline.target["max_change_percent"] = 100
+    pipeline.load(singer(people(**{name: ["B"] for name in crowd})))
+    runs_before = runs(pipeline)
     sandbox.journal.clear()
-    pipeline.target |= {"dry_run": "yes", "max_clear_percent": 100}
-    outcome = ask(pipeline, restore=True, run=run)
+    pipeline.target |= {"dry_run": "yes", "max_change_percent": 50}
+    outcome = ask(pipeline, restore=True, run=runs_before[0]["run"])
     assert outcome.code == 0, outcome.log
-    assert outcome.output.splitlines()[-1].startswith("Nothing was restored (dry_run)")
-    assert "--full-refresh" not in outcome.output
-    assert (pipeline.report["outcome"], sandbox.journal.writes()) == ("dry run", [])
-    assert [start["run"] for start in runs(pipeline)] == [run]
+    lines = outcome.output.splitlines()
+    assert "150 contacts: 150 updated, 0 cleared" in lines[0]
+    assert lines[2].split() == ["150", "B", "A"]
+    assert "brakes would stop it" in lines[3]
+    assert "max_change_percent" in lines[3]
+    assert "Nothing was restored" in lines[4]
+    assert (pipeline.report["outcome"], sandbox.journal.writes(), runs(pipeline)) == ("dry run", [], runs_before)
 
 
 def restore(pipeline: Pipeline, run: int) -> dict[str, Any]:
@@ -268,6 +273,38 @@ def test_explain_shows_the_way_from_the_source_to_dotdigital(pipeline: Pipeline,
         "in the address book",
     ):
         assert words in text, words
+
+
+def test_explain_says_from_when_a_contact_is_safe_to_mail(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    assert pipeline.load(singer(people(ann=["A"]))).code == 0
+    (run,) = runs(pipeline)
+    assert pipeline.load(singer([])).code == 0
+    facts = explained(pipeline)
+    safe = datetime.datetime.fromisoformat(facts["safe_to_mail_at"])
+    assert facts["confirmed_at"] == run["finished_at"]
+    assert safe - datetime.datetime.fromisoformat(run["finished_at"]) == datetime.timedelta(minutes=30)
+    text = ask(pipeline, explain=ANN).output
+    assert f"Safe to mail: from {safe:%Y-%m-%d %H:%M} UTC" in text
+    assert "check --find EMAIL" in text
+    # labels that dotdigital has not confirmed may be in any segment there
+    reject(sandbox, ann="invalidDomain")
+    pipeline.load(singer(people(ann=["B"])))
+    facts = explained(pipeline)
+    assert (facts["confirmed_at"], facts["safe_to_mail_at"]) == (run["finished_at"], None)
+    # nobody can say since when dotdigital has had labels that were only read back
+    sandbox.account.add_contact(BOB, data_fields={FIELD: "A"})
+    assert ask(pipeline, reconcile=True).code == 0
+    assert explained(pipeline, BOB)["confirmed_at"] is None
+    assert "read back from dotdigital" in ask(pipeline, explain=BOB).output
+
+
+def test_explain_lists_labels_that_do_not_fit(pipeline: Pipeline) -> None:
+    pipeline.target["max_value_length"] = 20
+    pipeline.activate()
+    assert pipeline.load(singer(people(ann=["A", "B" * 18, "C"]))).code == 0
+    facts = explained(pipeline)
+    assert (facts["left_out"], facts["confirmed"]) == (["C"], {FIELD: f"A;{'B' * 18}"})
+    assert "Left out:     C (" in ask(pipeline, explain=ANN).output
 
 
 def test_explain_of_an_unknown_address_is_one_line(pipeline: Pipeline) -> None:
@@ -389,13 +426,17 @@ def test_explain_live_shows_what_dotdigital_holds(pipeline: Pipeline, sandbox: S
         "labels": {FIELD: "by hand"},
         "in_address_book": False,
         "email_status": "unsubscribed",
+        "gets_mail": False,
     }
     contacts = [call for call in sandbox.journal.calls("dotdigital") if call.path.startswith("/contacts/v3")]
     assert [(call.method, call.path) for call in contacts] == [("GET", "/contacts/v3/email/ann%40example.com")]
     text = ask(pipeline, explain=ANN, live=True).output
     assert "by hand; not in the address book; e-mail status unsubscribed" in text
     assert "Drift:" in text
-    assert "Drift:" not in ask(pipeline, explain=BOB, live=True).output
+    assert "dotdigital sends no marketing mail to a contact that is unsubscribed" in text
+    other = ask(pipeline, explain=BOB, live=True).output
+    assert "Drift:" not in other
+    assert "No mail:" not in other
     sandbox.account.remove_contact(BOB)
     assert "Live:         not in dotdigital" in ask(pipeline, explain=BOB, live=True).output
     sandbox.account.add_contact(CLEO)
