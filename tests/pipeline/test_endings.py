@@ -17,6 +17,7 @@ from nosto_dotdigital_sandbox import Fault
 from nosto_dotdigital_sandbox.faults import answer
 from support.cases import slow_except
 from support.running import BIN, FakeTime, Outcome, Pipeline, run_target, singer
+from target_dotdigital.errors import NoInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,6 +140,14 @@ def test_an_input_that_cannot_be_read_any_further(pipeline: Pipeline, sandbox: S
     outcome = run_target(pipeline.target, Broken(people("B")), pipeline.time)
     assert_failed(pipeline, outcome, "a disk cannot be read or written")
     assert_completed(pipeline, sandbox, "B")
+
+
+def test_a_day_without_input_says_so_in_as_few_lines_as_possible(pipeline: Pipeline) -> None:
+    outcome = pipeline.load("")
+    assert isinstance(outcome.error, NoInputError)
+    # the version, and the SDK's count of lines
+    assert len(outcome.log.splitlines()) == 3, outcome.log
+    assert outcome.log.splitlines()[-1] == f"ERROR {pipeline.report['problems'][0]}"
 
 
 # The ledger fails

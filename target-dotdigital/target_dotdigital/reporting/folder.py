@@ -28,7 +28,7 @@ from target_dotdigital.reporting.history import (
 )
 from target_dotdigital.reporting.metrics import emit
 from target_dotdigital.reporting.page import advice_on, page
-from target_dotdigital.reporting.report import outcome_of
+from target_dotdigital.reporting.report import RunStatus, outcome_of
 from target_dotdigital.texts import without_controls
 
 if TYPE_CHECKING:
@@ -82,7 +82,9 @@ class ReportFolder:
                 f"The report could not be written ({type(error).__name__}: {error.strerror}): the disk of report_dir is perhaps full, and "
                 f"report.json is still that of an earlier run. {report.summary()} Free some space, and run again."
             )
-        emit(report)
+        # without input, the tap's last line is what matters: nothing may push it off the screen
+        if report.outcome is not RunStatus.NO_INPUT:
+            emit(report)
 
     def publish_failure(self, report: Report, error: BaseException, message: str, keep: int = DEFAULT_KEEP) -> None:
         """Publish the report of a run that failed, even if it has published another one before: the cause is its first problem.
