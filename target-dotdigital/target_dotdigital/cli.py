@@ -46,7 +46,7 @@ HELP = (
 
 
 class CommandLine(TargetDotdigital):
-    """The target with its command line."""
+    __doc__ = TargetDotdigital.__doc__  # shown by --about
 
     @classmethod
     @override
