@@ -45,8 +45,8 @@ HELP = (
 )
 
 
-class CommandLine(TargetDotdigital):
-    __doc__ = TargetDotdigital.__doc__  # shown by --about
+class CommandLine(TargetDotdigital):  # noqa: D101 - it has that of the target, which --about shows
+    __doc__ = TargetDotdigital.__doc__
 
     @classmethod
     @override
