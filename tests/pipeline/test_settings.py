@@ -217,7 +217,11 @@ def test_a_variable_that_is_not_a_setting_gets_a_hint(
 @pytest.mark.parametrize("plugin", ["TARGET_DOTDIGITAL", "TAP_NOSTO_SEGMENTS"])
 def test_variables_of_meltano_and_of_other_programs_are_left_alone(monkeypatch: pytest.MonkeyPatch, plugin: str) -> None:
     own = [f"{plugin}_{name}" for name in ("_LOG_PARSER", "_DIALECT", "_SELECT", "LOGLEVEL", "LOADER", "EXTRACTOR")]
-    own += ["TARGET_DOTDIGITAL_STREAM_MAPS_PEOPLE_EMAIL", "TARGET_DOTDIGITAL_SEGMENT_LABELS_A", "TAP_NOSTO_SEGMENTS_STREAM_MAPS_SEGMENTS_NAME"]
+    own += [
+        "TARGET_DOTDIGITAL_STREAM_MAPS_PEOPLE_EMAIL",
+        "TARGET_DOTDIGITAL_SEGMENT_LABELS_A",
+        "TAP_NOSTO_SEGMENTS_STREAM_MAPS_SEGMENTS_NAME",
+    ]
     assert lines(monkeypatch, *own, "MELTANO_LOAD_DRYRUN", "TARGET_POSTGRES_DRYRUN", f"PATH_{plugin}") == []
 
 
