@@ -1,7 +1,7 @@
 """Settings as text: environment variables, and the types that the schema of the settings declares for them.
 
-The SDK and Meltano read a boolean that they do not understand as false, and half a list as a list. Here every text is read as it was
-meant, or refused by name.
+The SDK and Meltano read a boolean that they do not understand as false, and half a list as a list. Here a text is read as its spelling
+shows, or refused with the name of the setting.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BOOLEANS = {
 }
 QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
-# variables of this prefix that are no settings: the SDK's log level, and what Meltano sets for its own plugins
+# variables with this prefix that are not settings: the SDK's log level, and what Meltano sets for its own plugins
 OTHERS = re.compile(r"LOGLEVEL|_.*|(.*_)?(LOADER|EXTRACTOR)")
 
 
@@ -107,7 +107,7 @@ def read_settings(config: Mapping[str, Any], schema: Mapping[str, Any], *, from_
 
 
 def read_setting(config: Mapping[str, Any], schema: Mapping[str, Any], name: str) -> Any:
-    """Return one setting of a run that fails, whose settings may be wrong; the default if it cannot be read.
+    """Return a setting of a run that fails, whose settings may be wrong; the default if it cannot be read.
 
     Args:
         config: the settings of `--config` files, perhaps with defaults.
@@ -136,7 +136,7 @@ def variables_without_effect(config: Mapping[str, Any], schema: Mapping[str, Any
     """
     properties = schema["properties"]
     known = {variable_of(name): name for name in properties}
-    # Meltano also sets one for each entry of an object
+    # Meltano also sets a variable for each entry of an object
     entries = tuple(f"{variable_of(name)}_" for name, facts in properties.items() if _kind(facts) == "object")
     for variable in sorted(os.environ):
         if variable in known:
@@ -151,7 +151,7 @@ def variables_without_effect(config: Mapping[str, Any], schema: Mapping[str, Any
 
 
 def _differs(config: Mapping[str, Any], properties: Mapping[str, Any], name: str) -> bool:
-    """Return whether a variable says something else than the setting that is used."""
+    """Return whether a variable has another value than the setting that is used."""
     facts = properties[name]
     try:
         given = _typed(os.environ[variable_of(name)], facts)

@@ -428,7 +428,7 @@ def _require_field_names(labels: LabelSettings, synced_at: str | None) -> None:
             )
             raise SettingsError(msg)
     if synced_at is not None and synced_at.upper() == labels.field.upper():
-        msg = "synced_at_field and data_field name the same field: one would overwrite the other, so nothing was done. Rename one of them."
+        msg = "synced_at_field and data_field are the same field: one would overwrite the other, so nothing was done. Rename one of them."
         raise SettingsError(msg)
 
 
