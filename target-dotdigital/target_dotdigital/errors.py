@@ -55,10 +55,10 @@ class LedgerError(TargetError):
     """The ledger cannot be read or written, or its lock is lost."""
 
     title: ClassVar[str] = "Ledger"
-    cause: ClassVar[str] = "The ledger cannot be opened, read or written, belongs to another version, or its lock is lost."
+    cause: ClassVar[str] = "The ledger cannot be opened, read or written, was made by a newer version, or its lock is lost."
     remedy: ClassVar[str] = (
-        "Do what the line says: it names the file or the server, and what is wrong with it. A ledger of another version is moved "
-        "away; then run with `--full-refresh`."
+        "Do what the line says: it names the file or the server, and what is wrong with it. A ledger of an earlier version is upgraded "
+        "by the next run; one of a newer version needs that version."
     )
 
 
