@@ -164,7 +164,7 @@ PROBLEMS: list[tuple[Callable[[Pipeline], Outcome], str, str, str]] = [
     (not_activated, f"not activated: {PLACE}", "TARGET_DOTDIGITAL_ACTIVATION_CODE=", "warning"),
     (braked, f"braked: {PLACE}", "150 of 150 labelled contacts", "warning"),
     (incomplete, f"incomplete input: {PLACE}", "the tap broke off", "failure"),
-    (no_input, "no input: Nosto contacts", "the tap ended before its first message", "failure"),
+    (no_input, "no input: Nosto contacts", "the tap failed before its first message", "failure"),
     (held, f"partly delivered: {PLACE}", "3 contacts are held", "warning"),
 ]
 

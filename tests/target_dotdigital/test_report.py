@@ -549,9 +549,12 @@ def test_a_second_run_leaves_the_report_of_the_first(pipeline: Pipeline, sandbox
 def test_files_that_a_killed_run_left_half_written_are_removed(pipeline: Pipeline) -> None:
     assert pipeline.load(singer(people(2, "VIP"))).code == 0
     old, new = reports(pipeline) / ".rejected.csv.123.part", reports(pipeline) / ".report.json.456.part"
-    for path in (old, new, reports(pipeline) / "runs" / ".x.json.123.part"):
+    runs = reports(pipeline) / "runs"
+    lost = (old, runs / ".x.json.123.part", runs / "20200101T000000.000000Z-000000.csv")
+    for path in (new, *lost):
         path.write_text("somebody@example.com")
-    os.utime(old, (0, 0))
-    os.utime(reports(pipeline) / "runs" / ".x.json.123.part", (0, 0))
+    for path in lost:
+        os.utime(path, (0, 0))
     assert pipeline.load(singer(people(2, "VIP"))).code == 0
-    assert sorted(reports(pipeline).rglob("*.part")) == [new], "another process may be writing it"
+    assert [path.exists() for path in lost] == [False] * 3
+    assert new.exists(), "another process may be writing it"

@@ -159,7 +159,9 @@ def prune(folder: Path, keep: int) -> None:
     for path in itertools.islice(_newest_first(folder / FOLDER), keep, None):
         path.with_suffix(TABLE_SUFFIX).unlink(missing_ok=True)
         path.unlink(missing_ok=True)
-    for part in (*folder.glob(f".*{PART}"), *(folder / FOLDER).glob(f".*{PART}")):
+    parts = (*folder.glob(f".*{PART}"), *(folder / FOLDER).glob(f".*{PART}"))
+    tables = (path for path in (folder / FOLDER).glob(f"*{TABLE_SUFFIX}") if not path.with_suffix(".json").exists())
+    for part in (*parts, *tables):
         with contextlib.suppress(FileNotFoundError):
             if part.is_file() and time.time() - part.stat().st_mtime > PART_SECONDS:
                 part.unlink()
