@@ -110,7 +110,12 @@ FOUND = b"""{"email":"Jane@Example.com","seg":["VIP","Loyal"]}
         (
             "JANE@example.com ",
             ['{"email":"Jane@Example.com","seg":["VIP","Loyal"]}', '{"email": " jane@example.com", "seg": ["New"]'],
-            {"Normalised address": ["jane@example.com"], "Segments": ["'Loyal', 'New', 'VIP'"], "Chosen": ["'New', 'VIP'"]},
+            {
+                "Normalised address": ["jane@example.com"],
+                "Segments": ["'Loyal', 'New', 'VIP'"],
+                "Chosen": ["'New', 'VIP'"],
+                "Malformed lines": [],
+            },
         ),
         (
             "jim@example.com",

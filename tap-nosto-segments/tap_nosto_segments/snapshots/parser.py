@@ -436,6 +436,7 @@ def find_contact(database: duckdb.DuckDBPyConnection, path: Path, email: str) ->
     wanted = normalised(quote_literal(email))
     source = f"read_ndjson_objects({quote_source(path)}, ignore_errors = true, maximum_object_size = {MAX_LINE_BYTES})"
     address = "json -> '/email' ->> '$'"
+    database.execute("SET preserve_insertion_order = true")  # lines are shown as they follow each other in the file
     ((normal,),) = database.execute(f"SELECT {wanted}").fetchall()
     lines = database.execute(f"SELECT json FROM {source} WHERE {normalised(f'({address})')} = $1", [normal]).fetchall()  # noqa: S608 - every part is quoted
     names = database.execute("SELECT names FROM contacts WHERE email = $1", [normal]).fetchall()
