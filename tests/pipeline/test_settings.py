@@ -17,7 +17,7 @@ from tap_nosto_segments.errors import SettingsError as TapSettingsError
 from tap_nosto_segments.tap import TapNostoSegments
 from target_dotdigital import environment as target_environment
 from target_dotdigital.errors import SettingsError
-from target_dotdigital.records import Uploads
+from target_dotdigital.models import Uploads
 from target_dotdigital.settings import Settings
 from target_dotdigital.target import TargetDotdigital
 

@@ -696,3 +696,20 @@ def test_an_id_that_two_rows_have_confirms_neither() -> None:
     named = ContactReference(raw_contact_id=msgspec.Raw(b"8"), identifiers=Identifiers("d@example.com"))
     found = match_report(rows, ImportStatus("", "Finished", updated=[named]), lambda _emails: ids)
     assert {one.verdict for one in found} == {Verdict.UNCONFIRMED}
+
+
+# Progress
+
+
+def test_a_delivery_that_waits_logs_its_progress_every_minute(pipeline: Pipeline, sandbox: Sandbox) -> None:
+    pipeline.target |= {"contacts_per_import": 5, "max_active_imports": 1, "poll_interval_ms": 60_000}
+    sandbox.account.import_polls = 4
+    sandbox.faults.add(Fault("answer", method="GET", path="/import/", response=answer(403)))
+    records = [{"email": email, "segments": ["A"]} for email in people(10)]
+    outcome = pipeline.load(singer(records))
+    assert outcome.code == 0, outcome.log
+    lines = [line for line in outcome.log.splitlines() if "Waiting for 1 imports" in line]
+    # both imports are polled five times, once a minute, and the first poll of all is denied
+    assert len(lines) >= 8
+    assert "the last poll failed" in lines[0] or "the last poll failed" in lines[1]
+    assert "1 of about 2 imports, 5 of 10 contacts, about " in lines[-1]

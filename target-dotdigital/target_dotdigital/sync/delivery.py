@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import itertools
 import logging
-import sys
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-
-import click
 
 from target_dotdigital.dotdigital.account import find_book
 from target_dotdigital.dotdigital.contacts import ContactReader
@@ -164,6 +162,8 @@ def _unusual(payload: str) -> int:
 
 
 ROWS = 5_000
+# polls of an import are up to a minute apart
+SECONDS_PER_LINE = 55.0
 # nothing is published about how long dotdigital may take for an import; import_timeout is 6 hours by default
 LATEST_SECONDS = 48 * 3600.0
 # So many contacts are not all kept out of the address book: if it stays empty, it is the wrong one, or imports ignore it. Of fewer
@@ -173,6 +173,49 @@ MISTAKEN = (
     "dotdigital's reports name other addresses for the IDs of some contacts, again after these were looked up: other contacts may "
     "have been changed. All of them are looked up by the next run. Run the command `rehearse`."
 )
+
+
+class Progress:
+    """Logs how far a delivery is, once a minute.
+
+    Args:
+        clock: injectable clock.
+        contacts: contacts to send; 0 if it is not known.
+        imports: imports that they make.
+    """
+
+    def __init__(self, clock: Clock, contacts: int, imports: int) -> None:
+        """Start at 0."""
+        self._clock = clock
+        self._contacts, self._imports = contacts, imports
+        self._contacts_done, self._imports_done = 0, 0
+        self._started = self._logged = clock.monotonic()
+
+    def count(self, contacts: int) -> None:
+        """Count the contacts of an import that has ended."""
+        self._contacts_done += contacts
+        self._imports_done += 1
+
+    def log(self, open_imports: int, last_error: str) -> None:
+        """Log a line if the last one is a minute ago.
+
+        Args:
+            open_imports: imports that dotdigital has not finished.
+            last_error: why the last poll failed; empty if it did not.
+        """
+        now = self._clock.monotonic()
+        if now - self._logged < SECONDS_PER_LINE:
+            return
+        self._logged = now
+        minutes, done = (now - self._started) / 60, self._contacts_done
+        LOGGER.info(
+            "Waiting for %d imports since %.0f minutes%s%s%s",
+            open_imports,
+            minutes,
+            f": {self._imports_done:,} of about {self._imports:,} imports, {done:,} of {self._contacts:,} contacts" if done else "",
+            f", about {math.ceil(minutes * (self._contacts - done) / done)} minutes left" if 0 < done < self._contacts else "",
+            f"; the last poll failed: {last_error}" if last_error else "",
+        )
 
 
 class Delivery:
@@ -219,36 +262,36 @@ class Delivery:
         Args:
             account: the account; its address book and data fields have to exist.
             scope: number of the ledger scope.
-            waiting: number of pending contacts, for the progress bar on a terminal.
+            waiting: number of pending contacts, for the progress in the log.
             restored: number of a restoring run, which sends only the contacts that it restores; None for any other run.
         """
         settings, shape = self._session.settings, self._shape(account)
         left = (settings.max_contacts_per_run or None) if restored is None else None
         total = waiting if left is None else min(waiting, left)
-        with click.progressbar(length=total, label="dotdigital", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+        progress = Progress(self._session.clock, total, math.ceil(total / settings.contacts_per_import))
 
-            def observe(rows: Sequence[Row], results: Sequence[RowResult]) -> None:
-                bar.update(len(rows))
-                self.samples.note(rows, results)
+        def observe(rows: Sequence[Row], results: Sequence[RowResult]) -> None:
+            progress.count(len(rows))
+            self.samples.note(rows, results)
 
-            imports = self._imports(account, observe)
-            # what rows by ID have done to other contacts than they were meant for is corrected in a second round
-            for is_last in (False, True) if restored is None else (True,):
-                mistaken, wrong = self.tally.mistaken, self._misses
-                # Removed contacts are sent first, and their imports awaited. They are matched by ID, and the contact with that ID
-                # may have a new address by now. The row of the new address has to be applied last. Rows that were rejected before come
-                # after the others, in imports of their own: dotdigital may refuse an import because of one of them.
-                for removed, rejected in itertools.product((True, False), (False, True)):
-                    sent, missed = self.tally.sent, self._misses
-                    rows = self._rows(scope, left, removed=removed, rejected=rejected, restored=restored)
-                    imports.send(prefetch(chunks(rows, shape, settings.contacts_per_import)))
-                    left = None if left is None else left - (self.tally.sent - sent)
-                    if self._misses > missed and not is_last:
-                        self._look_up(account, scope)
-                if self._misses == wrong:
-                    break
-                if is_last and self.tally.mistaken > mistaken:
-                    self.tally.problems.append(MISTAKEN)
+        imports = self._imports(account, observe, progress.log)
+        # what rows by ID have done to other contacts than they were meant for is corrected in a second round
+        for is_last in (False, True) if restored is None else (True,):
+            mistaken, wrong = self.tally.mistaken, self._misses
+            # Removed contacts are sent first, and their imports awaited. They are matched by ID, and the contact with that ID
+            # may have a new address by now. The row of the new address has to be applied last. Rows that were rejected before come
+            # after the others, in imports of their own: dotdigital may refuse an import because of one of them.
+            for removed, rejected in itertools.product((True, False), (False, True)):
+                sent, missed = self.tally.sent, self._misses
+                rows = self._rows(scope, left, removed=removed, rejected=rejected, restored=restored)
+                imports.send(prefetch(chunks(rows, shape, settings.contacts_per_import)))
+                left = None if left is None else left - (self.tally.sent - sent)
+                if self._misses > missed and not is_last:
+                    self._look_up(account, scope)
+            if self._misses == wrong:
+                break
+            if is_last and self.tally.mistaken > mistaken:
+                self.tally.problems.append(MISTAKEN)
 
     @property
     def _misses(self) -> int:
@@ -364,6 +407,7 @@ class Delivery:
         self,
         account: Account,
         observe: Callable[[Sequence[Row], Sequence[RowResult]], None] = lambda _rows, _results: None,
+        log_progress: Callable[[int, str], None] | None = None,
     ) -> Imports:
         settings = self._session.settings
         return Imports(
@@ -375,6 +419,7 @@ class Delivery:
             pace=Pace(settings.max_active_imports, settings.poll_interval, settings.import_timeout),
             require_lock=self._session.ledger.require_lock,
             observe=observe,
+            log_progress=log_progress or Progress(self._session.clock, 0, 0).log,
         )
 
     def _shape(self, account: Account) -> RowEncoder:

@@ -85,7 +85,7 @@ class Imports:
         pace: how many imports are open at once, and how they are awaited.
         require_lock: called before each import is submitted; raises an exception if another run may have started.
         observe: called with the rows of each finished import of this run, and their outcomes.
-        narrows: whether a refused import is narrowed down to the rows that it is refused for; otherwise it stops the run.
+        log_progress: called before each poll with the number of open imports, and why the last poll failed.
     """
 
     def __init__(
@@ -99,12 +99,13 @@ class Imports:
         pace: Pace,
         require_lock: Callable[[], None] = lambda: None,
         observe: Callable[[Sequence[Row], Sequence[RowResult]], None] = lambda _rows, _results: None,
-        narrows: bool = True,
+        log_progress: Callable[[int, str], None] = lambda _open, _error: None,
     ) -> None:
         """Start without open imports."""
         self._require_lock = require_lock
         self._observe = observe
-        self._narrows = narrows
+        self._log_progress = log_progress
+        self._last_error = ""
         self._client = client
         self._log = log
         self._shape = shape
@@ -242,7 +243,7 @@ class Imports:
         try:
             import_id = self._start(key, body(chunk))
         except ApiError as error:
-            if self._narrows and is_refusal(error):
+            if is_refusal(error):
                 self._log.refused(key)
                 return error
             # without a response, or with one of a gateway, dotdigital may have accepted the import
@@ -285,6 +286,7 @@ class Imports:
         """Wait until the next poll is due, poll that import, and handle its state."""
         if not self._open:
             return
+        self._log_progress(len(self._open), self._last_error)
         one = min(self._open, key=lambda other: other.next_poll)
         self._clock.wait(one.next_poll - self._clock.monotonic())
         status = self._ask(one)
@@ -356,9 +358,11 @@ class Imports:
 
     def _ask(self, one: _Open) -> ImportStatus | None:
         """Poll an import once; a failed poll says nothing about the import's state."""
+        self._last_error = ""
         try:
             return self._client.import_status(one.import_id)
         except ApiError as error:
+            self._last_error = error.code or (f"status {error.status}" if error.status else "no answer")
             if error.code in {"contacts:importNotFound", "contacts:invalidId"}:
                 # an import may not be found right after it was accepted (docs/assumptions.md, dotdigital 5)
                 one.missing += 1
