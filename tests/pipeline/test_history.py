@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 from support.running import Outcome, Pipeline, run_target, singer
-from support.upgrading import content
 from target_dotdigital.ledger import imports as ledger_imports
 
 if TYPE_CHECKING:
@@ -143,9 +142,8 @@ def test_a_file_gives_back_the_space_of_what_was_deleted(pipeline: Pipeline) -> 
     for names in ("A", "B", "C", "D"):
         deliver(pipeline, names, everybody)
     path = pipeline.folder / "ledger.db"
-    before = path.stat().st_size
+    before, pages = path.stat().st_size, query(pipeline, "PRAGMA page_count")[0]
     pipeline.time.skipped += 100 * DAY
     deliver(pipeline, "E", everybody[:1])
     assert path.stat().st_size < 0.75 * before
-    assert query(pipeline, "PRAGMA freelist_count")[0] <= query(pipeline, "PRAGMA page_count")[0] / 9
-    assert content(pipeline.target["ledger_url"])["dotdigital_layout"]
+    assert 0 < query(pipeline, "PRAGMA freelist_count")[0] <= pages / 10
