@@ -17,6 +17,8 @@ from tap_nosto_segments.errors import SettingsError as TapSettingsError
 from tap_nosto_segments.tap import TapNostoSegments
 from target_dotdigital import environment as target_environment
 from target_dotdigital.errors import SettingsError
+from target_dotdigital.models import Uploads
+from target_dotdigital.settings import Settings
 from target_dotdigital.target import TargetDotdigital
 
 if TYPE_CHECKING:
@@ -160,6 +162,11 @@ def test_numbers_lists_and_objects_are_read_as_text_or_refused(
                 assert not text.strip("\" '") or text not in str(caught.value)
             else:
                 assert environment.read_settings(config, schema, from_environment=reads)[setting] == meant
+
+
+def test_null_stands_for_the_default_and_a_number_may_be_written_as_5_0() -> None:
+    settings = Settings.from_config({"api_user": "u", "api_password": "p", "max_clear_percent": None, "contacts_per_import": 5.0})
+    assert (settings.max_clear_percent, settings.contacts_per_import, settings.upload_emails) == (20, 5, Uploads.ALL)
 
 
 # The environment
