@@ -447,6 +447,7 @@ def test_explain_live_shows_what_dotdigital_holds(pipeline: Pipeline, sandbox: S
     assert "dotdigital holds the contact" in outcome.errors[-1]
 
 
+@pytest.mark.fields("NOSTOSEGMENT_2")
 def test_other_data_fields_of_the_account_are_mentioned_after_the_configured_one(pipeline: Pipeline, sandbox: Sandbox) -> None:
     sandbox.account.add_field("NOSTOSEGMENT_2")
     pipeline.load(singer(people(ann=["A"])))
