@@ -258,7 +258,7 @@ class Reader(GenericSingerReader[str]):
         # any other value is ambiguous: it is treated neither as removed nor as present
         _require(
             deleted is None or (isinstance(deleted, str) and is_time(deleted)),
-            "a RECORD whose _sdc_deleted_at is neither a time nor null",
+            "a RECORD message whose _sdc_deleted_at is neither a time nor null",
         )
         return True
 

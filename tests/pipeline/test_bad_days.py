@@ -330,7 +330,10 @@ SCHEMA = singer([]).splitlines(keepends=True)[0]
         ),
         ('{"type":"SCHEMA","stream":"people","schema":null}\n', "line 1 is a SCHEMA message whose schema is not an object"),
         ('{"type":"SCHEMA","stream":"people","schema":{"properties":[]}}\n', "line 1 is a SCHEMA message without properties"),
-        ('{"type":"SCHEMA","stream":"people","schema":{"properties":{}},"key_properties":"email"}\n', "key_properties are no list"),
+        (
+            '{"type":"SCHEMA","stream":"people","schema":{"properties":{}},"key_properties":"email"}\n',
+            "key_properties are not a list",
+        ),
         (SCHEMA + '{"type":"RECORD","stream":"people","record":[1]}\n', "line 2 is a RECORD message whose record is not an object"),
         (SCHEMA + '{"type":"RECORD","stream":5,"record":{}}\n', "line 2 is a RECORD without the name of a stream"),
         (
@@ -342,11 +345,11 @@ SCHEMA = singer([]).splitlines(keepends=True)[0]
         (
             SCHEMA
             + '{"type":"RECORD","stream":"people","record":{"email":"a@example.com","segments":[],"_sdc_deleted_at":false}}\n',
-            "line 2 is a RECORD whose _sdc_deleted_at is neither a time nor null",
+            "line 2 is a RECORD message whose _sdc_deleted_at is neither a time nor null",
         ),
         (
             SCHEMA + '{"type":"RECORD","stream":"people","record":{"email":"a@example.com","segments":[],"_sdc_deleted_at":""}}\n',
-            "line 2 is a RECORD whose _sdc_deleted_at is neither a time nor null",
+            "line 2 is a RECORD message whose _sdc_deleted_at is neither a time nor null",
         ),
         (
             SCHEMA + '{"type":"RECORD","stream":"people","record":' + "[" * 100_000 + "\n",

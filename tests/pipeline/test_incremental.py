@@ -434,7 +434,9 @@ def test_the_catalogue_joins_ids_and_counts(pipeline: Pipeline) -> None:
         "exclude_segments": ["Y"],
     }
     pipeline.catalog = selecting("segments")
-    assert pipeline.extract().records("segments") == [
+    found = pipeline.extract().records("segments")
+    assert {record.pop("exported_at") for record in found} == {START.isoformat()}
+    assert found == [
         {"name": "Never", "id": "2" * 24, "selected": True, "contact_count": 0},
         {"name": "X", "id": "1" * 24, "selected": True, "contact_count": 2},
         {"name": "Y", "id": None, "selected": False, "contact_count": 1},
