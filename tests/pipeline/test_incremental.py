@@ -435,7 +435,7 @@ def test_the_catalogue_joins_ids_and_counts(pipeline: Pipeline) -> None:
     }
     pipeline.catalog = selecting("segments")
     found = pipeline.extract().records("segments")
-    assert {record.pop("exported_at") for record in found} == {START.isoformat()}
+    assert {record.pop("exported_at") for record in found} == {"2026-11-01T04:00:00Z"}
     assert found == [
         {"name": "Never", "id": "2" * 24, "selected": True, "contact_count": 0},
         {"name": "X", "id": "1" * 24, "selected": True, "contact_count": 2},
