@@ -37,13 +37,13 @@ NO_FILE = "the export did not arrive"
 DEFAULT_MAX_AGE_HOURS = 48
 MAX_LISTED_LINKS = 3
 MAX_LISTED_NAMES = 5
-# a Last-Modified that is no older than this is the time of the request itself
+# a Last-Modified at most this old is the time of the request itself
 MIN_PLAUSIBLE_AGE = datetime.timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the check has seen.
+    """The evidence that the check has collected.
 
     Args:
         settings: the settings.
@@ -114,7 +114,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the test of an assumption found.
+    """The result of testing an assumption.
 
     Args:
         outcome: how it ended.

@@ -1,7 +1,7 @@
 """The commands `check` and `try-auth`: what a run would find at Nosto, and which form of authorisation opens the export.
 
 They store and emit nothing, and show counts and names of segments, never an address, a token or a signed URL; except that
-`check --find` shows what the export holds for the address that it is asked for.
+`check --find` shows the content of the export for the given address.
 """
 
 from __future__ import annotations
@@ -349,7 +349,7 @@ def try_authorisation(settings: Settings) -> None:
     if not settings.export_token:
         msg = "try-auth needs export_token, which is not set: no authorisation was tried. Set it."
         raise SettingsError(msg)
-    # one client each, so that no cookie of one answer opens the file for the next
+    # a client per attempt, so that a cookie of one response cannot open the file for the next attempt
     attempts = [_try(settings, NostoClient(settings.request_timeout), method) for method in AUTH_METHODS]
     _print(["Authorisation"])
     for attempt in attempts:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("tap-nosto-segments")
 REPLICATION_KEYS: dict[str, str | None] = {vars(stream)["name"]: vars(stream).get("replication_key") for stream in STREAMS}
 SECRETS = [name for name, facts in TapNostoSegments.config_jsonschema["properties"].items() if facts.get("secret")]
-# how jsonschema says it
+# the wording of jsonschema
 MISSING_SETTING = re.compile(r"'(\w+)' is a required property.*")
 # the SDK evaluates stream maps in the first module; some invalid ones fail in the second, which validates their schema
 MAPPING_MODULE = "singer_sdk.mapper"
@@ -43,7 +43,7 @@ CONFIG_HELP = "Configuration file, or ENV for environment variables and a .env f
 
 @dataclass(slots=True)
 class Config:
-    """The settings that the command line names.
+    """The settings of the `--config` options.
 
     Args:
         values: the settings of all files.
@@ -140,7 +140,7 @@ def _run(
     state: IO[str] | None,
     catalog: IO[str] | None,
 ) -> None:
-    """Run what the options of the group ask for, unless a subcommand follows."""
+    """Run the sync as the options of the group require, unless a subcommand follows."""
     logging.captureWarnings(capture=True)
     _write_utf8()
     context = click.get_current_context()
@@ -169,7 +169,7 @@ def _discover(context: click.Context, _option: click.Option, value: bool) -> Non
     if not value:
         return
     config = context.params["config"]
-    # discovery needs no settings; the SDK would log that they are not valid, but not which
+    # discovery needs no settings; the SDK would log that settings are invalid, but not which
     with _log_level(logging.ERROR), exit_on_failure():
         tap = TapNostoSegments(
             config=config.values, parse_env_config=config.from_environment, validate_config=False, setup_mapper=False
@@ -452,7 +452,7 @@ def explain_file_errors(name: str, option: str, advice: str) -> Iterator[None]:
 
     Args:
         name: the file, for the message.
-        option: the option of the command line that names it.
+        option: the option of the command line that specifies it.
         advice: what to do.
 
     Raises:
@@ -479,7 +479,7 @@ def explain_file_errors(name: str, option: str, advice: str) -> Iterator[None]:
 
 
 def _convert(place: str, value: object, kind: type[Converted]) -> Converted:
-    """Convert a value to a type; an error names only the place and the types, not the value."""
+    """Convert a value to a type; an error shows only the place and the types, not the value."""
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

@@ -1,7 +1,7 @@
 """Settings as text: environment variables, and the types that the schema of the settings declares for them.
 
-The SDK and Meltano read a boolean that they do not understand as false, and half a list as a list. Here every text is read as it was
-meant, or refused with the name of the setting.
+The SDK and Meltano read an unrecognised boolean as false, and an incomplete list as a list. Here such a text is refused with the name of
+the setting.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def variables_without_effect(config: Mapping[str, Any], schema: Mapping[str, Any
 
 
 def _differs(config: Mapping[str, Any], properties: Mapping[str, Any], name: str) -> bool:
-    """Return whether a variable says something else than the setting that is used."""
+    """Return whether a variable has another value than the setting that is used."""
     facts = properties[name]
     try:
         given = _typed(os.environ[variable_of(name)], facts)

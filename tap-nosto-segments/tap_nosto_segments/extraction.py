@@ -107,7 +107,7 @@ class _Resolved:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """The way from Nosto's export to the current snapshot: the arguments of `open_extraction`, and what it opened."""
+    """The steps from Nosto's export to the current snapshot, with the arguments and resources of `open_extraction`."""
 
     settings: Settings
     client: NostoClient
@@ -148,7 +148,7 @@ class _Run:
         known = base.catalogue if base else {}
         catalogue, catalogue_error = read_catalogue(self.client, settings.graphql_url, settings.api_token, known)
         if catalogue_error is not None:
-            # the catalogue only serves to recognise renamed segments, so the contacts do not wait for it
+            # the catalogue only serves to recognise renamed segments, so the contacts are emitted without it
             LOGGER.warning("%s The run continues without it, and does not recognise renamed segments.", catalogue_error)
         catalogue = match_catalogue(catalogue, base, parsed.counts)
         exported_at = date_export(export, newest, self.now())
@@ -197,9 +197,9 @@ class _Run:
         return _Resolved(manifest, path, catalogue_error)
 
     def _keep_unknown_contacts(self, parsed: ParsedExport, newest: Manifest | None) -> tuple[set[str], bool]:
-        """Keep what the newest snapshot holds of contacts whose lines in the export cannot be read.
+        """Keep the newest snapshot's contacts whose lines in the export cannot be read.
 
-        The newest snapshot and not the bookmark's: it holds the newest segments of a contact.
+        The bookmark's snapshot may have older segments of a contact than the newest one.
 
         Returns:
             The names of their segments, and whether no contact is missing now.
@@ -227,7 +227,7 @@ class _Run:
         return _Resolved(manifest)
 
     def _trusted_validators(self, acknowledged: Manifest | None) -> Validators:
-        """Return what a conditional request may rely on; nothing if the whole export has to be downloaded."""
+        """Return the validators of a conditional request; none if the whole export has to be downloaded."""
         if acknowledged is None or not has_same_selection(self.settings, self.maps, acknowledged):
             return Validators()
         # An ETag alone does not show whether the server still renews it, and Nosto makes a new export every day.

@@ -1,4 +1,4 @@
-"""Local folders and files that hold addresses, and how a setting names a place."""
+"""Local folders and files that hold addresses, and the resolution of paths and URLs in settings."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def locate(place: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """Return the file system and the path that a local path, or an fsspec URL, names.
+    """Return the file system and the path of a local path or an fsspec URL.
 
-    A local path is taken as it is: `::` does not separate file systems in it.
+    A local path is used unchanged: `::` does not separate file systems in it.
     """
     if "://" in place:
         files, path = fsspec.core.url_to_fs(place)
@@ -24,7 +24,7 @@ def locate(place: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 
 def create_private_folder(path: Path) -> None:
-    """Create a folder that only its owner can enter, unless it is there: an existing one may belong to others, and stays as it is."""
+    """Create a folder that only its owner can enter, unless it exists: an existing folder may belong to others, and is not changed."""
     if path.is_dir():
         return
     path.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ class Candidate:
         digest: SHA-256 of the export, hexadecimal.
         exported_at: when the export was made, or fetched if Nosto does not send the time.
         catalogue: ID -> name of Nosto's segments; empty if unknown.
-        base: the snapshot that the bookmark names, else the newest; None if there is none.
+        base: the bookmark's snapshot, else the newest; None if there is none.
         newest: the snapshot that was written last; None if there is none.
     """
 
@@ -67,7 +67,7 @@ def match_catalogue(catalogue: Mapping[str, str], base: Manifest | None, counts:
 
 
 def date_export(export: Export, newest: Manifest | None, now: datetime.datetime) -> datetime.datetime:
-    """Return when the export was made; if Nosto does not say so, the current time.
+    """Return when the export was made; if Nosto does not send the time, the current time.
 
     Args:
         export: the export.
@@ -86,7 +86,7 @@ def has_same_selection(settings: Settings, maps: str | None, manifest: Manifest)
 
     Args:
         settings: the settings.
-        maps: what identifies the stream maps of the contacts; None if no contacts are emitted.
+        maps: digest of the stream maps of the contacts; None if no contacts are emitted.
         manifest: the snapshot.
     """
     selection = settings.selection
@@ -232,7 +232,7 @@ def require_size(
         settings: the settings.
         selection: the chosen segments.
         parsed: the new export.
-        base: the snapshot that the bookmark names.
+        base: the bookmark's snapshot.
         renamed: old name -> new name of renamed segments.
         today: the date in UTC.
 

@@ -255,7 +255,7 @@ def json_schema() -> dict[str, Any]:
 def _property(facts: dict[str, Any], *, is_required: bool) -> dict[str, Any]:
     value: dict[str, Any] = next((form for form in facts.pop("anyOf", ()) if form != {"type": "null"}), {})
     merged = {"type": "string", **value, **facts}
-    merged.pop("format", None)  # a pattern says the same
+    merged.pop("format", None)  # the pattern already expresses the format
     if merged.get("default", ...) is None:
         del merged["default"]
     elif isinstance(merged.get("default"), tuple):

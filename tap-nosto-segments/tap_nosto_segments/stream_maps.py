@@ -1,4 +1,4 @@
-"""Which of the SDK's stream maps are safe for contacts, and what identifies the maps that a snapshot was emitted with."""
+"""Checks that the SDK's stream maps are safe for contacts, and computes the digest of the maps that a snapshot was emitted with."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def require_marks_of_removal(stream_maps: Mapping[str, Any], stream: str, *, is_
 
 
 def digest_of(config: Mapping[str, Any], stream: str, deselected: Collection[str]) -> str:
-    """Return what identifies the maps and the selected properties of a stream; an empty text if it is emitted as it is.
+    """Return the digest of the maps and the selected properties of a stream; an empty text if it is emitted unchanged.
 
     Args:
         config: the settings.

@@ -44,7 +44,7 @@ class TapNostoSegments(Tap):
     ]
 
     def __init__(self, *, config: Any = None, parse_env_config: bool = False, **options: Any) -> None:
-        """Read the settings, in place of the SDK, which reads a text that it does not understand as false."""
+        """Read the settings, in place of the SDK, which reads an unrecognised text as false."""
         schema = self.config_jsonschema
         self.append_builtin_config(schema)
         settings = read_settings(config or {}, schema, from_environment=parse_env_config)

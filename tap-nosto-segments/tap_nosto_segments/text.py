@@ -39,7 +39,7 @@ def is_blank(name: str) -> bool:
 
 
 def nearest_name(pattern: str, names: Collection[str]) -> str | None:
-    """Return the name that somebody may have meant by a pattern that matches none; None if there are no names."""
+    """Return the name that is most similar to a pattern without a match; None if there are no names."""
     folded = {name.casefold(): name for name in sorted(names)}
     wanted = pattern.casefold()
     if (other_case := next((name for key, name in folded.items() if fnmatchcase(key, wanted)), None)) is not None:

@@ -1,4 +1,4 @@
-"""Reads the files of BATCH messages with the SDK's own storage, which opens files of one configured folder alone."""
+"""Reads the files of BATCH messages with the SDK's own storage, which only opens files in one configured folder."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def batch_error(name: str, what: str) -> StreamError:
 
 
 def batch_lines(message: Mapping[str, Any], config: Mapping[str, Any] | None) -> Iterator[tuple[str, int, bytes]]:
-    """Yield the records of a BATCH message: name of the file, number of the line, and the line, which is not decoded yet.
+    """Yield the records of a BATCH message: name of the file, number of the line, and the undecoded line.
 
-    Whatever folder the message names, its files are read from storage.root of batch_config.
+    Files are read from storage.root of batch_config, regardless of the folder in the message.
 
     Args:
         message: the message; its shape is not checked yet.

@@ -45,7 +45,7 @@ HELP = (
 )
 
 
-class CommandLine(TargetDotdigital):  # noqa: D101 - it has that of the target, which --about shows
+class CommandLine(TargetDotdigital):  # noqa: D101 - has the docstring of the target, which --about shows
     __doc__ = TargetDotdigital.__doc__
 
     @classmethod
@@ -110,7 +110,7 @@ class CommandLine(TargetDotdigital):  # noqa: D101 - it has that of the target, 
         config: _ConfigInput | None = None,
         file_input: IO[str] | None = None,
     ) -> None:
-        """Run the sync; however it fails, the same line is the last one on the screen and the first problem of the report."""
+        """Run the sync; on failure, the same line is printed last and is the first problem of the report."""
         _prepare(terminal=False)
         if about:
             super().invoke(about=about, about_format=about_format)
@@ -145,26 +145,26 @@ class CommandLine(TargetDotdigital):  # noqa: D101 - it has that of the target, 
                 read_to_end(stdin_of(file_input))
             notify(report, given.config if target is None else target.config, report.problems[0])
             if not isinstance(error, NoInputError):
-                # otherwise the tap's last line, which says more, would scroll away
+                # otherwise the tap's last line, which contains the cause, would scroll away
                 cls.logger.info("%s", report.summary())
             _fail(report.problems[0], 1 if ended is None else SIGNALLED + ended)
 
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """What a command works with."""
+    """The object that click passes to an operator command."""
 
     settings: Settings
     clock: Clock
 
 
 class OperatorCommand(SingerCommand):
-    """A command of the operator: it takes --config as the sync does, never reads standard input, and fails in one line.
+    """A command of the operator: it accepts --config like the sync, never reads standard input, and reports a failure in one line.
 
     Args:
         name: its name.
-        callback: what it does with an `Operator`.
-        uses: the settings that decide what it shows or does, besides those of the login.
+        callback: called with an `Operator`.
+        uses: the settings that it depends on, besides the login settings.
         example: its arguments in an example.
         options: as for `click.Command`.
     """
@@ -207,12 +207,12 @@ def _prepare(*, terminal: bool) -> None:
 
 
 def _fail(message: str, code: int = 1) -> NoReturn:
-    LOGGER.error(message)  # one line, without what a traceback quotes
+    LOGGER.error(message)  # no traceback, which may quote addresses
     raise SystemExit(code) from None
 
 
 def _command(**facts: Any) -> Callable[[Callable[..., None]], OperatorCommand]:
-    """Make a command of a function; its docstring is the text of its help page."""
+    """Create a command from a function, whose docstring is the help text."""
 
     def decorate(function: Callable[..., None]) -> OperatorCommand:
         return click.command(function.__name__, cls=OperatorCommand, **facts)(click.pass_obj(function))

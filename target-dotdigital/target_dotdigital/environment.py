@@ -1,7 +1,7 @@
 """Settings as text: environment variables, and the types that the schema of the settings declares for them.
 
-The SDK and Meltano read a boolean that they do not understand as false, and half a list as a list. Here a text is read as its spelling
-shows, or refused with the name of the setting.
+The SDK and Meltano read an unrecognised boolean as false, and an incomplete list as a list. Here such a text is refused with the name of
+the setting.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def read_settings(config: Mapping[str, Any], schema: Mapping[str, Any], *, from_
 
 
 def read_setting(config: Mapping[str, Any], schema: Mapping[str, Any], name: str) -> Any:
-    """Return a setting of a run that fails, whose settings may be wrong; the default if it cannot be read.
+    """Return a setting of a failed run, whose settings may be invalid; the default if the value cannot be read.
 
     Args:
         config: the settings of `--config` files, perhaps with defaults.
@@ -116,7 +116,7 @@ def read_setting(config: Mapping[str, Any], schema: Mapping[str, Any], name: str
     """
     facts = schema["properties"][name]
     value, default = config.get(name), facts.get("default")
-    # the SDK adds defaults to a configuration before anything else looks at it
+    # the SDK has already added defaults to the configuration
     if not value or value == default:
         value = os.environ.get(variable_of(name), value)
     try:

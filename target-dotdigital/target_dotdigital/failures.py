@@ -34,8 +34,8 @@ NOT_SINGER = (
     *(InvalidInputLine, RecordsWithoutSchemaException, MissingKeyPropertiesError),
     *(InvalidRecord, InvalidJSONSchema),
 )
-CHUNK = 1 << 20
-# exit codes above this one say which signal ended the process
+CHUNK_BYTES = 1 << 20
+# the exit code of a process that a signal ended is this number plus the signal
 SIGNALLED = 128
 AGAIN = "Cure that, and run again: what dotdigital has confirmed is not sent again."
 SYSTEM_CAUSES = {
@@ -156,14 +156,14 @@ def read_to_end(source: IO[Any]) -> None:
         return
     try:
         stream = getattr(source, "buffer", source)
-        while stream.read(CHUNK):
+        while stream.read(CHUNK_BYTES):
             pass
     except (OSError, ValueError):
         return
 
 
 def _without_secrets(text: str) -> str:
-    """Replace an error message about a secret setting with one that does not quote its value, and one about `spill` with its cure."""
+    """Replace an error message about a secret setting, which quotes its value, and one about `spill`, which is no longer supported."""
     if "'spill'" in text and "['overflow']" in text:
         return "overflow: spill is no longer supported: use drop, with segment_priority, or fail"
     name = next((name for name in SECRETS if f"[{name!r}]" in text), None)

@@ -53,9 +53,9 @@ class RowResult(msgspec.Struct, frozen=True):
         email: normalised address, as sent.
         verdict: the result.
         contact_id: dotdigital's contact ID, if it was returned.
-        reason: dotdigital's code for a rejection, or for what of an imported row it did not apply.
-        other_email: normalised address that the report names for the row's contact ID, if it is not the row's own.
-        is_respelled: whether the report spells the address otherwise.
+        reason: dotdigital's code for a rejection, or for the part of an imported row that was not applied.
+        other_email: normalised address that the report lists for the row's contact ID, if it is not the row's own.
+        is_respelled: whether the report spells the address differently.
     """
 
     email: str
@@ -105,14 +105,14 @@ UNKNOWN = "Unknown"
 
 
 def letters_of(code: str | None) -> str:
-    """Return the form by which codes are compared: the letters alone, in lower case, without the prefix of a refused call."""
+    """Return the form in which codes are compared: letters only, in lower case, without the prefix of a refused call."""
     return "".join(filter(str.isalpha, (code or "").rpartition(":")[2])).lower()
 
 
 def main_code(codes: Iterable[str]) -> str:
-    """Return the code that counts, of several for one row; their order makes no difference, because it may change from day to day.
+    """Return the decisive code of a row with several codes, regardless of their order, which may change from day to day.
 
-    An ID that does not exist comes first, because the row can be sent by address, then what only a change of the contact can cure.
+    A missing ID comes first, because the row can be sent by address; then codes that only a change of the contact can resolve.
     """
 
     def rank(code: str) -> tuple[bool, bool, str]:
@@ -122,7 +122,7 @@ def main_code(codes: Iterable[str]) -> str:
     return min((code for code in codes if letters_of(code)), key=rank, default=UNKNOWN)
 
 
-#: Contacts that a run believes unchanged and looks up nevertheless.
+#: Contacts that need no update and that a run looks up as a spot check.
 CHECKED_CONTACTS = 3
 
 
@@ -135,7 +135,7 @@ class InputStats:
         invalid: records left out, by reason.
         excluded: records that match exclude_emails.
         kept: records of removed contacts whose labels are kept, because on_removed is `keep`.
-        removed: records of removed contacts, plus contacts that a complete input does not name.
+        removed: records of removed contacts, plus contacts that are missing in a full input.
         distinct: unique contacts.
         dropped: dropped names, and the number of segment sets affected.
     """
@@ -168,11 +168,11 @@ class DeliveryStats:
         verdicts: rows by verdict.
         reasons: rejected rows by dotdigital's code.
         new_reasons: rejected rows that were not rejected with the same code before.
-        remarks: imported rows of which something was not applied, by dotdigital's code.
-        respelled: rows whose address dotdigital's report spells otherwise.
-        mistaken: rows matched by ID that updated a contact with another address; what both hold is looked up.
+        remarks: rows that were imported only in part, by dotdigital's code.
+        respelled: rows whose address dotdigital's report spells differently.
+        mistaken: rows matched by ID that updated a contact with another address; both contacts are looked up.
         gone: rows matched by ID whose contact no longer exists, so that the address was looked up; not counted as sent.
-        created_again: contacts that were read back in this run, and yet created.
+        created_again: contacts that were created although this run had read them back.
         not_joined: contacts that were looked up, and are not in the address book after two deliveries.
         problems: one sentence for each problem with an import.
     """
@@ -210,7 +210,7 @@ class Plan:
 
     Args:
         created: contacts that do not exist in dotdigital.
-        created_without_labels: those of them that are in no chosen segment.
+        created_without_labels: created contacts that are in no chosen segment.
         updated: contacts whose labels change.
         cleared: contacts that lose all labels.
         added_to_address_book: contacts whose labels are current, and that are only added to the address book.

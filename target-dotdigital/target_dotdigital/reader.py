@@ -40,10 +40,9 @@ class RecordDecoder:
     """
 
     def __init__(self, stream: str, email: str, segments: str, take: Callable[[str, str, str, bool], None]) -> None:
-        """Create a decoder for these properties; records that do not fit its types are left to the SDK."""
         record = msgspec.defstruct(
             "Record",
-            # the names stay JSON, because most contacts have those that the ledger holds as JSON, too
+            # the names stay JSON, because the ledger stores JSON, and the names of most contacts are unchanged
             [("email", str), ("segments", msgspec.Raw, msgspec.Raw()), ("deleted", str | None, None)],
             rename={"email": email, "segments": segments, "deleted": "_sdc_deleted_at"},
             gc=False,
@@ -82,7 +81,7 @@ class RecordDecoder:
     def _hand_over(self, record: Any) -> bool:
         deleted = record.deleted is not None
         try:
-            # the decoder has checked everything of it but its encoding
+            # the decoder has checked everything except the encoding
             segments = str(record.segments, "utf-8")
         except UnicodeError:
             return False
@@ -106,7 +105,6 @@ class RecordSkipper:
     """
 
     def __init__(self, stream: str) -> None:
-        """Store the name."""
         self._stream = stream
         self._decode = msgspec.json.Decoder(_RecordHead).decode
         self._decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -146,7 +144,6 @@ class Reader(GenericSingerReader[str]):
     default_input = sys.stdin
 
     def __init__(self) -> None:
-        """Create a reader without decoders."""
         super().__init__()
         self.decoders: dict[str, RecordDecoder | RecordSkipper] = {}
         self.line = 0
@@ -235,7 +232,7 @@ class Reader(GenericSingerReader[str]):
         if kind == "RECORD":
             return self._check_record(cast("str", stream), message)
         _require(stream in self._streams, f"a message of type {kind} for a stream without a preceding SCHEMA")
-        # ACTIVATE_VERSION removes all contacts that were not named, so it has to be well-formed
+        # ACTIVATE_VERSION removes all contacts that are missing in the input, so it has to be well-formed
         _require(
             kind != "ACTIVATE_VERSION" or type(message.get("version")) is int,
             "an ACTIVATE_VERSION message whose version is not an integer",
@@ -280,7 +277,7 @@ class Reader(GenericSingerReader[str]):
 
 
 def is_empty(source: IO[str]) -> bool:
-    """Wait for the first line of an input, and return whether it ended without one."""
+    """Wait for the first line of an input, and return whether the input is empty."""
     buffer = getattr(source, "buffer", None)
     if buffer is not None:
         return not buffer.peek(1)
@@ -304,7 +301,7 @@ def _lenient(line: str | bytes) -> object:
     """Decode JSON with Python's NaN and Infinity, which become null; return None if the line cannot be decoded."""
     try:
         message = json.loads(line, parse_constant=lambda _name: None)
-        # the round trip rejects what only Python accepts, such as lone surrogates
+        # the round trip rejects values that only Python accepts, such as lone surrogates
         return msgspec.json.decode(msgspec.json.encode(message))
     except (ValueError, TypeError, RecursionError):
         return None

@@ -82,8 +82,8 @@ class LabelSettings:
     labels: tuple[tuple[str, str], ...] = ()
 
 
-class InputTerms(msgspec.Struct, frozen=True):
-    """The settings that decide what of the input is used. What a run has left out of an incremental input does not come again."""
+class InputFilter(msgspec.Struct, frozen=True):
+    """The settings that filter the input. Records that a run has left out of an incremental input are not sent again."""
 
     email_property: str
     segments_property: str
@@ -91,8 +91,8 @@ class InputTerms(msgspec.Struct, frozen=True):
     exclude_emails: tuple[str, ...]
     stream_maps: dict[str, Any] | None
 
-    def uses_more_than(self, before: InputTerms) -> bool:
-        """Return whether an input may hold what is used under these settings, and was left out under those of an earlier run."""
+    def is_wider_than(self, before: InputFilter) -> bool:
+        """Return whether an input may contain records that these settings use and that the settings of an earlier run left out."""
         return (
             self.on_removed != before.on_removed == "keep"
             or not set(before.exclude_emails) <= set(self.exclude_emails)
@@ -343,9 +343,9 @@ class Settings:
         return lambda address: address in patterns or any(fnmatchcase(address, pattern) for pattern in patterns)
 
     @property
-    def input_terms(self) -> InputTerms:
-        """The settings that decide what of the input is used."""
-        return InputTerms(self.email_property, self.segments_property, self.on_removed, self.exclude_emails, self.stream_maps)
+    def input_filter(self) -> InputFilter:
+        """The settings that filter the input."""
+        return InputFilter(self.email_property, self.segments_property, self.on_removed, self.exclude_emails, self.stream_maps)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Settings:
@@ -358,7 +358,7 @@ class Settings:
         values = {name: value for name, value in config.items() if value is not None}
         values["exclude_emails"] = [pattern.strip().lower() for pattern in values.get("exclude_emails", ())]
         try:
-            # not strict: JSON Schema accepts 5.0 as an integer, too
+            # not strict: JSON Schema accepts 5.0 as an integer
             settings = msgspec.convert(values, cls, strict=False)
         except msgspec.ValidationError:
             # JSON Schema has checked everything except whether the date exists
@@ -439,7 +439,7 @@ def _require_field_names(labels: LabelSettings, synced_at: str | None) -> None:
 
 
 def _require_labels(labels: LabelSettings) -> None:
-    """Reject a blank label: dotdigital stores an empty value as none, so what was sent would never be confirmed."""
+    """Reject a blank label: dotdigital stores an empty value as no value, so the label would never be confirmed."""
     blank = [name for name, label in labels.labels if is_blank(label)]
     if blank:
         msg = (

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from target_dotdigital.settings import Settings
     from target_dotdigital.sync.run import Run
 
-SHOWN = 20
+MAX_LISTED_PROPERTIES = 20
 
 
 class ContactTarget(Protocol):
@@ -38,7 +38,7 @@ class ContactTarget(Protocol):
 
     @property
     def skipped(self) -> dict[str, str]:
-        """Streams without contacts, and what they lack."""
+        """Streams without contacts, and the reason for each."""
         ...
 
     def is_mapped_to_null(self, stream_name: str) -> bool:
@@ -61,7 +61,7 @@ class ContactSink(BatchSink):
         if self._target.is_mapped_to_null(stream_name):
             lack: str | None = f"The stream {stream_name!r} is dropped by stream_maps"
         else:
-            lack = _lack(stream_name, schema, {"email_property": self._email, "segments_property": self._segments})
+            lack = _missing_property(stream_name, schema, {"email_property": self._email, "segments_property": self._segments})
         super().__init__(target, stream_name, schema, key_properties)
         self.has_contacts = lack is None
         if lack is not None:
@@ -75,7 +75,7 @@ class ContactSink(BatchSink):
             self._target.run.collector.streams.add(stream_name)
 
     def _had_contacts(self) -> bool:
-        """Return whether this input has named the stream with contacts before."""
+        """Return whether an earlier schema in this input declared a stream of contacts."""
         return self.stream_name in self._target.run.collector.streams
 
     @property
@@ -124,7 +124,7 @@ def is_removed(record: Mapping[str, Any]) -> bool:
     """Return whether a record marks its contact as removed.
 
     Raises:
-        StreamError: the mark is neither a time nor null, so that it is not known what it means.
+        StreamError: the mark is neither a time nor null, so that its meaning is unknown.
     """
     mark = record.get("_sdc_deleted_at")
     if mark is None or isinstance(mark, datetime.datetime) or (isinstance(mark, str) and is_time(mark)):
@@ -136,17 +136,17 @@ def is_removed(record: Mapping[str, Any]) -> bool:
     raise StreamError(msg)
 
 
-def _lack(stream: str, schema: dict[str, Any], needed: dict[str, str]) -> str | None:
-    """Return what a stream lacks to hold contacts, as the beginning of a sentence; None if it lacks nothing.
+def _missing_property(stream: str, schema: dict[str, Any], needed: dict[str, str]) -> str | None:
+    """Return which property a stream of contacts is missing, as the beginning of a sentence; None if it is missing none.
 
     Args:
         stream: name of the stream.
         schema: its schema.
-        needed: setting -> property that it names.
+        needed: setting -> required property.
     """
     there = sorted(name for name in schema["properties"] if not name.startswith("_sdc_"))
     for setting, name in needed.items():
         if name not in there:
-            shown = ", ".join(there[:SHOWN]) or "none"
+            shown = ", ".join(there[:MAX_LISTED_PROPERTIES]) or "none"
             return f"The stream {stream!r} has no property {name!r} ({setting}; it has: {shown})"
     return None

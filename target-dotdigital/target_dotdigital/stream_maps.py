@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Fate(enum.Enum):
-    """What a stream map makes of a record."""
+    """How a stream map treated a record."""
 
     PASSED = enum.auto()
     REMOVED = enum.auto()
@@ -36,7 +36,7 @@ class Mapped(NamedTuple):
     Args:
         stream: name of the stream after the map.
         fate: whether the record passed, marks its contact as removed, or was dropped by a filter.
-        record: the mapped record if it passed; of any other only the address.
+        record: the mapped record if it passed, otherwise only the address.
     """
 
     stream: str
@@ -55,7 +55,6 @@ class AddressMaps:
     """
 
     def __init__(self, config: Mapping[str, Any], email: str) -> None:
-        """Derive the maps from those of the settings."""
         self._email = email
         kept = (MAPPER_SOURCE_OPTION, MAPPER_ALIAS_OPTION, email)
         maps = {
@@ -72,9 +71,9 @@ class AddressMaps:
         self._mapper.register_raw_stream_schema(stream, schema, None)
 
     def apply(self, maps: Sequence[StreamMap], stream: str, record: dict[str, Any]) -> list[Mapped]:
-        """Apply the stream maps of the settings to a record; those that drop the whole stream give nothing.
+        """Apply the stream maps of the settings to a record; maps that drop the whole stream are left out.
 
-        Marks of removal are read off the record as it came, and pass every filter. A record that one map drops and another one lets
+        Marks of removal are read from the original record, and pass every filter. A record that one map drops and another one lets
         pass, with the same address, is not dropped: the contact is still there.
 
         Args:
@@ -83,21 +82,21 @@ class AddressMaps:
             record: the record.
         """
         found: list[Mapped] = []
-        for one, address in zip(maps, self._mapper.stream_maps[stream], strict=True):
-            if isinstance(one, RemoveRecordTransform):
+        for stream_map, address in zip(maps, self._mapper.stream_maps[stream], strict=True):
+            if isinstance(stream_map, RemoveRecordTransform):
                 continue
             if record.get("_sdc_deleted_at") is not None:
-                found.append(Mapped(one.stream_alias, Fate.REMOVED, self._address_of(address, record)))
-            elif (mapped := one.transform(dict(record))) is not None or one.get_filter_result(record):
-                found.append(Mapped(one.stream_alias, Fate.PASSED, mapped or {}))
+                found.append(Mapped(stream_map.stream_alias, Fate.REMOVED, self._address_of(address, record)))
+            elif (mapped := stream_map.transform(dict(record))) is not None or stream_map.get_filter_result(record):
+                found.append(Mapped(stream_map.stream_alias, Fate.PASSED, mapped or {}))
             else:
-                found.append(Mapped(one.stream_alias, Fate.DROPPED, self._address_of(address, record)))
-        passed = {self._key(one.record) for one in found if one.fate is Fate.PASSED}
-        return [one for one in found if one.fate is not Fate.DROPPED or self._key(one.record) not in passed]
+                found.append(Mapped(stream_map.stream_alias, Fate.DROPPED, self._address_of(address, record)))
+        passed = {self._key(result.record) for result in found if result.fate is Fate.PASSED}
+        return [result for result in found if result.fate is not Fate.DROPPED or self._key(result.record) not in passed]
 
-    def _address_of(self, one: StreamMap, record: dict[str, Any]) -> dict[str, Any]:
+    def _address_of(self, stream_map: StreamMap, record: dict[str, Any]) -> dict[str, Any]:
         try:
-            mapped = one.transform(dict(record)) or {}
+            mapped = stream_map.transform(dict(record)) or {}
         except Exception:  # noqa: BLE001 - an expression may raise anything about a record that has no address
             return {}
         return {self._email: mapped.get(self._email)}
@@ -109,4 +108,4 @@ class AddressMaps:
 
 def has_expressions(maps: Sequence[StreamMap]) -> bool:
     """Return whether any of the stream maps changes or filters records."""
-    return any(isinstance(one, CustomStreamMap) for one in maps)
+    return any(isinstance(stream_map, CustomStreamMap) for stream_map in maps)

@@ -55,7 +55,7 @@ class TargetDotdigital(Target):
     clock: ClassVar[type[Clock]] = Clock
 
     def __init__(self, *, config: Any = None, parse_env_config: bool = False, **options: Any) -> None:
-        """Read the settings, in place of the SDK, which reads a text that it does not understand as false."""
+        """Read the settings, in place of the SDK, which reads an unrecognised text as false."""
         schema = self.config_jsonschema
         self.append_builtin_config(schema)
         settings = read_settings(config or {}, schema, from_environment=parse_env_config)
@@ -63,7 +63,7 @@ class TargetDotdigital(Target):
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings, checked.
+        """The validated settings.
 
         Raises:
             SettingsError: they contradict each other, or notifications cannot be sent to notify_urls.
@@ -80,7 +80,7 @@ class TargetDotdigital(Target):
 
     @cached_property
     def skipped(self) -> dict[str, str]:
-        """Streams without contacts, and what they lack."""
+        """Streams without contacts, and the reason for each."""
         return {}
 
     @property
@@ -119,7 +119,7 @@ class TargetDotdigital(Target):
 
     def is_mapped_to_null(self, stream_name: str) -> bool:
         """Return whether stream_maps drop the whole stream."""
-        return any(isinstance(one, RemoveRecordTransform) for one in self.mapper.stream_maps.get(stream_name, []))
+        return any(isinstance(stream_map, RemoveRecordTransform) for stream_map in self.mapper.stream_maps.get(stream_name, []))
 
     @cached_property
     def _address_maps(self) -> AddressMaps:
@@ -127,7 +127,8 @@ class TargetDotdigital(Target):
 
     def _contact_streams(self, stream: str) -> list[str]:
         """Return the names of a stream's contacts after stream_maps; none if it has no contacts."""
-        return [name for one in self.mapper.stream_maps.get(stream, []) if (name := one.stream_alias) not in self.skipped]
+        names = (stream_map.stream_alias for stream_map in self.mapper.stream_maps.get(stream, []))
+        return [name for name in names if name not in self.skipped]
 
     def _take_empty(self, stream: str) -> None:
         for name in self._contact_streams(stream):
@@ -157,14 +158,16 @@ class TargetDotdigital(Target):
         return sink
 
     def _register_decoder(self, stream_name: str, sink: Sink) -> None:
-        """Let the reader hand the records of this stream straight to the collector, where nothing has to be done to them."""
+        """Send records of this stream straight to the collector if no stream map applies."""
         decoders = self._reader.decoders
         self._remove_decoder(stream_name)
         maps = self.mapper.stream_maps.get(stream_name, [])
         settings = self.settings
         if stream_name in self.skipped and len(maps) == 1:
             decoders[stream_name] = RecordSkipper(stream_name)
-        elif [type(one) for one in maps] == [SameRecordTransform] and set(sink.key_properties or ()) <= {settings.email_property}:
+        elif [type(stream_map) for stream_map in maps] == [SameRecordTransform] and set(sink.key_properties or ()) <= {
+            settings.email_property
+        }:
             take = self.run.collector.add_decoded
             decoders[stream_name] = RecordDecoder(stream_name, settings.email_property, settings.segments_property, take)
 
@@ -230,7 +233,7 @@ class TargetDotdigital(Target):
             sink.record_counter_metric.increment()
             if fate is Fate.PASSED:
                 if not mapped.keys() >= set(sink.key_properties):
-                    # as the SDK has it for every record
+                    # as the SDK raises it for every record
                     msg = "A record lacks a key property."
                     raise MissingKeyPropertiesError(msg)
                 sink.process_record(dict(mapped), {})
@@ -248,7 +251,7 @@ class TargetDotdigital(Target):
 
     @override
     def _write_state_message(self, state: dict[str, Any]) -> None:
-        # the barrier: STATE stands for rows that dotdigital has confirmed, or rejected by name
+        # the barrier: STATE stands for rows that dotdigital has confirmed, or rejected with a reason code
         if self._acknowledged:
             super()._write_state_message(state)
 

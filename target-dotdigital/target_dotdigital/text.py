@@ -31,7 +31,7 @@ def normalise(address: str) -> str:
 def spelled_alike(address: str) -> str:
     """Return a form that two spellings of one address share: its domain in ASCII, as the DNS has it.
 
-    It only compares. A mailbox may exist under a single spelling, so addresses are sent and stored as the source has them.
+    For comparison only. A mailbox may exist under a single spelling, so addresses are sent and stored as the source has them.
     """
     plain = normalise(address)
     if plain.isascii() and "xn--" not in plain:
@@ -73,7 +73,7 @@ def _is_unusual_address(address: str) -> bool:
 
 
 MAX_SHOWN_CHARACTERS = 200
-# characters of no width, which str.strip() keeps
+# zero-width characters, which str.strip() keeps
 INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 # C0, DEL and C1 control terminals; the others break lines or change the direction of text
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")

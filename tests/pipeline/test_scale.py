@@ -14,7 +14,7 @@ from nosto_dotdigital_sandbox.web import Response
 from support.oracle import FIELD
 from support.running import Pipeline, run_target, singer
 from target_dotdigital.dotdigital.contacts import CONTACTS_PER_PAGE, prefetch_pages
-from target_dotdigital.sync.intake import BATCH
+from target_dotdigital.sync.intake import RECORDS_PER_BATCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,8 +34,10 @@ def values(sandbox: Sandbox) -> dict[str, Any]:
 
 
 def test_the_last_of_several_records_counts_also_far_apart(pipeline: Pipeline, sandbox: Sandbox) -> None:
-    many = [{"email": f"p{number}@example.com", "segments": ["A"]} for number in range(2 * BATCH)]
-    later = [{"email": f"p{number}@example.com", "segments": ["B"]} for number in range(0, 2 * BATCH, BATCH // 2)]
+    many = [{"email": f"p{number}@example.com", "segments": ["A"]} for number in range(2 * RECORDS_PER_BATCH)]
+    later = [
+        {"email": f"p{number}@example.com", "segments": ["B"]} for number in range(0, 2 * RECORDS_PER_BATCH, RECORDS_PER_BATCH // 2)
+    ]
     assert pipeline.load(singer([*many, *later])).code == 0
     expected = {record["email"]: record["segments"][0] for record in [*many, *later]}
     assert {email: value.strip("|") for email, value in values(sandbox).items()} == expected

@@ -389,7 +389,7 @@ def _explained_certificates() -> Iterator[None]:
 
 
 def _has_proxy() -> bool:
-    """Return whether the environment names a proxy."""
+    """Return whether the environment configures a proxy."""
     return any(scheme != "no" for scheme in getproxies())
 
 

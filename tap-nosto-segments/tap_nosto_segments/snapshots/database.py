@@ -22,7 +22,7 @@ STORAGE_EXCEPTIONS = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.Tr
 
 
 def connect(folder: Path) -> duckdb.DuckDBPyConnection:
-    """Open a database in a working folder; what does not fit in memory is spilled there."""
+    """Open a database in a working folder; data that does not fit in memory is spilled there."""
     # DuckDB looks for parameters behind a question mark in the path of a database, and then does not find its own files
     connection = duckdb.connect(
         ":memory:" if "?" in str(folder) else folder / "work.duckdb",
@@ -63,5 +63,5 @@ def quote_literal(text: str) -> str:
 
 
 def quote_source(path: Path) -> str:
-    """Quote the path of a file that is read. DuckDB takes it for a pattern, and "a?b" must not match the folder "acb"."""
+    """Quote the path of a file that is read. DuckDB treats it as a pattern, and "a?b" must not match the folder "acb"."""
     return quote_literal(GLOB.sub(r"[\g<0>]", str(path)))

@@ -95,7 +95,7 @@ BATCH_ROWS = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What differs between the current snapshot and a bookmark's.
+    """The differences between the current snapshot and a bookmark's.
 
     Args:
         query: the query for the records; None if nothing changed.

@@ -193,7 +193,7 @@ class Head:
     """The first lines of an export.
 
     Args:
-        lines: lines that were looked at, at most `MAX_SAMPLED_RECORDS`; blank ones are skipped.
+        lines: lines that were read, at most `MAX_SAMPLED_RECORDS`; blank ones are skipped.
         objects: lines that are JSON objects.
         undecodable: lines that are not UTF-8.
         keys: the keys of the records.
@@ -371,7 +371,7 @@ def require_complete_last_line(path: Path, size: int) -> None:
     if tail.endswith(b"\n"):
         return
     last = tail[tail.rfind(b"\n") + 1 :].strip()
-    # any other last line is malformed as a whole, and no sign of a broken transfer
+    # any other last line is malformed as a whole, and does not indicate a broken transfer
     if last.startswith(b"{") and not _is_json_object(last):
         msg = (
             "The export ends in the middle of a line: the file was truncated in transfer, so it was not used. Run again; if the error "
@@ -410,7 +410,7 @@ def count_without_segments(database: duckdb.DuckDBPyConnection) -> int:
 
 @dataclass(frozen=True, slots=True)
 class FoundContact:
-    """What an export holds for one address.
+    """The content of an export for one address.
 
     Args:
         email: the normalised address.
@@ -447,7 +447,7 @@ def find_contact(database: duckdb.DuckDBPyConnection, path: Path, email: str) ->
 
 
 def keep_unknown_contacts(database: duckdb.DuckDBPyConnection, parsed: ParsedExport, earlier: Path | None) -> tuple[int, set[str]]:
-    """Create the table `kept`: contacts of an earlier snapshot of which an export with malformed lines says nothing.
+    """Create the table `kept`: contacts of an earlier snapshot whose segments cannot be read from an export with malformed lines.
 
     A line without a readable address may be that of any contact which the export lacks, so none of them counts as removed then.
 
@@ -491,7 +491,7 @@ def snapshot_contents(chosen: Sequence[str], *, is_every_segment: bool) -> str:
 
 
 def unknown_contacts(earlier: Path, *, is_any_missing: bool) -> str:
-    """Return the query for the contacts of an earlier snapshot of which the current export says nothing.
+    """Return the query for the contacts of an earlier snapshot whose segments cannot be read from the current export.
 
     Args:
         earlier: the snapshot.
@@ -525,7 +525,7 @@ def _create_contacts(database: duckdb.DuckDBPyConnection, path: Path, key: str |
     ).fetchall()[0]
     database.execute("CREATE TABLE unknown AS SELECT DISTINCT email FROM lines WHERE readable AND NOT valid")
     if invalid > unreadable:
-        # of a contact with a malformed line, another line shows a part only
+        # if a contact has a malformed line, its other lines contain only some of its segments
         database.execute("DELETE FROM lines WHERE valid AND email IN (SELECT email FROM unknown)")
     valid, unlike_addresses, distinct = database.execute("""
         SELECT count(*), count(*) FILTER (NOT contains(email, '@')), count(DISTINCT email) FROM lines WHERE valid

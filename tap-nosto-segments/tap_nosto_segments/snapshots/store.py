@@ -52,7 +52,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         catalogue: ID -> name of Nosto's segments; empty if the catalogue was not read.
         chosen: the chosen segments among all that were known to exist, including those without contacts.
         exact: the patterns with brackets that were the name of a segment.
-        maps: what identifies the stream maps with which the contacts were emitted; empty without maps, None if none were emitted.
+        maps: digest of the stream maps with which the contacts were emitted; empty without maps, None if no contacts were emitted.
         is_complete: whether no contact is missing because its line was malformed.
     """
 
@@ -151,7 +151,7 @@ class SnapshotStore:
         """
         newest = self.newest()
         sequence = newest.sequence + 1 if newest else 1
-        # The token makes an ID unique even if the folder is lost and the sequence starts again: a bookmark must never name
+        # The token makes an ID unique even if the folder is lost and the sequence starts again: a bookmark must never refer to
         # another snapshot than the one that was emitted.
         manifest = describe(f"{sequence:06d}-{secrets.token_hex(8)}", sequence, file_digest(parquet))
         try:

@@ -1,4 +1,4 @@
-"""Shows what decides about one contact: what the source says, what was delivered, and whether the next run sends it."""
+"""Shows one contact: its labels in the source, its deliveries, and whether and why the next run sends it."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ SAMPLES = ("Contacts", "Labels now", "Labels after the restore")
 
 
 def restore_run(settings: Settings, clock: Clock, run: int) -> None:
-    """Put back the labels that a run replaced; in a dry run, show what would be put back.
+    """Restore the labels that a run replaced; in a dry run, only show the plan.
 
     Raises:
         TargetError: the run delivered nothing, was not allowed to deliver, or not everything arrived.

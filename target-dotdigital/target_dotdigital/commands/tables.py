@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 UNKNOWN = "-"
-MAX_CELL = 48
+MAX_CELL_CHARACTERS = 48
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> Iterator[str]:
@@ -24,7 +24,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequenc
         rows: cells, as many as there are columns; long ones are cut.
         numbers: places of the columns that are aligned to the right.
     """
-    cut = [[cell if len(cell) <= MAX_CELL else f"{cell[: MAX_CELL - 3]}..." for cell in row] for row in [header, *rows]]
+    cut = [
+        [cell if len(cell) <= MAX_CELL_CHARACTERS else f"{cell[: MAX_CELL_CHARACTERS - 3]}..." for cell in row]
+        for row in [header, *rows]
+    ]
     widths = [max(map(len, column)) for column in zip(*cut, strict=True)]
     for row in cut:
         cells = (

@@ -85,7 +85,7 @@ class Account:
         fields: configured name -> name as the account spells it; fields that do not exist yet are absent.
         calls_left: calls left in this hour under the old flat limit; None under the tiered limits.
         stamps: fields that hold a time instead of labels.
-        public: what dotdigital has created as public, although it was asked for private.
+        public: address book and data fields that dotdigital has created as public, although private was requested.
     """
 
     id: int
@@ -108,7 +108,7 @@ def connect(settings: Settings, clock: Clock, calls: Counter[str] | None = None)
     Args:
         settings: the settings.
         clock: injectable clock.
-        calls: counts the calls, those of a login that fails as well.
+        calls: counts the calls, including those of a failed login.
 
     Raises:
         AccountError: credentials or region are wrong.
@@ -141,7 +141,7 @@ def connect(settings: Settings, clock: Clock, calls: Counter[str] | None = None)
 
 
 def read_account(settings: Settings, client: Client, info: AccountInfo) -> Account:
-    """Read the address book and data fields that the settings name, without creating anything.
+    """Read the configured address book and data fields, without creating anything.
 
     Raises:
         AccountError: there is no address book with the configured ID, or a data field has the wrong type.
@@ -200,7 +200,7 @@ def _pages(client: Client, kind: str, path: str, page_type: type[list[Item]]) ->
 
 
 def find_book(settings: Settings, client: Client) -> AddressBook | None:
-    """Return the address book that the settings name; None if it does not exist.
+    """Return the configured address book; None if it does not exist.
 
     Raises:
         AccountError: there is no address book with the configured ID, or its ID is invalid.
@@ -218,11 +218,11 @@ def find_book(settings: Settings, client: Client) -> AddressBook | None:
     wanted = settings.address_book.strip().lower()
     for page in _pages(client, "address books", "/v2/address-books", list[ListedBook]):
         if found := next((book for book in page if book.name.strip().lower() == wanted), None):
-            return usable(found)
+            return with_valid_id(found)
     return None
 
 
-def usable(book: ListedBook) -> AddressBook:
+def with_valid_id(book: ListedBook) -> AddressBook:
     """Return an address book with a valid ID.
 
     Raises:
@@ -235,7 +235,7 @@ def usable(book: ListedBook) -> AddressBook:
 
 
 def _find_fields(settings: Settings, client: Client) -> dict[str, str]:
-    """Return the data fields that the settings name, as far as they exist: configured name -> name as the account spells it."""
+    """Return the configured data fields that exist: configured name -> name as the account spells it."""
     there = {field.name.upper(): field for field in client.get("data fields", "/v2/data-fields", list[Field])}
     found: dict[str, str] = {}
     wanted = {settings.data_field: "String"}
@@ -284,7 +284,7 @@ def _create_book(settings: Settings, client: Client) -> tuple[AddressBook, bool]
     try:
         body = {"name": settings.address_book.strip(), "visibility": "Private"}
         made = client.post("address books", "/v2/address-books", body, ListedBook)
-        return usable(made), _is_public(made.visibility)
+        return with_valid_id(made), _is_public(made.visibility)
     except ApiError as error:
         if error.code == "ERROR_ADDRESSBOOK_DUPLICATE":
             # an earlier call may have created it although its response was lost
@@ -310,7 +310,7 @@ def _create_field(name: str, kind: str, client: Client) -> tuple[str, bool]:
     except ApiError as error:
         if error.code == "ERROR_NON_UNIQUE_DATAFIELD":
             fields = client.get("data fields", "/v2/data-fields", list[Field])
-            field = next((one for one in fields if one.name.upper() == name.upper()), None)
+            field = next((existing for existing in fields if existing.name.upper() == name.upper()), None)
             if field is not None and field.type == kind:
                 return field.name, False
             msg = wrong_type(name, shown(field.type) if field else "unknown", kind)

@@ -88,7 +88,7 @@ _TROUBLES: tuple[tuple[tuple[type[BaseException], ...], Trouble], ...] = (
     ((ssl.SSLCertVerificationError,), Trouble("the certificate is not trusted", reached=False)),
     (
         (ssl.SSLError, urllib3.exceptions.SSLError, requests.exceptions.SSLError),
-        # raised during the handshake, but also if an established connection ends without a farewell
+        # raised during the handshake, and if an established connection ends without a TLS shutdown
         Trouble("no TLS connection can be made", reached=False, may_have_acted=True),
     ),
     ((ConnectionRefusedError,), Trouble("the connection was rejected", reached=False)),
@@ -112,12 +112,12 @@ _TROUBLES: tuple[tuple[tuple[type[BaseException], ...], Trouble], ...] = (
 
 
 class ErrorBody(NamedTuple):
-    """What the body of an error says; its texts are not kept, because they may quote addresses.
+    """The body of an error; its texts are not kept, because they may quote addresses.
 
     Args:
         code: error code of version 2 or 3.
         is_dotdigitals: whether the body is an error as dotdigital documents it.
-        rows: positions of the rows of an import that it names, in no order (docs/assumptions.md, dotdigital 11).
+        rows: positions of the rows of an import that it points to, in no order (docs/assumptions.md, dotdigital 11).
     """
 
     code: str | None = None
@@ -126,7 +126,7 @@ class ErrorBody(NamedTuple):
 
 
 def read_error(content: bytes) -> ErrorBody:
-    """Return what the body of an error of version 2 or 3 says."""
+    """Decode the body of an error of version 2 or 3."""
     try:
         body: Any = msgspec.json.decode(content[:MAX_ERROR_BYTES])
     except UNREADABLE:
@@ -144,7 +144,7 @@ def read_error(content: bytes) -> ErrorBody:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield all texts of a JSON value, those of its keys included."""
+    """Yield all texts of a JSON value, including its keys."""
     waiting = [value]
     while waiting:
         match waiting.pop():
@@ -157,7 +157,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def own_address(endpoint: object, first: str) -> str | None:
-    """Return the API URL that account-info names, or None if it does not belong to dotdigital.
+    """Return the API URL from account-info, or None if it does not belong to dotdigital.
 
     The URL is rebuilt from the parts that were checked. The original text is not used, because another parser might read a
     different host from it.
@@ -197,28 +197,28 @@ def trouble_of(error: BaseException) -> Trouble:
     if _is_about_proxy(error):
         return _WRONG_PROXY
     for types, trouble in _TROUBLES:
-        if any(isinstance(one, types) for one in found):
+        if any(isinstance(cause, types) for cause in found):
             return trouble
     return _BROKEN_OFF
 
 
 def _is_about_certificates(error: BaseException, found: Sequence[BaseException]) -> bool:
-    """Return whether a file of certificates cannot be used: requests looks for it, and urllib3 reads it, at each connection."""
+    """Return whether a certificate file cannot be used; at each connection, requests checks that it exists, and urllib3 reads it."""
     unreadable = any(
-        isinstance(one, (FileNotFoundError, PermissionError, IsADirectoryError))
-        or (isinstance(one, ssl.SSLError) and getattr(one, "reason", None) in {"NO_CERTIFICATE_OR_CRL_FOUND", "NO_START_LINE"})
-        for one in found
+        isinstance(cause, (FileNotFoundError, PermissionError, IsADirectoryError))
+        or (isinstance(cause, ssl.SSLError) and getattr(cause, "reason", None) in {"NO_CERTIFICATE_OR_CRL_FOUND", "NO_START_LINE"})
+        for cause in found
     )
-    encrypted = any(isinstance(one, urllib3.exceptions.SSLError) for one in found)
+    encrypted = any(isinstance(cause, urllib3.exceptions.SSLError) for cause in found)
     return (encrypted and unreadable) or (type(error) is OSError and str(error).startswith("Could not find"))
 
 
 def _is_about_proxy(error: BaseException) -> bool:
-    """Return whether requests could make nothing of the proxy's address; of api_url's own, it raises InvalidURL with a text."""
+    """Return whether requests could not parse the proxy's address; for an invalid api_url, it raises InvalidURL with a text."""
     if isinstance(error, (requests.exceptions.InvalidProxyURL, requests.exceptions.InvalidSchema)):
         return True
     return isinstance(error, requests.exceptions.InvalidURL) and any(
-        isinstance(one, urllib3.exceptions.HTTPError) for one in error.args
+        isinstance(argument, urllib3.exceptions.HTTPError) for argument in error.args
     )
 
 
@@ -226,18 +226,18 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     """Yield an exception and the exceptions that requests and urllib3 wrapped in it."""
     waiting, seen = [error], {id(error)}
     while waiting:
-        one = waiting.pop()
-        yield one
-        for inner in (one.__cause__, getattr(one, "reason", None), *one.args):
+        current = waiting.pop()
+        yield current
+        for inner in (current.__cause__, getattr(current, "reason", None), *current.args):
             if isinstance(inner, BaseException) and id(inner) not in seen:
                 seen.add(id(inner))
                 waiting.append(inner)
 
 
 LOGGER = logging.getLogger("target-dotdigital")
-CONNECT_TIMEOUT = 30
+CONNECT_TIMEOUT_SECONDS = 30
 NO_ANSWER = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
-# what a failed call means and what to do, by method
+# consequence of a failed call and what to do, by method
 CONSEQUENCES = {
     "GET": "Nothing was written by this call. Run again later.",
     "POST": "Run again later; if it was created nevertheless, the next run finds it.",
@@ -313,7 +313,7 @@ class Client:
         self.base_url = base_url
         self.calls = collections.Counter() if calls is None else calls
         self.clock = clock
-        self._timeout = (min(CONNECT_TIMEOUT, timeout), timeout)
+        self._timeout = (min(CONNECT_TIMEOUT_SECONDS, timeout), timeout)
         self._session = _Session()
         # as bytes, because requests encodes strings as Latin-1 and fails for other characters
         # trimmed, because credentials are pasted (docs/assumptions.md, dotdigital 1)
@@ -407,7 +407,7 @@ class Client:
                 try:
                     found, left_out = decode(reply.content, answer)
                 except UNREADABLE as cause:
-                    # a response that cannot be read counts as none
+                    # an unreadable response counts as no response
                     reply = _Reply(None, reply.headers, trouble=trouble_of(cause))
                 else:
                     if left_out:
@@ -453,7 +453,7 @@ class Client:
         return f"cannot reach {without_user(self.base_url)}: {reply.trouble.text}. Check {reply.trouble.check}"
 
     def _await_window(self, kind: str) -> None:
-        """Wait for the rate limit to reset if the last response said that it is used up."""
+        """Wait for the rate limit to reset if the last response reported it as used up."""
         window = self._windows.get(self._scopes.get(kind, ""))
         if window is not None and window.remaining <= 0:
             left = window.ends_at - self.clock.monotonic()

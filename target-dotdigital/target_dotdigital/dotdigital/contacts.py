@@ -34,11 +34,10 @@ Item = TypeVar("Item")
 class _Prefetch(Generic[Item]):
     """One item that is being read in a background thread.
 
-    The thread is a daemon: a run that ends, for example after a signal, does not wait for a call that nobody needs any more.
+    The thread is a daemon: a run that ends, for example after a signal, does not wait for a call whose result is not needed any more.
     """
 
     def __init__(self, items: Iterator[Item]) -> None:
-        """Store the iterator."""
         self._items = items
         self._found: list[Item] = []
         self._error: BaseException | None = None
@@ -79,10 +78,10 @@ def prefetch_pages(items: Iterator[Item]) -> Iterator[Item]:
 
 LOGGER = logging.getLogger("target-dotdigital")
 CONTACTS_PER_PAGE = 5_000
-# pages without contacts that name another page; more of them are taken for a list without end
+# pages without contacts that link to another page; a list with more of them counts as endless
 MAX_EMPTY_PAGES = 100
 PAGES_PER_PROGRESS_LINE = 20
-KIND = "contacts"
+CALL_KIND = "contacts"
 
 
 class _EmailChannel(msgspec.Struct, rename="camel"):
@@ -150,7 +149,7 @@ def get_contact(client: Client, identifier: str, value: str) -> Contact | None:
         # quoted completely, so that the value stays one path segment
         return client.get("contact", f"/contacts/v3/{identifier}/{quote(value, safe='')}", Contact)
     except ApiError as error:
-        # any other 404 is not dotdigital's: of a gateway, or of an account without version 3, and says nothing about the contact
+        # any other 404 comes from a gateway, or an account without version 3 of the API, and does not mean that the contact is missing
         if error.status == HTTPStatus.NOT_FOUND and "".join(filter(str.isalpha, error.code or "")).lower() == NOT_FOUND:
             return None
         raise
@@ -174,7 +173,7 @@ class ContactReader:
         Raises:
             ApiError: the call failed.
         """
-        self.client.get(KIND, "/contacts/v3", ContactPage, limit=1)
+        self.client.get(CALL_KIND, "/contacts/v3", ContactPage, limit=1)
 
     def pages(self, created_since: datetime.datetime | None = None) -> Iterator[list[Observed]]:
         """Yield every contact of the account that has an address, 5,000 at a time.
@@ -198,12 +197,12 @@ class ContactReader:
             params["~created"] = f"gte::{created_since:%Y-%m-%dT%H:%M:%SZ}"
         read, highest, left_out, empty, marker = 0, 0, 0, 0, ""
         while True:
-            page = self.client.get(KIND, "/contacts/v3", ContactPage, **params, **({"marker": marker} if marker else {}))
+            page = self.client.get(CALL_KIND, "/contacts/v3", ContactPage, **params, **({"marker": marker} if marker else {}))
             marker = page.links.next_marker
             last = max((contact.contact_id or 0 for contact in page.items), default=0)
             empty = 0 if page.items else empty + 1
             if marker and ((page.items and last <= highest) or empty > MAX_EMPTY_PAGES):
-                raise EndlessListError(KIND)
+                raise EndlessListError(CALL_KIND)
             highest = max(highest, last)
             usable = [contact for contact in page.items if _is_usable(contact)]
             left_out += len(page.items) - len(usable)
@@ -211,7 +210,7 @@ class ContactReader:
             read += 1
             if read % PAGES_PER_PROGRESS_LINE == 0:
                 LOGGER.info("dotdigital: %d contacts read back so far", read * CONTACTS_PER_PAGE)
-            # a page may be empty, and yet name another one
+            # an empty page may link to another page
             if not marker:
                 break
         _warn(left_out)
@@ -226,9 +225,9 @@ class ContactReader:
         usable = {email: contact for email, contact in found.items() if _is_usable(contact) and contact.identifiers.email}
         _warn(sum(not _is_usable(contact) for contact in found.values()))
         return [
-            # as it was asked for, if dotdigital spells the domain otherwise
-            replace(one, email=email) if spelled_alike(one.email) == spelled_alike(email) else one
-            for email, one in zip(usable, self._observed(list(usable.values())), strict=True)
+            # the requested spelling, if dotdigital spells the domain differently
+            replace(contact, email=email) if spelled_alike(contact.email) == spelled_alike(email) else contact
+            for email, contact in zip(usable, self._observed(list(usable.values())), strict=True)
         ]
 
     def _observed(self, contacts: Sequence[Contact]) -> list[Observed]:
@@ -241,7 +240,7 @@ class ContactReader:
                 payload_of(
                     {names[key.upper()]: value for key, value in (contact.data_fields or {}).items() if key.upper() in names}
                 ),
-                book is not None and any(one.id == book.id for one in contact.lists or ()),
+                book is not None and any(listed.id == book.id for listed in contact.lists or ()),
                 contact.is_kept_out,
                 is_pending_opt_in=contact.is_pending_opt_in,
             )
@@ -310,7 +309,7 @@ def read_contact(client: Client, account: Account, email: str) -> LiveContact | 
     return LiveContact(
         found.contact_id,
         payload_of(values),
-        None if book is None else any(one.id == book.id for one in found.lists or ()),
+        None if book is None else any(listed.id == book.id for listed in found.lists or ()),
         shown(found.channel.status) if found.channel else "",
     )
 
@@ -343,13 +342,13 @@ class FullContact:
 
     @property
     def is_pending_opt_in(self) -> bool:
-        """Whether the contact has yet to confirm that it wants e-mails."""
+        """Whether the contact has yet to confirm a double opt-in."""
         return "pendingoptin" in {self.status.lower(), self.email_status.lower()}
 
 
 @dataclass(frozen=True, slots=True)
 class FullContactReader:
-    """Reads contacts.
+    """Reads complete contacts for the rehearsal.
 
     Args:
         client: API client.

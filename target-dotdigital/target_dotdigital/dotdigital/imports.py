@@ -102,7 +102,7 @@ def prefetch(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
             yield chunk
 
 
-# dotdigital's code of the rows of an import that repeat a contact (docs/assumptions.md, dotdigital 5)
+# dotdigital's code for rows that repeat a contact of the same import (docs/assumptions.md, dotdigital 5)
 DUPLICATE = "duplicateIdentifier"
 
 
@@ -113,7 +113,7 @@ def match_report(
 
     The report may list a row both as imported and as failed, if only an attachment of the row failed. Such a row counts as
     imported, and keeps the reason (docs/assumptions.md, dotdigital 5). If the report has another address for the ID of a row, the outcome
-    is unconfirmed. A row that the report does not have as it was sent is matched by the ASCII form of its domain, and then by the contact
+    is unconfirmed. A row whose address the report spells differently is matched by the ASCII form of its domain, and then by the contact
     ID that was known before.
 
     Args:
@@ -128,7 +128,7 @@ def match_report(
         email, number = normalise(reference.identifiers.email or ""), reference.contact_id
         known = by_email.get(email) or (by_id.get(number) if number is not None else None)
         email = email or (known.email if known else "")
-        reasons = [one for one in (reason, known.reason if known else None) if one]
+        reasons = [code for code in (reason, known.reason if known else None) if code]
         result = RowResult(email, verdict, number, main_code(reasons) if reasons else None)
         if email:
             by_email[email] = result
@@ -136,16 +136,16 @@ def match_report(
             by_id[number] = result
 
     for failure in status.failures or ():
-        note(Verdict.REJECTED, failure, main_code(one.failure_code for one in failure.failures))
+        note(Verdict.REJECTED, failure, main_code(cause.failure_code for cause in failure.failures))
     for verdict, references in ((Verdict.UPDATED, status.updated), (Verdict.CREATED, status.created)):
         for reference in references or ():
             note(verdict, reference)
     found = [_outcome(row, by_id.get(row.contact_id) if row.contact_id is not None else None, by_email) for row in rows]
-    missing = {one.email for one in found if one.verdict is Verdict.UNCONFIRMED and one.other_email is None}
+    missing = {result.email for result in found if result.verdict is Verdict.UNCONFIRMED and result.other_email is None}
     if not missing:
         return found
     others = _respelled(rows, missing, by_email) | _by_known_id(rows, by_id, ids_of(missing))
-    return [others.get(one.email, one) for one in found]
+    return [others.get(result.email, result) for result in found]
 
 
 def _outcome(row: Row, named: RowResult | None, by_email: Mapping[str, RowResult]) -> RowResult:
@@ -153,8 +153,8 @@ def _outcome(row: Row, named: RowResult | None, by_email: Mapping[str, RowResult
 
     Args:
         row: the row.
-        named: what the report says of its contact ID.
-        by_email: what the report says, by address.
+        named: the report's result for its contact ID.
+        by_email: results of the report, by address.
     """
     if named is not None and named.email not in {"", row.email} and named.verdict is not Verdict.REJECTED:
         if spelled_alike(named.email) == spelled_alike(row.email):
@@ -170,10 +170,10 @@ def _outcome(row: Row, named: RowResult | None, by_email: Mapping[str, RowResult
 
 
 def _respelled(rows: Sequence[Row], missing: set[str], by_email: Mapping[str, RowResult]) -> dict[str, RowResult]:
-    """Return the outcomes of rows whose address the report spells otherwise, by the address as it was sent.
+    """Return the outcomes of rows whose address the report spells differently, by the address as it was sent.
 
-    If it has one address for several rows, these are one contact to dotdigital. One row counts: the one with this spelling, or else the
-    last. The others are duplicates.
+    If the report has one address for several rows, dotdigital treats them as one contact. The row with this spelling counts, or else the
+    last row; the other rows are duplicates.
     """
     sent, reported = collections.defaultdict(list), collections.defaultdict(list)
     for row in rows:
@@ -190,12 +190,12 @@ def _respelled(rows: Sequence[Row], missing: set[str], by_email: Mapping[str, Ro
 
 
 def _by_known_id(rows: Sequence[Row], by_id: Mapping[int, RowResult], known: Mapping[str, int]) -> dict[str, RowResult]:
-    """Return the outcomes of rows that the report names by contact ID alone; an ID that several rows have could mean either.
+    """Return the outcomes of rows that the report lists by contact ID alone; an ID that several rows share is ambiguous.
 
     Args:
         rows: the rows.
-        by_id: what the report says, by contact ID.
-        known: the contact IDs of addresses that the report does not name.
+        by_id: results of the report, by contact ID.
+        known: the contact IDs of addresses that are missing in the report.
     """
     shared = collections.Counter([*known.values(), *(row.contact_id for row in rows)])
     return {

@@ -1,4 +1,4 @@
-"""Decodes responses: dotdigital's values as types, and what is odd in one place does not hide the rest."""
+"""Decodes responses into types; an unexpected value in one place does not make the rest unreadable."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class ContactReference(msgspec.Struct, rename="camel", kw_only=True):
 
     @property
     def contact_id(self) -> int | None:
-        """The contact ID; None if it is invalid. The failure of a row that was matched by ID may repeat it as the row had it."""
+        """The contact ID; None if it is invalid. A failure of a row that was matched by ID may repeat the ID as it was sent."""
         return usable_id(self.raw_contact_id) or usable_id(self.identifiers.raw_contact_id)
 
 
@@ -127,7 +127,7 @@ def decode(content: bytes, kind: type[Answer]) -> tuple[Answer, int]:
     """Decode a response, and return the number of its parts that were left out as well; null members are not counted.
 
     Raises:
-        msgspec.DecodeError: the response is not JSON, or something is missing that it cannot do without.
+        msgspec.DecodeError: the response is not JSON, or a required member is missing.
     """
     try:
         return msgspec.json.decode(content, type=kind), 0
@@ -141,21 +141,21 @@ def decode(content: bytes, kind: type[Answer]) -> tuple[Answer, int]:
 
 
 class _Repair:
-    """Reduces a JSON value to what can be decoded as a type; `left_out` counts what was taken away."""
+    """Reduces a JSON value to the parts that can be decoded as a type; `left_out` counts the removed parts."""
 
     def __init__(self) -> None:
         self.left_out = 0
 
     def value(self, value: Any, kind: inspect.Type) -> Any:
-        """Return what can be read of a value; `_ODD` if nothing can."""
+        """Return the decodable part of a value; `_ODD` if there is none."""
         match kind:
             case inspect.StructType():
                 return self._members(value, kind)
             case inspect.ListType():
                 return self._items(value, kind.item_type)
             case inspect.UnionType():
-                found = (self.value(value, one) for one in kind.types)
-                return next((one for one in found if one is not _ODD), _ODD)
+                found = (self.value(value, alternative) for alternative in kind.types)
+                return next((decoded for decoded in found if decoded is not _ODD), _ODD)
         types = _LEAVES.get(type(kind))
         return value if types is None or isinstance(value, types) else _ODD
 
@@ -176,6 +176,6 @@ class _Repair:
     def _items(self, value: Any, kind: inspect.Type) -> Any:
         if not isinstance(value, list):
             return _ODD
-        kept = [found for one in value if (found := self.value(one, kind)) is not _ODD]
+        kept = [found for item in value if (found := self.value(item, kind)) is not _ODD]
         self.left_out += len(value) - len(kept)
         return kept

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from target_dotdigital.clock import Clock
 
-EPOCH_FROM = 1_000_000_000
+MIN_EPOCH_SECONDS = 1_000_000_000
 MAX_WINDOW_SECONDS = 65.0
 CAPPED_PAUSE_SECONDS = 300.0
 MAX_TRIES_TROUBLE = 6
@@ -96,12 +96,12 @@ def reset_in(headers: Mapping[str, str], clock: Clock) -> float:
     if value is None:
         return MAX_WINDOW_SECONDS
     sent = sent_at(headers)
-    seconds = value - (clock.wall() if sent is None else sent) if value > EPOCH_FROM else value
+    seconds = value - (clock.wall() if sent is None else sent) if value > MIN_EPOCH_SECONDS else value
     return min(max(seconds, 0.1), MAX_WINDOW_SECONDS)
 
 
 def sent_at(headers: Mapping[str, str]) -> float | None:
-    """Return when a response was sent by the server's clock (header Date), in seconds since 1970; None if it does not say."""
+    """Return when a response was sent by the server's clock (header Date), in seconds since 1970; None if it is missing or invalid."""
     moment = _moment(headers.get("date", ""))
     return None if moment is None else moment.timestamp()
 
@@ -111,7 +111,7 @@ def _moment(text: str) -> datetime.datetime | None:
         moment = parsedate_to_datetime(text)
         # a date without a time zone is UTC
         moment = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
-        # far off the calendar, it has no time stamp
+        # a date at the limits of the calendar has no timestamp
         moment.timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None

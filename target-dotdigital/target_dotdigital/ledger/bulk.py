@@ -72,7 +72,7 @@ def bulk_update(
         connection: the transaction.
         table: the table, which has a column `email`.
         mine: which of its rows may be updated.
-        given: a temporary table that describes what is given for each row; its first column is `email`.
+        given: a temporary table with the columns of `rows`; its first column is `email`.
         values: column of the table -> expression, from the columns that are given.
         rows: a value for each of the given columns; all rows have different addresses.
     """
@@ -83,7 +83,7 @@ def bulk_update(
         joined = sa.update(table).where(mine, joins_staged(table.c.email, given))
         connection.execute(joined.values(values({column.name: column for column in given.c})))
         return
-    # a statement for each row: in SQLite that takes half the time of staging, and joining
+    # one statement per row: in SQLite, this takes half the time of staging and joining
     places = {column.name: sa.bindparam(f"given_{column.name}", type_=column.type) for column in given.c}
     update = sa.update(table).where(mine, table.c.email == places["email"]).values(values({**places}))
     compiled: Any = update.compile(dialect=connection.dialect)
@@ -104,7 +104,7 @@ def in_values(connection: sa.Connection, column: sa.ColumnElement[str], values: 
 def analyze(connection: sa.Connection, table: sa.Table) -> None:
     """Renew PostgreSQL's statistics of a table in which much has changed; SQLite needs none.
 
-    Without them, PostgreSQL takes a new table for nearly empty, and reading it page by page sorts the rest of it for every page.
+    Without them, PostgreSQL assumes that a new table is nearly empty, and sorts the remaining rows for every page that is read.
     """
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"ANALYZE {table.name}")
@@ -132,7 +132,7 @@ def _copy(connection: sa.Connection, table: sa.Table, names: Sequence[str], rows
         savepoint.rollback()
         return False
     except dbapi.Error as error:
-        # SQLAlchemy does not see what the driver raises here
+        # SQLAlchemy does not wrap the driver's exceptions here
         msg = f"COPY {table.name}"
         raise sa.exc.DBAPIError(msg, None, error, hide_parameters=True) from None
     savepoint.commit()

@@ -1,4 +1,4 @@
-"""Questions about the ledger's contacts: what is pending, what a run would do, and what is known of single contacts.
+"""Questions about the ledger's contacts: what is pending, the figures of a plan, and the records of single contacts.
 
 Nothing is written here.
 """
@@ -17,8 +17,8 @@ from target_dotdigital.models import EMPTY, Remaining, Uploads
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-# dotdigital lets suppressed contacts, and those that have yet to confirm a double opt-in, into no address book: after so many
-# deliveries, each of which it confirmed, a missing membership is no reason to send a contact again
+# dotdigital adds neither suppressed contacts nor contacts with an unconfirmed double opt-in to an address book: after this many
+# confirmed deliveries, a contact is not sent again because of its missing membership
 MAX_MEMBERSHIP_TRIES = 2
 
 
@@ -31,8 +31,8 @@ def may_create(
 
     Args:
         uploads: which contacts are created.
-        desired: desired labels, if a statement is about to change them.
-        removed: whether the contact was removed, likewise.
+        desired: desired labels. Each expression is the column unless a statement is about to change it.
+        removed: whether the contact was removed.
     """
     match uploads:
         case Uploads.ALL:
@@ -73,13 +73,13 @@ def is_pending(
 
     Args:
         uploads: which contacts are created.
-        desired: desired labels, if a statement is about to change them.
-        removed: whether the contact was removed, likewise.
-        confirmed: confirmed labels, likewise.
-        in_address_book: whether the contact is in the address book, likewise.
-        result_unknown: whether the contact was sent with an unknown result, likewise.
-        rejected: rejected labels, likewise.
-        held: the import that the Data Watchdog rejected, likewise.
+        desired: desired labels. Each expression is the column unless a statement is about to change it.
+        removed: whether the contact was removed.
+        confirmed: confirmed labels.
+        in_address_book: whether the contact is in the address book.
+        result_unknown: whether the contact was sent with an unknown result.
+        rejected: rejected labels.
+        held: the import that the Data Watchdog rejected.
     """
     delivered = is_delivered(
         uploads, desired, removed, confirmed=confirmed, in_address_book=in_address_book, result_unknown=result_unknown
@@ -98,11 +98,11 @@ def to_send(restored: int | None = None) -> sa.ColumnElement[bool]:
 
 @dataclass(frozen=True, slots=True)
 class Believed:
-    """What a ledger scope believes of the account, in contacts.
+    """The account as a ledger scope expects it, in contacts.
 
     Args:
         members: contacts in the address book.
-        assumed: those of them that were not in the address book when they were last read back, and were delivered since.
+        assumed: members that were not in the address book when they were last read back, and were delivered since.
         labelled: contacts with labels that need no update.
         unlabelled: contacts without labels that need no update.
     """
@@ -120,7 +120,7 @@ class ContactRecord:
     Args:
         scope: number of the ledger scope.
         email: normalised address.
-        stream: stream that named it last; None if no stream did, so that its labels are orphaned.
+        stream: last stream that contained it; None if no stream has, so that its labels are orphaned.
         names: JSON array of segment names; None if they are not known.
         desired: labels that it should have.
         confirmed: labels that dotdigital acknowledged; None if they are not known.
@@ -203,7 +203,6 @@ class ContactQueries:
     """
 
     def __init__(self, connection: sa.Connection, scope: int, *, uploads: Uploads) -> None:
-        """Create the view of one scope's contacts."""
         self.uploads = uploads
         self.connection = connection
         self.scope = scope
@@ -234,7 +233,7 @@ class ContactQueries:
         return self.connection.execute(query).all()
 
     def known(self, emails: Collection[str]) -> set[str]:
-        """Return the addresses, of those given, that the ledger has."""
+        """Return the given addresses that are in the ledger."""
         query = sa.select(contacts.c.email).where(self._mine, bulk.in_values(self.connection, contacts.c.email, emails))
         return set(self.connection.scalars(query))
 
@@ -244,13 +243,13 @@ class ContactQueries:
         return bool(self.connection.scalar(sa.select(found)))
 
     def remaining(self) -> Remaining:
-        """Count what is pending, held and rejected."""
+        """Count the pending, held and rejected contacts."""
         held, excluded = contacts.c.held.is_not(None), contacts.c.excluded
         rejected = self._count(contacts.c.rejection.is_not(None), ~excluded)
         return Remaining(self.count_pending(), self._count(held, ~excluded), rejected)
 
     def count_in_source(self) -> int:
-        """Return the number of contacts that the source has; this looks at every contact."""
+        """Count the contacts that are in the source; this scans every contact."""
         return self._count(self._in_source)
 
     def count_pending(self) -> int:
@@ -267,7 +266,7 @@ class ContactQueries:
         yield from (tuple(row) for row in self.connection.execute(query))
 
     def believed(self) -> Believed:
-        """Count what this ledger scope believes of the account; this looks at every contact."""
+        """Count the contacts that this ledger scope expects in the account; this scans every contact."""
         c, settled = contacts.c, self._believed_unchanged
         labelled = c.confirmed != EMPTY
         assumed = c.in_address_book & (c.membership_tries > 0)
@@ -276,11 +275,11 @@ class ContactQueries:
         return Believed(*self.connection.execute(sa.select(*sums).where(self._mine)).one())
 
     def unchanged_at(self, places: Iterable[int], *, labelled: bool) -> list[sa.Row[Any]]:
-        """Return contacts that are believed unchanged, by their places in the order of the addresses: address, labels, membership.
+        """Return contacts that need no update, by their places in the order of the addresses: address, labels, membership.
 
         Args:
             places: places from 0, among those with or without labels.
-            labelled: whether to return contacts with labels, or those without.
+            labelled: whether to return contacts with labels, or contacts without.
         """
         c = contacts.c
         query = (

@@ -1,6 +1,6 @@
-"""The contacts of the ledger: what the source wants, what dotdigital holds, and what became of deliveries.
+"""The contacts of the ledger: desired labels, the state in dotdigital, and the results of deliveries.
 
-This is the only module that writes the table of contacts. Labels are stored as payloads (`payloads.py`); NULL means "not known".
+This is the only module that writes the table of contacts. Labels are stored as payloads (`models.to_payload`); NULL means "not known".
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ NOT_REJECTED: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """How contacts of the account compare with those that the ledger has.
+    """Differences between contacts of the account and contacts of the ledger.
 
     Args:
-        known: contacts that the ledger has with the same ID, such as those that it created itself.
-        twice: contacts that were read before in this reading, under another spelling of the address.
+        known: contacts that are in the ledger with the same ID, such as contacts that this target created.
+        twice: contacts that this read-back has already read under another spelling of the address.
         relabelled: contacts with other labels than the confirmed ones.
         taken_off: contacts that were taken off the address book.
         not_joined: contacts that are not in the address book, although they were delivered to it twice.
@@ -92,9 +92,9 @@ class Differences:
 class ContactLedger(ContactQueries):
     """The contacts of one ledger scope, within one transaction of a run.
 
-    There are two ways to take the input. As long as it lists the contacts in the order of their addresses, it is compared with the
-    ledger batch by batch, and only the contacts that it leaves out are noted. Everything after that is staged, and compared when the
-    input has ended.
+    The input is handled in one of two ways. As long as it lists the contacts in the order of their addresses, it is compared with the
+    ledger batch by batch, and only contacts that are missing in it are recorded. All later records are staged, and compared after the
+    end of the input.
 
     Args:
         connection: the transaction.
@@ -104,7 +104,6 @@ class ContactLedger(ContactQueries):
     """
 
     def __init__(self, connection: sa.Connection, scope: int, *, uploads: Uploads, run: int = 0) -> None:
-        """Create the view of one scope's contacts, before any input."""
         super().__init__(connection, scope, uploads=uploads)
         self.run = run
         #: Number of unique contacts with usable labels in the input.
@@ -124,16 +123,16 @@ class ContactLedger(ContactQueries):
             bulk.replace_staged(self.connection, table)
 
     def compare_in_order(self, addresses: Sequence[str]) -> Known | None:
-        """Return the contacts of the ledger from the last address that was read up to the last of these.
+        """Return the contacts of the ledger after the last address that was compared, up to the last address of a batch.
 
         Args:
-            addresses: of the next batch of the input.
+            addresses: addresses of the next batch of the input.
 
         Returns:
-            None if the batch has to be staged: it, or one before it, does not continue in order, or names less than every third contact.
+            None if the batch has to be staged: this or an earlier batch is not in order, or has less than half of the ledger's contacts.
         """
         if self._in_order:
-            # PostgreSQL takes no NUL, which the text of a record may hold
+            # PostgreSQL does not accept NUL, which the text of a record may contain
             ascending = all(map(operator.lt, addresses, itertools.islice(addresses, 1, None)))
             self._in_order = ascending and addresses[0] > self._compared_until and "\0" not in addresses[-1]
         if not self._in_order:
@@ -150,12 +149,12 @@ class ContactLedger(ContactQueries):
         return {email: (stream, names, removed) for email, stream, names, removed in rows} if self._in_order else None
 
     def record_batch(self, until: str, count: int, left_out: Iterable[str]) -> None:
-        """Note what a batch that was read along has named.
+        """Record a batch that was compared in order.
 
         Args:
             until: its last address.
-            count: contacts that it names with usable labels.
-            left_out: contacts of the ledger up to there that it does not name with usable labels.
+            count: contacts of the batch with usable labels.
+            left_out: contacts of the ledger up to that address that the batch does not contain with usable labels.
         """
         self._compared_until = until
         self.input_count += count
@@ -178,9 +177,9 @@ class ContactLedger(ContactQueries):
         return found
 
     def discard_stream_input(self, stream: str) -> None:
-        """Forget that the input has named the contacts of a stream, because it names them again in another version of the stream.
+        """Discard which contacts of a stream the input has contained, because it lists them again in another version of the stream.
 
-        What it said about them has to be stored before.
+        The labels of the earlier version have to be stored before.
         """
         compare_in_order = sa.select(contacts.c.email).where(self._mine, contacts.c.stream == stream, self._is_compared)
         insert = sa.insert(unnamed).from_select(["email"], compare_in_order).execution_options(preserve_rowcount=True)
@@ -199,30 +198,30 @@ class ContactLedger(ContactQueries):
         self.input_count += count
 
     def is_in_input(self) -> sa.ColumnElement[bool]:
-        """Return the condition for contacts that the input names with usable labels."""
+        """Return the condition for contacts that are in the input with usable labels."""
         staged = sa.exists().where(incoming.c.email == contacts.c.email)
         return staged | self._is_compared if self._compared_until else staged
 
     def is_present(self) -> sa.ColumnElement[bool]:
-        """Return the condition for contacts that the input names."""
+        """Return the condition for contacts that are in the input."""
         return self.is_in_input() | sa.exists().where(mentioned.c.email == contacts.c.email)
 
     @property
     def _is_compared(self) -> sa.ColumnElement[bool]:
-        # without a stream: adopted from dotdigital after the input had ended, so that the input was never compared with it
+        # a contact without a stream was read back after the end of the input, so the input was never compared with it
         there = (contacts.c.email <= self._compared_until) & contacts.c.stream.is_not(None)
         return there & ~sa.exists().where(unnamed.c.email == contacts.c.email)
 
     def changed_streams(self) -> set[str]:
-        """Return the streams in whose contacts this run's input changed something."""
+        """Return the streams whose contacts this run's input changed."""
         query = sa.select(contacts.c.stream).where(self._mine, contacts.c.changed_run == self.run, contacts.c.stream.is_not(None))
         return set(self.connection.scalars(query.distinct()))
 
     def count_missing_since(self, run: int, streams: Iterable[str]) -> int:
-        """Count contacts of the given streams that a later run changed and that the input does not mention.
+        """Count contacts of the given streams that a later run changed and that are missing in the input.
 
-        An input that starts from a bookmark has to mention every contact that changed after the bookmark was acknowledged. If it
-        does not, the source no longer knows that it emitted them.
+        An input that starts from a bookmark has to contain every contact that changed after the bookmark was acknowledged. Otherwise
+        the source has lost the record that it emitted them.
         """
         later = (contacts.c.changed_run > run) & (contacts.c.changed_run != self.run)
         return self._count(later, contacts.c.stream.in_(list(streams)), ~self.is_present())
@@ -236,7 +235,7 @@ class ContactLedger(ContactQueries):
 
         Args:
             since: run that acknowledged the bookmark that the input starts from; None for an input without a bookmark.
-            most: a number beyond which it does not matter how many more there are; None if it does.
+            most: at most one address more than this is returned, which shows that there are more; None returns all.
         """
         c = contacts.c
         conditions: list[list[sa.ColumnElement[bool]]] = [
@@ -245,7 +244,7 @@ class ContactLedger(ContactQueries):
         ]
         if since is not None:
             repeated = (c.changed_run <= since) & (sa.func.coalesce(c.checked_run, 0) <= since)
-            # not is_in_input(), whose alternatives together would look at every contact
+            # not is_in_input(), whose OR would scan every contact
             conditions.append([c.email.in_(sa.select(incoming.c.email)), repeated])
             if self._compared_until:
                 conditions.append([self._is_compared, repeated])
@@ -263,14 +262,14 @@ class ContactLedger(ContactQueries):
         unseen = c.contact_id.is_(None) & c.confirmed.is_(None)
         return self._emails(c.pending, c.removed, unseen, c.changed_run == self.run, limit=most)
 
-    # What contacts should have
+    # Desired labels
 
     def store_input(self, rows: Sequence[Incoming], known: Container[str], payload_of: Callable[[str], str]) -> None:
-        """Store labels of the input as desired labels; in each of the contacts something has changed.
+        """Store labels of the input as desired labels, for contacts that changed.
 
         Args:
             rows: different contacts.
-            known: addresses of those that the ledger has already, and perhaps of others.
+            known: addresses that are already in the ledger; it may contain other addresses.
             payload_of: returns the payload for a JSON array of names.
         """
         if not rows:
@@ -287,7 +286,7 @@ class ContactLedger(ContactQueries):
         self._stored += len(rows)
 
     def store_staged_input(self, payload_of: Callable[[str], str]) -> None:
-        """Store the labels of the staged input as desired labels, for contacts in which something changed.
+        """Store the labels of the staged input as desired labels, for contacts that changed.
 
         Args:
             payload_of: returns the payload for a JSON array of names.
@@ -313,7 +312,7 @@ class ContactLedger(ContactQueries):
 
     @property
     def _new(self) -> dict[str, Any]:
-        """What is the same for every contact that the ledger does not have yet."""
+        """Return the initial values of a contact that is new to the ledger."""
         return {
             "scope": self.scope,
             "in_address_book": False,
@@ -327,7 +326,7 @@ class ContactLedger(ContactQueries):
 
     def _update_changed(self) -> sa.Update:
         new = changed_input.c
-        # a rejection of a removed contact says nothing about the same contact after it has come back
+        # the rejection of a removed contact does not apply after the contact has returned
         rejected = sa.case((contacts.c.removed == new.removed, contacts.c.rejected))
         return (
             sa.update(contacts)
@@ -348,11 +347,11 @@ class ContactLedger(ContactQueries):
         """Mark contacts as removed that a full input does not contain, and return their number.
 
         If every stream of the input is full, this includes contacts of streams that the input no longer has, and contacts that no
-        stream of the source ever named (orphaned labels): a data field belongs to one pipeline.
+        stream of the source ever contained (orphaned labels): a data field belongs to one pipeline.
 
         Args:
-            full: streams of which the input names every contact.
-            incremental: streams of which the input names only what changed.
+            full: streams of which the input contains every contact.
+            incremental: streams of which the input contains only changes.
         """
         return self._remove(
             ~self.is_present(),
@@ -384,7 +383,7 @@ class ContactLedger(ContactQueries):
         return changed
 
     def restore_labels(self, images: dict[str, tuple[str | None, str]]) -> int:
-        """Make replaced labels the desired ones, for contacts that still have what replaced them, and return their number.
+        """Make replaced labels the desired ones, for contacts that still have the replacing labels, and return their number.
 
         Args:
             images: address -> payload before and payload after; None before means "empty".
@@ -394,7 +393,7 @@ class ContactLedger(ContactQueries):
         statement = (
             sa.update(contacts)
             .where(self._mine, bulk.joins_staged(contacts.c.email, replaced), contacts.c.confirmed == replaced.c.after)
-            # the names no longer stand for the labels
+            # the names no longer match the labels
             .values(desired=replaced.c.before, names=None, restored=self.run, pending=is_pending(self.uploads, replaced.c.before))
         )
         changed = self.connection.execute(statement).rowcount
@@ -422,7 +421,7 @@ class ContactLedger(ContactQueries):
             after = rows[-1][0]
 
     def mark_excluded(self, is_excluded: Callable[[str], bool] | None) -> None:
-        """Mark the contacts that are excluded by the settings: they are not sent, and keep what they have.
+        """Mark the contacts that are excluded by the settings: they are not sent, and keep their labels.
 
         Args:
             is_excluded: whether an address is excluded; None if no pattern is set.
@@ -462,7 +461,7 @@ class ContactLedger(ContactQueries):
     def _note_change(self) -> None:
         update_scope(self.connection, self.scope, segments=None, changed_run=self.run)
 
-    # What dotdigital holds
+    # State in dotdigital
 
     def stage_remote(self, rows: Sequence[Observed]) -> None:
         """Stage contacts as dotdigital holds them; of several with the same address, the last counts."""
@@ -494,12 +493,12 @@ class ContactLedger(ContactQueries):
         self.connection.execute(checked.values(checked_run=None))
 
     def apply_remote(self) -> None:
-        """Store the staged state of contacts that the ledger knows; others are left out."""
+        """Store the staged state of contacts that are in the ledger; other contacts are left out."""
         c, there = contacts.c, observed.c
         values: dict[str, Any] = {
             "contact_id": there.contact_id,
             "confirmed": there.payload,
-            # no stream has named it, and no run has cleared it: it keeps what it holds
+            # in no stream, and not cleared by a run: it keeps its labels
             "desired": sa.case((c.stream.is_(None) & c.changed_run.is_(None), there.payload), else_=c.desired),
             "in_address_book": there.in_address_book,
             "membership_tries": sa.case(
@@ -515,7 +514,7 @@ class ContactLedger(ContactQueries):
         self.connection.execute(sa.update(contacts).where(self._mine, bulk.joins_staged(contacts.c.email, observed)).values(values))
 
     def add_unknown_labelled(self) -> int:
-        """Add staged contacts with labels that the ledger does not know, and return their number.
+        """Add staged contacts with labels that are not in the ledger, and return their number.
 
         Their current labels become the desired ones, until a full input shows that they are orphaned.
         """
@@ -551,7 +550,7 @@ class ContactLedger(ContactQueries):
             unseen.append(bulk.in_values(self.connection, contacts.c.email, emails))
         values = {"contact_id": None, "confirmed": None, "in_address_book": False, "membership_tries": 0, "result_unknown": False}
         gone = self.connection.execute(sa.update(contacts).where(*unseen, known).values(values)).rowcount
-        # sent for the first time, and not there: the result is known by now
+        # sent for the first time, and not found: the result is now known
         self.connection.execute(sa.update(contacts).where(*unseen, contacts.c.result_unknown).values(result_unknown=False))
         return gone
 
@@ -574,7 +573,7 @@ class ContactLedger(ContactQueries):
         return twice
 
     def trust_membership(self) -> None:
-        """Trust that all contacts which were delivered by address are in the address book, because its size says so."""
+        """Trust that all contacts which were delivered by address are in the address book, because its size matches."""
         assumed = contacts.c.in_address_book & (contacts.c.membership_tries > 0)
         self.connection.execute(sa.update(contacts).where(self._mine, assumed).values(membership_tries=0))
 
@@ -617,7 +616,7 @@ class ContactLedger(ContactQueries):
 
         Nothing has to be cleared or created for them.
         """
-        # a contact that was read back is there even if its ID is unusable
+        # a contact that was read back exists even if its ID is unusable
         unknown = contacts.c.contact_id.is_(None) & contacts.c.confirmed.is_(None)
         settled = sa.update(contacts).where(self._mine, contacts.c.pending, unknown, ~may_create(self.uploads))
         count = self.connection.execute(settled.values(pending=False, result_unknown=False)).rowcount
@@ -625,7 +624,7 @@ class ContactLedger(ContactQueries):
         return count
 
     def _settle_rejections(self, absent: sa.ColumnElement[bool]) -> None:
-        """Mark contacts as not rejected in which nothing is left to deliver: the source took the labels back, or the contact left.
+        """Mark contacts as not rejected if nothing is left to deliver: the source withdrew the labels, or the contact was removed.
 
         Args:
             absent: the condition for contacts that dotdigital does not hold, and that are not created.
@@ -679,14 +678,14 @@ class ContactLedger(ContactQueries):
             samples=tuple(Sample(*row) for row in self.connection.execute(samples)),
         )
 
-    # What deliveries did
+    # Results of deliveries
 
     def mark_import_unknown(self, key: int) -> None:
-        """Mark the contacts of an import whose result is not known and will not be: their labels are not known either."""
+        """Mark the contacts of an import whose result will never be known: their labels are unknown as well."""
         self._mark_unknown(_is_in_import(key))
 
     def mark_unconfirmed(self) -> None:
-        """Mark the contacts among the staged results of an import that its report does not name."""
+        """Mark the contacts among the staged results of an import that are missing in its report."""
         self._mark_unknown(bulk.joins_staged(contacts.c.email, row_results, row_results.c.verdict == Verdict.UNCONFIRMED))
 
     def quarantine(self, key: int) -> int:
@@ -738,7 +737,7 @@ class ContactLedger(ContactQueries):
     def count_unexpectedly_created(self, created: Iterable[str]) -> int:
         """Count the created contacts that were read back in this run.
 
-        Such a contact was deleted meanwhile, or dotdigital takes two spellings of an address for two contacts.
+        Such a contact was deleted meanwhile, or dotdigital treats two spellings of an address as two contacts.
 
         Args:
             created: addresses of the rows that created a contact.
@@ -752,13 +751,13 @@ class ContactLedger(ContactQueries):
         return self.connection.scalar(found.where(again)) or 0
 
     def mark_wrong_contact(self, rows: Sequence[tuple[str, str]], *, clears: bool) -> None:
-        """Mark the contacts of rows that reached other contacts than they were meant for: what both hold is looked up.
+        """Mark the contacts of rows that updated the wrong contact, so that both contacts are looked up.
 
-        Another contact that the ledger does not have is added to it, because it holds labels that were sent to it by mistake.
+        A wrong contact that is not in the ledger is added to it, because it holds labels that were sent to it by mistake.
 
         Args:
-            rows: address of each row, and address of the contact that it reached.
-            clears: whether contacts that are not in the source lose their labels; otherwise such a contact keeps what it holds.
+            rows: address of each row, and address of the contact that it updated.
+            clears: whether contacts that are not in the source lose their labels; otherwise such a contact keeps its labels.
         """
         if not rows:
             return
@@ -784,7 +783,7 @@ class ContactLedger(ContactQueries):
         bulk.bulk_insert(self.connection, contacts, added, ("email", *new), replace=False)
 
     def mark_unverified(self) -> None:
-        """Mark every contact of imports that were not verified, and forget its ID: what it holds is looked up."""
+        """Mark every contact of imports that were not verified, and forget its ID, so that it is looked up."""
         unverified = sa.select(imports.c.id).where(imports.c.scope == self.scope, ~imports.c.verified)
         delivered = sa.select(deliveries.c.email).where(deliveries.c["import"].in_(unverified), deliveries.c.outcome.is_(None))
         self._mark_to_look_up(contacts.c.email.in_(delivered))
@@ -795,7 +794,7 @@ class ContactLedger(ContactQueries):
         self.connection.execute(sa.update(contacts).where(self._mine, which).values(contact_id=None, pending=pending, **unknown))
 
     def forget_missing_ids(self, key: int) -> int:
-        """Forget what dotdigital held of contacts whose ID it no longer knows, and return their number.
+        """Clear the remote state of contacts whose ID no longer exists, and return their number.
 
         Another contact may have the address by now, so it is looked up. Contacts that may be created were matched by ID only to
         restore them; for these, the row counts as rejected.
@@ -850,7 +849,7 @@ class ContactLedger(ContactQueries):
 
     @property
     def _counts_as_rejected(self) -> sa.ColumnElement[bool]:
-        """The condition for rejected rows that count as rejected."""
+        """Return the condition for rejected rows, without contacts that `forget_missing_ids` handles."""
         return ~row_results.c.id_not_found | may_create(self.uploads)
 
     def _mark_unknown(self, *conditions: sa.ColumnElement[bool]) -> None:
@@ -871,7 +870,7 @@ def forget_address(connection: sa.Connection, email: str) -> tuple[int, dict[int
 
     Returns:
         The number of rows; and the scopes whose source may still have the contact, each with whether the result of a delivery of it
-        is outstanding, so that only a complete input can tell what it should have.
+        is outstanding, so that only a full input shows which labels it should have.
     """
     c = contacts.c
     open_delivery = (

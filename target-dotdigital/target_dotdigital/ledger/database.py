@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger("target-dotdigital")
 
-# What SQLite's planner cannot know of the contacts: nearly all are of one scope, and few are in the partial indexes. Without this it reads
-# every contact to find the few. Rows of sqlite_stat1, which an application may write (https://www.sqlite.org/fileformat2.html#stat1tab):
+# Statistics that SQLite's planner cannot derive: nearly all contacts are of one scope, and few are in the partial indexes. Without them it
+# reads every contact to find the few. Rows of sqlite_stat1, which an application may write (https://www.sqlite.org/fileformat2.html#stat1tab):
 # index (the table's own name stands for its key), number of rows, rows for each scope, rows for each scope and address.
 STATISTICS = (
     ("dotdigital_contacts", "1000000 1000000 1"),
@@ -95,10 +95,10 @@ POSTGRES_CAUSES = {
     "XX001": "its data is damaged. Ask its administrator",
     "XX002": "an index is damaged. Ask its administrator",
 }
-# how long a run waits for what another program has locked; `?timeout=` in ledger_url overrides it for SQLite
+# how long a run waits for a lock of another program; `?timeout=` in ledger_url overrides it for SQLite
 BUSY_SECONDS = 30.0
 # SQLite's number for this kind of auto_vacuum: https://www.sqlite.org/pragma.html#pragma_auto_vacuum
-INCREMENTAL = 2
+AUTO_VACUUM_INCREMENTAL = 2
 # pages of 4 kB that are given back in one transaction
 PAGES_PER_PIECE = 2_000
 # of the lock in PostgreSQL that lets one process at a time change tables
@@ -114,7 +114,6 @@ class Ledger:
     """
 
     def __init__(self, engine: sa.Engine, path: Path | None) -> None:
-        """Store the database."""
         self.engine = engine
         self._path = path
         self._locks: list[Callable[[], None]] = []
@@ -185,7 +184,7 @@ class Ledger:
             part.unlink(missing_ok=True)
             raise _unusable(part, cause_of(error) or "it cannot be written. Check the disk") from None
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            if connection.exec_driver_sql("PRAGMA auto_vacuum").scalar() != INCREMENTAL:
+            if connection.exec_driver_sql("PRAGMA auto_vacuum").scalar() != AUTO_VACUUM_INCREMENTAL:
                 connection.exec_driver_sql("PRAGMA auto_vacuum = INCREMENTAL")
                 connection.exec_driver_sql("VACUUM")
         return copy
@@ -195,7 +194,7 @@ class Ledger:
         return [] if self._path is None else sorted(self._path.parent.glob(f"{glob.escape(self._path.name)}.before-*"))
 
     def require_lock(self) -> None:
-        """Check that every lock that was acquired is still held. Costs one query, or one look at the file.
+        """Check that every lock that was acquired is still held. Costs one query, or one stat of the file.
 
         Raises:
             LedgerError: a lock is lost.
@@ -305,7 +304,7 @@ class Ledger:
 
 
 def open_ledger(url: str) -> Ledger:
-    """Open a ledger, creating it if it is missing. One of an earlier version is upgraded when it is locked.
+    """Open a ledger, creating it if it is missing. A ledger of an earlier version is upgraded when it is locked.
 
     Args:
         url: SQLAlchemy URL.
@@ -370,11 +369,11 @@ def _parse(url: str) -> sa.URL:
     """Return a ledger URL in its parts.
 
     Raises:
-        LedgerError: it names no database that this target can use.
+        LedgerError: this target cannot use such a database.
     """
     # SQLAlchemy would cut a path at its first question mark
     if found := SQLITE_URL.fullmatch(url):
-        query = dict(one.split("=", 1) for one in (found["query"] or "").split("&") if one)
+        query = dict(parameter.split("=", 1) for parameter in (found["query"] or "").split("&") if parameter)
         return sa.URL.create(found["driver"], database=found["path"], query=query)
     try:
         parsed = sa.make_url(url)
@@ -395,7 +394,7 @@ def _parse(url: str) -> sa.URL:
 
 
 def _create_engine(url: sa.URL, path: Path | None) -> sa.Engine:
-    """Return an engine whose errors name their cause.
+    """Return an engine whose errors state their cause.
 
     Raises:
         LedgerError: the driver is missing.
@@ -434,7 +433,7 @@ def cause_of(error: BaseException) -> str | None:
         return SQLITE_CAUSES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
     state = getattr(error, "sqlstate", None) or ""
     if not state and type(error).__name__ == "OperationalError":
-        # libpq hands on no code while it connects; what a server answers then begins with the severity
+        # libpq returns no code while it connects; the server's message then begins with the severity
         return REJECTED if "FATAL" in str(error) else UNREACHABLE
     codes = (state, state[:2])
     return next((POSTGRES_CAUSES[code] for code in codes if code in POSTGRES_CAUSES), None)
@@ -578,7 +577,7 @@ def _private_file(url: sa.URL) -> Path:
 
 
 def _state_statistics(engine: sa.Engine) -> None:
-    """Tell SQLite's planner what it cannot know; it is written once, because another run may be writing."""
+    """Write the statistics that SQLite's planner cannot derive, only once, because another run may be writing."""
     with engine.begin() as connection:
         if connection.exec_driver_sql("SELECT count(*) FROM sqlite_master WHERE name = 'sqlite_stat1'").scalar():
             return

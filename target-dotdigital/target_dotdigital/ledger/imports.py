@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 # scope of imports that are being deleted; no scope has this number
-EXPIRED = 0
+EXPIRED_SCOPE = 0
 # before-images that are deleted in one transaction
 ROWS_PER_PIECE = 20_000
 # before-images that a run deletes at most, so that it is not much longer than others; the next runs delete the rest
@@ -27,7 +27,7 @@ MAX_ROWS_PER_RUN = 2_000_000
 
 
 class ImportState(enum.StrEnum):
-    """ImportState of an import in the ledger."""
+    """State of an import in the ledger."""
 
     SUBMITTING = "submitting"
     OPEN = "open"
@@ -50,12 +50,12 @@ class OpenImport:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What the ledger learned from an import's report.
+    """The changes that the report of an import made in the ledger.
 
     Args:
         new_rejections: code -> number of contacts that were not rejected with this code before.
-        created_again: contacts that were read back in this run, and yet created.
-        gone: contacts that are looked up by address, because dotdigital no longer knows their ID.
+        created_again: contacts that were created although this run had read them back.
+        gone: contacts that are looked up by address, because their ID no longer exists.
         reasons: code -> number of rejected rows, without those of contacts that are gone.
     """
 
@@ -77,7 +77,6 @@ class ImportLog:
     """
 
     def __init__(self, engine: sa.Engine, scope: int, run: int, uploads: Uploads, *, clears: bool = False) -> None:
-        """Create the log of one run."""
         self._uploads = uploads
         self._clears = clears
         self._engine = engine
@@ -232,9 +231,9 @@ class ImportLog:
         return Recorded(new_rejections, again, gone, dict(+reasons))
 
     def unverified_rows(self, connection: sa.Connection) -> list[Row]:
-        """Return the rows that imports without verification confirmed, as far as they are still what the ledger knows.
+        """Return confirmed rows of the last import without verification, if the ledger still has the same labels.
 
-        These are of earlier runs that ended before they could look: of the last import, because a few of its rows are enough.
+        The runs of these imports ended before they could look up a sample. Rows of one import are enough for that.
         """
         d, c = deliveries.c, contacts.c
         last = (
@@ -262,11 +261,11 @@ class ImportLog:
     def expire_lost_imports(self, connection: sa.Connection, before: float) -> bool:
         """Return whether an import with an unknown ID may still be applied, and expire those older than `before`.
 
-        An attempt whose response was lost counts whatever its import ended with, because the retry that succeeded is another import to
+        An attempt whose response was lost counts however its import ended, because the retry that succeeded is another import to
         dotdigital.
 
         Args:
-            connection: the transaction of a run that reads the whole account if there is one.
+            connection: the transaction of a run that reads the whole account if there is such an import.
             before: seconds since 1970.
         """
         lost = imports.c.scope == self._scope, imports.c.lost_at.is_not(None)
@@ -344,9 +343,9 @@ def delete_old_imports(engine: sa.Engine, account_id: int, before: float) -> int
     holds = sa.exists().where(contacts.c.scope == i.scope, contacts.c.held.is_not(None), contacts.c.held == i.id)
     needed = i.result_run.is_(None) | i.lost_at.is_not(None) | ~i.verified | holds
     with engine.begin() as connection:
-        # all at once, so that no run is left with some of its before-images, and is restored by half
-        connection.execute(sa.update(imports).where(mine, i.submitted_at < before, ~needed).values(scope=EXPIRED))
-        keys = connection.scalars(sa.select(i.id).where(i.scope == EXPIRED).order_by(i.id)).all()
+        # all at once, so that no run keeps only some of its before-images, and is restored only in part
+        connection.execute(sa.update(imports).where(mine, i.submitted_at < before, ~needed).values(scope=EXPIRED_SCOPE))
+        keys = connection.scalars(sa.select(i.id).where(i.scope == EXPIRED_SCOPE).order_by(i.id)).all()
     deleted = 0
     for key in keys:
         piece = sa.select(deliveries.c.email).where(deliveries.c["import"] == key).limit(ROWS_PER_PIECE)
@@ -354,7 +353,7 @@ def delete_old_imports(engine: sa.Engine, account_id: int, before: float) -> int
         while rows == ROWS_PER_PIECE:
             if deleted >= MAX_ROWS_PER_RUN:
                 return deleted
-            # a transaction of its own: other runs wait no longer than for one piece
+            # one transaction per piece, so that other runs do not wait longer than for one piece
             with engine.begin() as connection:
                 rows = connection.execute(
                     sa.delete(deliveries).where(deliveries.c["import"] == key, deliveries.c.email.in_(piece))

@@ -1,8 +1,8 @@
 """Scopes, their runs, and the bookmarks that they have acknowledged.
 
-A scope is an account and a data field. The address book is no part of it: another one asks only for membership again.
+A scope is an account and a data field. The address book is not part of it: after a change, only membership is delivered again.
 
-The tap remembers what it emitted, the ledger what was delivered. An incremental input contains only the changes since a bookmark, so
+The tap stores what it has emitted, the ledger what was delivered. An incremental input contains only the changes since a bookmark, so
 it can be applied only if the scope has acknowledged exactly that bookmark.
 """
 
@@ -47,11 +47,11 @@ class Scope:
     Args:
         id: number of the scope.
         labels: label settings of the last run, as JSON; None before the first.
-        input_filter: settings of the last run that decide what of the input is used, as JSON; None before the first.
+        input_filter: settings of the last run that filter the input, as JSON; None before the first.
         account_contacts: contacts in the account at the last complete reading; None before the first.
         read_at: time up to which every contact that was created in dotdigital has been read back, in seconds since 1970; None before
             the first complete reading.
-        address_book_id: address book whose members the ledger knows; None if no run has used one, or the last run used none.
+        address_book_id: address book whose members are in the ledger; None if no run has used one, or the last run used none.
         address_book_offset: contacts in the address book beyond the ledger's members of it, at the last complete reading.
         had_full_input: whether a full input has been received, so that all labels of other contacts are orphaned.
         forgotten: whether an address was forgotten that the source may still have.
@@ -108,7 +108,7 @@ def open_scope(connection: sa.Connection, account_id: int, data_field: str, addr
         (scope,) = connection.execute(sa.insert(scopes).values(values)).inserted_primary_key or (0,)
     else:
         update_scope(connection, scope, address_book=address_book)
-    found = connection.execute(sa.select(*(scopes.c[one.name] for one in fields(Scope))).where(scopes.c.id == scope)).one()
+    found = connection.execute(sa.select(*(scopes.c[field.name] for field in fields(Scope))).where(scopes.c.id == scope)).one()
     streams = frozenset(msgspec.json.decode(found.streams or "[]", type=list[str]))
     feeds = msgspec.json.decode(found.feeds or "{}", type=dict[str, Feed])
     return Scope(**{**found._asdict(), "streams": streams, "feeds": feeds})
@@ -128,7 +128,7 @@ def update_scope(connection: sa.Connection, scope: int, **values: Any) -> None:
 
 def known_scopes(connection: sa.Connection) -> list[KnownScope]:
     """Return all scopes of the ledger."""
-    columns = [scopes.c[one.name] for one in fields(KnownScope)]
+    columns = [scopes.c[field.name] for field in fields(KnownScope)]
     return [KnownScope(*row) for row in connection.execute(sa.select(*columns).order_by(scopes.c.id))]
 
 
@@ -150,7 +150,7 @@ class RunFigures:
         rejected: contacts that dotdigital rejected.
         unconfirmed: contacts whose result dotdigital did not report.
         bookmarks: stream -> replication value in the STATE with which the input ended.
-        restored_run: run whose changes this one put back; None for any other run.
+        restored_run: run whose changes this one restored; None for any other run.
     """
 
     read: int = 0
@@ -166,13 +166,13 @@ class RunFigures:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run as the ledger remembers it; times are ISO 8601 in UTC.
+    """A run in the ledger; times are ISO 8601 in UTC.
 
     Args:
         run: number of the run.
         started_at: its start.
         finished_at: its end; None if it was killed or has not ended.
-        outcome: how it ended; None likewise.
+        outcome: how it ended; None if it was killed or has not ended.
         figures: what it did; None if it was killed, has not ended, or was no sync.
     """
 
@@ -234,7 +234,7 @@ def recent_runs(connection: sa.Connection, scope: int, limit: int, *, restorable
         connection: the transaction.
         scope: number of the ledger scope.
         limit: maximum number of runs.
-        restorable: whether to return only runs that delivered something that can be put back.
+        restorable: whether to return only runs that delivered something that can be restored.
     """
     query = _RUNS.where(runs.c.scope == scope).order_by(runs.c.id.desc()).limit(limit)
     if restorable:
@@ -248,7 +248,7 @@ def recent_runs(connection: sa.Connection, scope: int, limit: int, *, restorable
 
 
 def find_run(connection: sa.Connection, run: int | None) -> RunRecord | None:
-    """Return a run by its number; None if the ledger does not know it."""
+    """Return a run by its number; None if it is not in the ledger."""
     row = connection.execute(_RUNS.where(runs.c.id == run)).one_or_none()
     return None if row is None else _to_record(row)
 
@@ -319,7 +319,6 @@ class Bookmarks:
     """
 
     def __init__(self, connection: sa.Connection, scope: int) -> None:
-        """Create the view of one scope's bookmarks."""
         self._connection = connection
         self._mine = bookmarks.c.scope == scope
         self._scope = scope

@@ -31,13 +31,13 @@ scopes = sa.Table(
     sa.Column("labels", sa.Text),
     # JSON object: segment name -> number of contacts; NULL if names changed since the last count
     sa.Column("segments", sa.Text),
-    # JSON object: settings that decide what of the input is used; NULL before the first run
+    # JSON object: settings that filter the input; NULL before the first run
     sa.Column("input_filter", sa.Text),
     # number of contacts in dotdigital at the last complete reading; NULL before the first
     sa.Column("account_contacts", sa.Integer),
     # every contact that was created in dotdigital before this time has been read back (seconds since 1970)
     sa.Column("read_at", sa.Float),
-    # address book whose members `contacts.in_address_book` tells; NULL if no run has used one, or the last run used none
+    # address book that `contacts.in_address_book` refers to; NULL if no run has used one, or the last run used none
     sa.Column("address_book_id", _NUMBER),
     # contacts in the address book beyond the ledger's members of it, at the last complete reading; NULL before the first
     sa.Column("address_book_offset", sa.Integer),
@@ -51,9 +51,9 @@ scopes = sa.Table(
     sa.Column("streams", sa.Text),
     # JSON object: stream that feeds the data field -> `runs.Feed`; NULL before the first delivery
     sa.Column("feeds", sa.Text),
-    # digest of the bookmark from which the last input started, if that input was truncated; empty for one that started from nothing
+    # digest of the bookmark from which the last input started, if that input was truncated; empty if it had no bookmark
     sa.Column("truncated", sa.Text),
-    # address book and upload mode are no part of it: another one asks only for membership again
+    # without address book and upload mode: after a change, only membership is delivered again
     sa.UniqueConstraint("account_id", "data_field"),
 )
 
@@ -70,7 +70,7 @@ contacts = sa.Table(
     # consecutive deliveries by address after which the contact was not in the address book
     sa.Column("membership_tries", sa.Integer, nullable=False, server_default=sa.text("0")),
     sa.Column("contact_id", _NUMBER),
-    # sent, result unknown; as long as the import may still end, its state says so, and this column does not
+    # sent with an unknown result; false as long as the import may still end, whose state shows this
     sa.Column("result_unknown", sa.Boolean, nullable=False),
     sa.Column("removed", sa.Boolean, nullable=False),
     # whether exclude_emails matches the address, so that the contact is not sent
@@ -155,7 +155,7 @@ imports = sa.Table(
     sa.Column("result_run", sa.Integer),
     # last attempt whose response was lost, so that a copy of the import may be applied late (seconds since 1970); NULL: there is none
     sa.Column("lost_at", sa.Float),
-    # whether a run has looked up some of its contacts since, so that its report can be believed
+    # whether a run has looked up some of its contacts since, so that its report is trusted
     sa.Column("verified", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
@@ -190,7 +190,7 @@ incoming = _temporary(
 )
 # contacts that the input mentions without usable labels
 mentioned = _temporary("mentioned")
-# contacts of the ledger that the input leaves out, as long as it names contacts in the order of their addresses
+# contacts of the ledger that the input leaves out, as long as it lists contacts in the order of their addresses
 unnamed = _temporary("unnamed")
 # contacts of the input in which something changed, with their encoded labels
 changed_input = _temporary(

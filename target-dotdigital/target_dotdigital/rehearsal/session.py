@@ -40,7 +40,7 @@ MAX_BOOK_CHARACTERS = 128
 MAX_FIELD_CHARACTERS = 20
 BOOK_SUFFIX = " rehearsal"
 FIELD_SUFFIX = "_REHEARSAL"
-# e-mail statuses that do not mean "suppressed", in lower case
+# e-mail statuses other than suppressed, in lower case
 NOT_SUPPRESSED = frozenset({"subscribed", "unsubscribed", "pendingoptin", "nosubscription"})
 # lengths of the values to write, in characters
 LENGTHS = (255, 256, 1000, 1001)
@@ -352,7 +352,7 @@ class Session:
         stale_reads: number of reads after the first import that did not show it yet.
         stale_seconds: seconds until the first import was visible.
         longest_value: longest value that came back unchanged, in characters; None if unknown.
-        leftovers: what was created besides the rehearsal's own names and addresses.
+        leftovers: descriptions of contacts that were created besides the planned ones.
     """
 
     settings: Settings
@@ -564,7 +564,7 @@ class AssumptionVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a test found out about an assumption.
+    """The result of testing an assumption.
 
     Args:
         verdict: whether it holds.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from target_dotdigital.dotdigital.contacts import ContactReader
 from target_dotdigital.errors import ApiError, EndlessListError
 from target_dotdigital.rehearsal.session import FirstImport, NotTestableError
-from target_dotdigital.sync.readback import MARGIN
+from target_dotdigital.sync.readback import VISIBILITY_MARGIN
 
 if TYPE_CHECKING:
     from target_dotdigital.dotdigital.contacts import FullContact
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 # seconds between reads: poll for up to two minutes
 PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 # put a position marker every ten characters, to show where a value was truncated
-RULER = 10
+RULER_CHARACTERS = 10
 # pages of the list of contacts that are followed
 MAX_PAGES = 5
-# an account has more new contacts than this only while somebody imports many
+# an account has more new contacts than this only during a large import
 MAX_NEW_PAGES = 2
 # contacts with the lowest IDs, among which some were created before the rehearsal
 OLDEST_CONTACTS = 100
@@ -97,7 +97,7 @@ def list_ids(session: Session) -> tuple[list[int], bool]:
 def filter_time(session: Session) -> datetime.datetime:
     """Return the time since when an incremental run after one that began with the rehearsal lists new contacts."""
     # dotdigital's clock decides; this machine's may be ahead
-    return session.started_at + datetime.timedelta(seconds=min(session.client.ahead, 0.0)) - MARGIN
+    return session.started_at + datetime.timedelta(seconds=min(session.client.ahead, 0.0)) - VISIBILITY_MARGIN
 
 
 def list_created(session: Session) -> tuple[dict[int | None, Observed], bool] | None:
@@ -128,7 +128,7 @@ def list_created(session: Session) -> tuple[dict[int | None, Observed], bool] | 
 
 
 def oldest_created_before(session: Session, since: datetime.datetime) -> set[int]:
-    """Return the IDs of those of the account's oldest contacts that have an address and were created before a time."""
+    """Return the IDs of the account's oldest contacts that have an address and were created before a time."""
     page = session.contacts.page(OLDEST_CONTACTS)
     return {
         contact.contact_id
@@ -153,7 +153,9 @@ def rejection(session: Session, sent: Sent) -> str:
 
 def ruler(length: int) -> str:
     """Return a test string of the given length with position markers."""
-    marks = "".join(f"{position:>{RULER - 1}}|" for position in range(RULER, length + RULER, RULER)).replace(" ", ".")
+    marks = "".join(
+        f"{position:>{RULER_CHARACTERS - 1}}|" for position in range(RULER_CHARACTERS, length + RULER_CHARACTERS, RULER_CHARACTERS)
+    ).replace(" ", ".")
     # the last character differs from the one before, so that its loss is noticed
     return (marks[:length])[:-1] + "#"
 

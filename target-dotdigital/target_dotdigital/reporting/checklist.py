@@ -29,5 +29,5 @@ CHECKLIST = (
         "Campaigns and forms that use the data field",
     ),
 )
-# the first of them decide whether a first load sends e-mails, so every review asks them
+# the first questions decide whether a first load sends e-mails, so every review asks them
 BEFORE_ACTIVATION = CHECKLIST[:3]

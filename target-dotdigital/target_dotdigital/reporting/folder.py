@@ -82,7 +82,7 @@ class ReportFolder:
                 f"The report could not be written ({type(error).__name__}: {error.strerror}): the disk of report_dir is perhaps full, and "
                 f"report.json is still that of an earlier run. {report.summary()} Free some space, and run again."
             )
-        # without input, the tap's last line is what matters: nothing may push it off the screen
+        # without input, the tap's last line contains the cause, and has to stay on the screen
         if report.outcome is not RunStatus.NO_INPUT:
             emit(report)
 
@@ -206,13 +206,13 @@ class ReportFolder:
         prune_before(self.path, moment)
 
     def remove_review(self) -> None:
-        """Remove a review that is no longer true."""
+        """Remove a review that is out of date."""
         with contextlib.suppress(OSError):
             (self.path / REVIEW_FILE).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _replacing(self, name: str) -> Iterator[IO[bytes]]:
-        """Open a file that replaces another one when it is complete. Its name is of this process alone."""
+        """Open a file that replaces another one when it is complete. Its name is unique to this process."""
         path = self.path / name
         part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
         try:
@@ -238,7 +238,7 @@ def open_folder(path: str, zone: datetime.tzinfo = datetime.UTC) -> ReportFolder
     folder = ReportFolder(Path(path), zone)
     try:
         make_private_folder(folder.path)
-        # a name of this process alone: another run may be starting
+        # a name unique to this process: another run may be starting
         probe = f".probe.{os.getpid()}"
         folder.write_text(probe, PROBE)
         (folder.path / probe).unlink()

@@ -25,7 +25,7 @@ DEFAULT_KEEP = 100
 TABLE_SUFFIX = ".csv"
 PART = ".part"
 # longer than any file takes to write
-PART_SECONDS = 3600.0
+MAX_WRITE_SECONDS = 3600.0
 MAX_SHOWN = 30
 MAX_DAYS = 7
 TROUBLED = frozenset({RunStatus.FAILED, RunStatus.BRAKED, RunStatus.INCOMPLETE, RunStatus.NO_INPUT})
@@ -86,7 +86,7 @@ class PastRun(msgspec.Struct, frozen=True):
         return self.restored_run is not None and self.sent > 0
 
     def shares_destination(self, other: PastRun) -> bool:
-        """Return whether both runs are for the same account and data field; a run that failed early may not know its own."""
+        """Return whether both runs are for the same account and data field; a run that failed early may lack its own."""
         if None in {self.account.id, other.account.id}:
             return True
         return (self.account.id, self.data_field) == (other.account.id, other.data_field)
@@ -163,7 +163,7 @@ def prune(folder: Path, keep: int) -> None:
     tables = (path for path in (folder / FOLDER).glob(f"*{TABLE_SUFFIX}") if not path.with_suffix(".json").exists())
     for part in (*parts, *tables):
         with contextlib.suppress(FileNotFoundError):
-            if part.is_file() and time.time() - part.stat().st_mtime > PART_SECONDS:
+            if part.is_file() and time.time() - part.stat().st_mtime > MAX_WRITE_SECONDS:
                 part.unlink()
 
 

@@ -49,7 +49,7 @@ SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30})://")
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 MAX_SEGMENTS = 20
 # Apprise gives up a connection or a read after 4 seconds, unless a URL says otherwise (cto, rto); this limit is for all receivers together
-MAX_SECONDS = 15.0
+MAX_SEND_SECONDS = 15.0
 UNSENT = "A notification could not be sent (%s://). The run is not affected, and the next one tries again. Check notify_urls."
 OVER = "The problem that was reported before is over."
 NOT_INSTALLED = (
@@ -91,14 +91,14 @@ class Notified(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
-    """Key of a receiver -> the problem that it was last notified of and that is not over."""
+    """Key of a receiver -> the problem that it was last notified of, if it is not over."""
 
     problems: dict[str, Notified] = {}
     version: int = VERSION
 
 
 def notify(report: Report, config: Mapping[str, Any], failure: str | None = None) -> None:
-    """Notify every receiver of what is new to it. Never fails a run, and does nothing after a dry run.
+    """Notify each receiver of changes since its last message. Never fails a run, and does nothing after a dry run.
 
     Args:
         report: the report of the run, after it was published.
@@ -147,7 +147,7 @@ def load_receivers(urls: Sequence[str]) -> list[Receiver]:
     return [_load_receiver(url, number) for number, url in enumerate(urls, start=1)]
 
 
-def send(messages: Sequence[tuple[Receiver, Message]], seconds: float = MAX_SECONDS) -> set[str]:
+def send(messages: Sequence[tuple[Receiver, Message]], seconds: float = MAX_SEND_SECONDS) -> set[str]:
     """Send messages to all receivers at once, and return the keys of the receivers that accepted theirs.
 
     Args:
@@ -236,7 +236,7 @@ def _write(folder: ReportFolder, before: dict[str, Notified], problems: dict[str
 
 
 def _usable(urls: list[Any]) -> list[Receiver]:
-    """Return the receivers that can be loaded. The others are the reason why the run failed."""
+    """Return the receivers that can be loaded. Invalid ones are the reason why the run failed."""
     receivers = {}
     for number, url in enumerate(urls, start=1):
         try:

@@ -140,7 +140,7 @@ def rules(labels: dict[str, Any] | None, sizes: dict[str, int]) -> list[Rule]:
 
 
 def _also_selected(name: str, text: str, folded: dict[str, str]) -> Iterable[str]:
-    """Yield the segments whose own text contains a text; dotdigital may not tell capitals apart."""
+    """Yield the segments whose own text contains a text; dotdigital may ignore case."""
     return (other for other, value in folded.items() if other != name and text in value)
 
 
@@ -201,7 +201,7 @@ def page(
             is_current=is_current,
             delivered_at=_last_delivery(history),
             partly_changed=delivered is not None and _sent_since(history, delivered),
-            # a review waits, and that is its first problem
+            # its first problem is that a review waits for approval
             shown_problems=problems[1:] if kind is PageKind.REVIEW else problems,
             movers=_by_change(planned) if is_current else _by_size(segments),
             planned_movers=[] if is_current else _by_change(planned),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from target_dotdigital.reporting.folder import ReportFolder
 
 PAGE_FILE = "rehearsal.html"
-WIDTH = 100
+WIDTH_CHARACTERS = 100
 INDENT = " " * 14
 
 
@@ -57,4 +57,4 @@ def rehearsal_table(facts: dict[str, Any]) -> str:
 
 
 def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)
+    return textwrap.wrap(text, WIDTH_CHARACTERS, initial_indent=INDENT, subsequent_indent=INDENT)

@@ -134,7 +134,7 @@ def _caution_first(report: Report, feeds: str) -> list[str]:
 def _segments(planned: Planned) -> list[str]:
     if not planned.segments:
         return []
-    largest = sorted(planned.segments.items(), key=lambda one: (-one[1], one[0]))
+    largest = sorted(planned.segments.items(), key=lambda segment: (-segment[1], segment[0]))
     lines = [f"{count:>12,}  {name!r}" for name, count in largest[:MAX_SEGMENTS]]
     more = [f"              and {len(largest) - MAX_SEGMENTS} more"] if len(largest) > MAX_SEGMENTS else []
     return ["Segments, and the contacts in each:", *lines, *more, ""]

@@ -68,7 +68,7 @@ class Activation:
         Args:
             path: where the review was written.
             streams: streams that would feed the data field.
-            feeds: how they differ from those that the data field was fed by; empty if they do not.
+            feeds: how they differ from the streams that fed the data field; empty if they do not.
         """
         code, given = self.code(streams), (self.settings.activation_code or "").strip()
         wrong = (
@@ -116,7 +116,7 @@ def stream_group(streams: Iterable[str]) -> str:
 
 
 def changed_feeds(streams: Iterable[str], before: Iterable[str], missing: Iterable[str]) -> str:
-    """Return how the streams of an input differ from those that the data field was fed by, as sentences; empty if they do not.
+    """Return how the streams of an input differ from the streams that fed the data field, as sentences; empty if they do not.
 
     Args:
         streams: streams with contacts that the input announces.

@@ -1,4 +1,4 @@
-"""Two memories that agree: whether the ledger knows what an input builds on, and whether the input is complete."""
+"""Agreement of tap and ledger: whether the ledger has acknowledged the base of an input, and whether the input is complete."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 
 from target_dotdigital.errors import AgreementError, IncompleteInputError, StreamError
 from target_dotdigital.ledger.runs import Bookmarks, Feed, digest_of, normal_form, update_scope
-from target_dotdigital.settings import InputTerms
+from target_dotdigital.settings import InputFilter
 from target_dotdigital.text import shown
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger("target-dotdigital")
 # key of a bookmark, or of one of its partitions, for a stream that an SDK tap has not finished
 PROGRESS = b'"progress_markers":'
-# key of a bookmark with which tap-nosto-segments says that contacts are missing in a full input
+# key by which a bookmark of tap-nosto-segments marks a full input in which contacts are missing
 SKIPPED_LINES = "skipped_lines"
 _encode = msgspec.json.encode
 
 
 @dataclass(frozen=True, slots=True)
 class StateSpan:
-    """What the STATE messages of an input say.
+    """The first and the last STATE of an input.
 
     Args:
         begin: the STATE with which the input begins; None if it begins with another message.
@@ -51,7 +51,7 @@ class StateSpan:
 
     @property
     def begins_at(self) -> str | None:
-        """The digest of the bookmark that the input starts from; None if it starts from nothing."""
+        """The digest of the bookmark that the input starts from; None if it starts without a bookmark."""
         return digest_of(self.begin)
 
     @property
@@ -69,7 +69,7 @@ class StateSpan:
         return normal_form(_bookmark_of(self.end if at_end else self.begin, stream)) is not None
 
     def skips_lines(self, stream: str) -> bool:
-        """Return whether the tap says in its bookmark that it left out lines that it could not read, so that its input is no proof."""
+        """Return whether the bookmark marks skipped lines, so that a contact missing in the input may still be in the source."""
         bookmark = _bookmark_of(self.end, stream)
         return isinstance(bookmark, dict) and bookmark.get(SKIPPED_LINES) is True
 
@@ -79,7 +79,7 @@ class StateSpan:
         if not isinstance(bookmark, dict) or not isinstance(record, dict):
             return False
         key = bookmark.get("replication_key")
-        value, last = (_comparable(one) for one in (bookmark.get("replication_key_value"), record.get(key)))
+        value, last = _comparable(bookmark.get("replication_key_value")), _comparable(record.get(key))
         if value is None or last is None or isinstance(value, datetime.datetime) is not isinstance(last, datetime.datetime):
             return False
         return bool(last > value)
@@ -110,12 +110,12 @@ def _comparable(value: Any) -> Any:
 def truncation(states: StateSpan, collector: Collector, ledger: ContactLedger, scope: Scope, *, has_skipped: bool) -> str | None:
     """Return how the messages show that the input was truncated, as a clause; None if they do not show it.
 
-    A source that never sends STATE, or one whose STATE holds no bookmark, cannot say where it ends. An SDK tap does not repeat
-    a STATE that has not changed, and sends the record at the bookmark once more. So a record after the last STATE is a sign only if it
-    is newer than the bookmark, if it changed something, or if the last input from the same bookmark was truncated, too.
+    Without STATE, or with a STATE without a bookmark, the end of an input cannot be recognised. An SDK tap does not repeat a STATE
+    that has not changed, and sends the record at the bookmark once more. A record after the last STATE therefore indicates truncation
+    only if it is newer than the bookmark, if it changed a contact, or if the last input from the same bookmark was truncated.
 
     Args:
-        states: what the STATE messages of the input say.
+        states: the first and the last STATE of the input.
         collector: the input.
         ledger: the ledger scope.
         scope: the facts about it from before the run.
@@ -129,7 +129,7 @@ def truncation(states: StateSpan, collector: Collector, ledger: ContactLedger, s
         feed, version = scope.feeds.get(stream, Feed()), collector.version_of(stream)
         activates = feed.version is not None and not states.has_bookmark(source) and not states.skips_lines(source)
         announced = version is not None or activates
-        # a tap that reads a log goes on with the version that it activated once
+        # a log-based tap keeps using the version that it activated once
         if announced and stream not in collector.activated_streams and version != feed.version:
             return (
                 f"the stream {name!r} ended without the ACTIVATE_VERSION of its records. Either the tap broke off, or a mapper or another "
@@ -173,20 +173,20 @@ def require_complete(truncated: str | None, done: str) -> None:
 def require_agreement(
     states: StateSpan, collector: Collector, ledger: ContactLedger, scope: Scope, *, truncated: bool
 ) -> int | None:
-    """Require that the ledger knows what the input builds on.
+    """Require that the ledger has acknowledged the bookmark that the input starts from.
 
     Args:
-        states: what the STATE messages of the input say.
+        states: the first and the last STATE of the input.
         collector: the input.
         ledger: the ledger scope.
         scope: the facts about it from before the run.
-        truncated: whether the input was truncated, so that it cannot mention everything.
+        truncated: whether the input was truncated, so that contacts may be missing in it.
 
     Returns:
-        The run that acknowledged the bookmark that the input starts from; None for an input that builds on nothing.
+        The run that acknowledged the bookmark that the input starts from; None for an input without a bookmark.
 
     Raises:
-        AgreementError: it does not.
+        AgreementError: the ledger has not, or contacts that changed after that bookmark are missing in the input.
     """
     begin = states.begins_at
     if begin is None or collector.is_full:
@@ -205,7 +205,7 @@ def require_agreement(
         )
         raise AgreementError(_disagreement("starts from a bookmark that this ledger has never acknowledged", reason))
     may_miss = scope.changed_run > since and not truncated
-    # a contact that a full stream does not mention was removed
+    # a contact that is missing in a full stream was removed
     if may_miss and (missed := ledger.count_missing_since(since, collector.streams - collector.full_streams.keys())):
         reason = "the tap's snapshots or its STATE were restored from a backup"
         raise AgreementError(_disagreement(f"does not mention {missed} contacts that changed since its bookmark", reason))
@@ -217,7 +217,7 @@ def require_no_skipped_contacts(ledger: ContactLedger, skipped: Mapping[str, str
 
     Args:
         ledger: the ledger scope.
-        skipped: streams without contacts, and what they lack.
+        skipped: streams without contacts, and the reason for each.
 
     Raises:
         StreamError: the ledger holds contacts of a skipped stream.
@@ -233,7 +233,7 @@ def require_no_skipped_contacts(ledger: ContactLedger, skipped: Mapping[str, str
 
 
 def require_readable(stats: InputStats) -> None:
-    """Require that most records of the input can be used: otherwise it is the input that is wrong, and not some of its records.
+    """Require that most records of the input can be used: otherwise the input as a whole is wrong.
 
     Raises:
         StreamError: more than half of the records are left out as invalid.
@@ -290,25 +290,25 @@ def keep_feeds(collector: Collector, connection: sa.Connection, scope: Scope, st
 
 
 def invalidate_on_wider_filter(connection: sa.Connection, scope: Scope, settings: Settings) -> None:
-    """Withdraw every bookmark if the settings now use more of the input than those of the last run.
+    """Withdraw every bookmark if the settings now use more records of the input than the settings of the last run.
 
     Records that were left out under the earlier settings are part of what these bookmarks stand for, but not of the ledger.
     """
-    terms = settings.input_terms
-    if scope.input_filter is not None and terms.uses_more_than(msgspec.json.decode(scope.input_filter, type=InputTerms)):
+    input_filter = settings.input_filter
+    if scope.input_filter is not None and input_filter.is_wider_than(msgspec.json.decode(scope.input_filter, type=InputFilter)):
         LOGGER.warning(
             "exclude_emails, on_removed, stream_maps or the properties changed: records that earlier runs left out are used now, so the "
             "input has to name every contact once (--full-refresh)."
         )
         Bookmarks(connection, scope.id).withdraw()
-    update_scope(connection, scope.id, input_filter=msgspec.json.encode(terms).decode())
+    update_scope(connection, scope.id, input_filter=msgspec.json.encode(input_filter).decode())
 
 
 def acknowledge(states: StateSpan, collector: Collector, ledger: ContactLedger, scope: Scope, now: datetime.datetime) -> None:
-    """Note the bookmark up to which everything is in the ledger; an older one may come back, and is known then.
+    """Acknowledge the bookmark up to which everything is in the ledger; older ones stay valid, because STATE may be restored.
 
     Args:
-        states: what the STATE messages of the input say.
+        states: the first and the last STATE of the input.
         collector: the input.
         ledger: the ledger scope.
         scope: the facts about it from before the run.
@@ -325,7 +325,7 @@ def acknowledge(states: StateSpan, collector: Collector, ledger: ContactLedger, 
 def bookmark_values(state: Any, streams: AbstractSet[str]) -> dict[str, str | int | float]:
     """Return the replication values of the streams of an input as its last STATE has them: for a sync, the source's own time.
 
-    Values that could be an address are left out, because the runs are shown to people who did not ask about one.
+    Values that could be an address are left out, because lists of runs must not show addresses.
     """
     bookmarks = state.get("bookmarks") if isinstance(state, dict) else None
     if not isinstance(bookmarks, dict):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from target_dotdigital.sync.labels import LabelEncoder, Labels
 
 LOGGER = logging.getLogger("target-dotdigital")
-BATCH = 5_000
+RECORDS_PER_BATCH = 5_000
 INVALID_ADDRESS = "no e-mail address"
 INVALID_SEGMENTS = "no list of segments"
 # in place of the JSON of the names
@@ -37,7 +37,7 @@ class Activation(NamedTuple):
 
     Args:
         version: version of the stream that it activates.
-        follows: whether records of this version came before it, so that it says that the stream is complete.
+        follows: whether records of this version came before it, so that it proves that the stream is complete.
         states: number of STATE messages before it.
     """
 
@@ -63,7 +63,6 @@ class Collector:
     """
 
     def __init__(self, ledger: ContactLedger, labels: Labels, encoder: LabelEncoder, settings: Settings) -> None:
-        """Start the input of a run."""
         self.intake = InputStats()
         self.streams: set[str] = set()
         self.sources: dict[str, str] = {}
@@ -98,19 +97,19 @@ class Collector:
     def add_dropped(self, stream: str, email: object) -> None:
         """Add one record that a filter drops: if the ledger got the contact from this stream, it is removed; otherwise it is left alone."""
         self._drops = True
-        self.add_decoded(stream, _address(email), DROPPED, False)  # noqa: FBT003 - as in the buffer
+        self.add_decoded(stream, _address(email), DROPPED, False)  # noqa: FBT003 - positional, because it is called for every record
 
     def add_decoded(self, stream: str, email: str, segments: str, deleted: bool) -> None:  # noqa: FBT001 - called for every record
-        """Add one record; `segments` is JSON of any type, which does not matter if the contact was removed."""
+        """Add one record; `segments` is JSON of any type, and ignored if the contact was removed."""
         self._seen[stream] += 1
         self._buffer.append((email, (stream, "" if deleted else segments, deleted)))
-        if len(self._buffer) >= BATCH:
+        if len(self._buffer) >= RECORDS_PER_BATCH:
             self.flush()
 
     def begin_version(self, stream: str, version: int) -> None:
         """Record the version of the records that follow.
 
-        A new version names every contact of the stream again: whoever it does not name was removed.
+        A new version lists every contact of the stream again; contacts that are missing in it were removed.
 
         Raises:
             StreamError: the records go back to a version that another one has replaced.
@@ -131,10 +130,10 @@ class Collector:
         versions.append(version)
 
     def on_activate_version(self, stream: str, version: int) -> None:
-        """Process an ACTIVATE_VERSION: contacts of the stream that the records of this version do not name were removed.
+        """Process an ACTIVATE_VERSION: contacts of the stream without a record of this version were removed.
 
         After the records, the message means that the stream is complete. Before the records, the stream is complete only if the
-        input does not break off, that is, if a STATE follows the last record.
+        input is not truncated, that is, if a STATE follows the last record.
         """
         self.streams.add(stream)
         follows = self._seen[stream] > 0 and self._is_current(stream, version)
@@ -188,7 +187,7 @@ class Collector:
         return self._is_current(stream, found.version) and (found.follows or ended)
 
     def remove_unmentioned(self) -> None:
-        """Mark contacts as removed that the complete streams do not name; requires that the account was read back before."""
+        """Mark contacts that are missing in full streams as removed; requires that the account was read back before."""
         if self.is_full:
             update_scope(self.ledger.connection, self.ledger.scope, had_full_input=True)
         if self.full_streams and self._on_removed == "clear":
@@ -201,10 +200,10 @@ class Collector:
             return
         addresses = [normalise(email) for email, _ in records]
         known = self.ledger.compare_in_order(addresses)
-        # most records are what the ledger has, and whatever it has is an address
+        # most records match the ledger, whose addresses are valid, so that these need no validation
         unchanged: Known = known if known and self._is_excluded is None else {}
         rows: list[Incoming] = []
-        # addresses without usable labels: contacts that the input mentions, and records that are left out
+        # addresses without usable labels: contacts that are in the input, and records that are left out
         mentioned: list[str] = []
         left_out: list[str] = []
         streams = self._streams_of(addresses, records, known) if self._drops else {}
@@ -235,16 +234,16 @@ class Collector:
     def _streams_of(
         self, addresses: Sequence[str], records: Sequence[tuple[str, tuple[str, str, bool]]], known: Known | None
     ) -> dict[str, str | None]:
-        """Return the streams that named the dropped contacts of a batch before; contacts that the ledger does not have are left out."""
+        """Return the earlier streams of the dropped contacts of a batch; contacts that are not in the ledger are left out."""
         dropped = [address for address, (_, record) in zip(addresses, records, strict=True) if record[1] == DROPPED]
         if known is not None:
             return {address: known[address][0] for address in dropped if address in known}
         found = self.ledger.streams_of([address for address in dropped if is_address(address)])
-        # the batch may name them before it drops them
+        # the batch may contain them before it drops them
         return dict.fromkeys(dropped, "") | found
 
-    def _row(self, address: str, stream: str, segments: str, deleted: bool) -> Incoming | None:  # noqa: FBT001 - as in the buffer
-        """Return what a record says about a contact; None if it mentions the contact without usable labels."""
+    def _row(self, address: str, stream: str, segments: str, deleted: bool) -> Incoming | None:  # noqa: FBT001 - unpacked from a tuple
+        """Return the contact of a record; None if it has no usable labels."""
         if self._is_excluded is not None and self._is_excluded(address):
             self.intake.excluded += 1
             return None
@@ -274,13 +273,13 @@ def _text(names: object) -> str:
 
 
 def relabel_if_settings_changed(ledger: ContactLedger, scope: Scope, settings: Settings, encoder: LabelEncoder) -> bool:
-    """Recompute all desired labels, and what is pending, if the settings that decide over them changed; return whether they did."""
+    """Recompute all desired labels, and what is pending, if the settings that determine them changed; return whether they did."""
     now = msgspec.json.encode({"uploads": settings.upload_emails, **asdict(settings.labels)}, order="sorted").decode()
     changed = scope.labels not in {None, now}
     if changed:
         LOGGER.info("Ledger: the label settings or upload_emails changed; recomputing the labels of every contact")
         ledger.recompute_labels(encoder.payload_of)
-        # also what was rejected: a deleted contact, matched by ID before, may be created now
+        # including rejected contacts: a deleted one that was matched by ID may now be created
         ledger.forget_rejected_labels()
         ledger.recompute_pending()
     update_scope(ledger.connection, ledger.scope, labels=now)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from target_dotdigital.settings import LabelSettings
 
-# most shops have few combinations of segments; the limit bounds memory for those with many
+# most shops have few combinations of segments; the limit bounds memory for shops with many
 MAX_COMBINATIONS = 100_000
 # a missing list, as programs write it into a text
 MISSING = frozenset({"null", "none"})
@@ -47,7 +47,6 @@ class Labels:
     """Turns names into values; the order of the names does not matter."""
 
     def __init__(self, settings: LabelSettings) -> None:
-        """Keep the settings."""
         self.settings = settings
 
     @cached_property
@@ -107,7 +106,7 @@ def read_text(text: str, delimiter: str) -> list[str] | None:
         delimiter: text between two names.
 
     Returns:
-        None for a missing list (`null`), and for what looks like an array but cannot be decoded.
+        None for a missing list (`null`), and for a text that looks like an array but cannot be decoded.
     """
     text = text.strip().strip(INVISIBLE).strip()
     if text.strip("'\"").lower() in MISSING or text.startswith(("('", '("')):
@@ -186,7 +185,6 @@ class LabelDecoder:
     """
 
     def __init__(self, settings: LabelSettings) -> None:
-        """Create a decoder with an empty cache."""
         self._delimiter = settings.delimiter
         self._names = {label: name for name, label in settings.labels}
         self.names_in = lru_cache(MAX_COMBINATIONS)(self._names_in)
@@ -197,7 +195,7 @@ class LabelDecoder:
         return new - old, old - new
 
     def count(self, changes: Iterable[tuple[str | None, str, int]]) -> LabelChanges:
-        """Count who joined and left.
+        """Count the contacts that joined and left each segment.
 
         Args:
             changes: payload before, payload after, number of contacts.
@@ -226,7 +224,6 @@ class LabelEncoder:
     """
 
     def __init__(self, labels: Labels) -> None:
-        """Create an encoder with an empty cache."""
         self.dropped: collections.Counter[str] = collections.Counter()
         self._labels = labels
         self.payload_of = lru_cache(MAX_COMBINATIONS)(self._payload_of)

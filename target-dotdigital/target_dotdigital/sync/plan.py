@@ -36,12 +36,12 @@ MAX_SHOWN_CODES = 5
 
 
 def make_plan(ledger: ContactLedger, settings: Settings, restored: int | None = None) -> Planned:
-    """Compute what a run would do, from what is pending in the ledger.
+    """Compute the plan from the pending contacts of the ledger.
 
     Args:
         ledger: the ledger scope.
         settings: the settings.
-        restored: number of the run, if it restores; it then sends only what it restores.
+        restored: number of the run, if it restores; it then sends only the contacts that it restores.
     """
     unknown = ledger.drop_unknown()
     segments = ledger.segments()
@@ -123,7 +123,7 @@ def check_results(tally: DeliveryStats, invalid: Counter[str], settings: Setting
         in_source: counts the contacts that the account should hold, against which new rejections are judged.
 
     Raises:
-        DeliveryError: something has not arrived, or too much is rejected that was not rejected before.
+        DeliveryError: something has not arrived, or there are too many new rejections.
     """
     if tally.problems or tally.unconfirmed:
         missing = f"{tally.unconfirmed} of {tally.sent} contacts were sent, but dotdigital did not confirm them. "
@@ -166,10 +166,10 @@ def require_held(delivery: Delivery, account: Account, scope: int, settings: Set
 
 
 def unresolved(drift: Counter[Drift], tally: DeliveryStats) -> list[str]:
-    """Return a sentence for each thing about the delivered contacts that no run can resolve.
+    """Return a sentence for each problem with the delivered contacts that no run can resolve.
 
     Args:
-        drift: what the reading of the account found.
+        drift: differences that the read-back found.
         tally: figures of the delivery.
     """
     found = []

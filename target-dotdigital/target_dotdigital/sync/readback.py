@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from target_dotdigital.settings import Settings
 
 LOGGER = logging.getLogger("target-dotdigital")
-# In a large account somebody leaves the address book every day. The difference adds up until the account is read back, so up to 50,000
-# contacts it is read for one, and beyond that never more often than for each so many pages.
+# In a large account, contacts leave the address book every day, and the difference adds up until the account is read back. An account of
+# fewer pages is read back for any difference; a larger one only if the difference exceeds one contact per this many pages.
 PAGES_PER_DIFFERENCE = 10
 
 
 def spot_check(ledger: ContactLedger, reader: ContactReader, scope: Scope) -> tuple[int, bool]:
-    """Look up a few contacts that the run believes unchanged, and compare the number of contacts in the address book.
+    """Look up a few contacts that need no update, and compare the number of contacts in the address book.
 
     Args:
         ledger: the ledger scope, with the input in it.
-        reader: reads contacts from the account; its address book is the one whose members the ledger knows.
+        reader: reads contacts from the account; its address book is the one whose members are in the ledger.
         scope: facts about the ledger scope from before the run.
 
     Returns:
@@ -50,10 +50,10 @@ def spot_check(ledger: ContactLedger, reader: ContactReader, scope: Scope) -> tu
         ApiError: a look-up failed.
     """
     believed = ledger.believed()
-    # the same contacts if the same run is made again at the same time; another run chooses others
-    chance = random.Random(f"{ledger.scope} {ledger.run} {reader.client.clock.now()}")  # noqa: S311 - nobody gains by guessing it
+    # seeded, so that the choice is reproducible, and differs between runs
+    chance = random.Random(f"{ledger.scope} {ledger.run} {reader.client.clock.now()}")  # noqa: S311 - not security-relevant
     chosen = _choose(ledger, believed, chance)
-    found = {one.email: one for one in reader.look_up([row.email for row in chosen])}
+    found = {contact.email: contact for contact in reader.look_up([row.email for row in chosen])}
     book = reader.account.book
     wrong = 0
     for row in chosen:
@@ -73,7 +73,7 @@ def spot_check(ledger: ContactLedger, reader: ContactReader, scope: Scope) -> tu
 
 
 def _choose(ledger: ContactLedger, believed: Believed, chance: random.Random) -> Sequence[sa.Row[Any]]:
-    """Choose contacts of both kinds, but most with labels: those without look the same after a data field was emptied."""
+    """Choose contacts of both kinds, but mostly with labels: contacts without labels look the same after a data field was emptied."""
     without = min(believed.unlabelled, max(1, CHECKED_CONTACTS - believed.labelled))
     labelled = min(believed.labelled, CHECKED_CONTACTS - without)
     return [
@@ -87,7 +87,7 @@ MIN_NOT_SHOWN = 10
 # removed contacts that the list of contacts does not show, and that are looked up; most were deleted in dotdigital as well
 MAX_REMOVALS = 100
 # a contact may become visible later than it is created; both times are dotdigital's
-MARGIN = datetime.timedelta(hours=1)
+VISIBILITY_MARGIN = datetime.timedelta(hours=1)
 
 
 class Drift(enum.StrEnum):
@@ -114,7 +114,6 @@ class AccountReading:
     """
 
     def __init__(self, ledger: ContactLedger, is_excluded: Callable[[str], bool] | None) -> None:
-        """Create a reading without drift."""
         self._is_excluded = is_excluded
         self.drift: Counter[Drift] = Counter()
         self._listed = 0
@@ -137,18 +136,18 @@ class AccountReading:
         return total
 
     def read_new(self, reader: ContactReader, since: float) -> int:
-        """Read the contacts that were created in dotdigital, and return the number of those that others created.
+        """Read the contacts that were created in dotdigital, and return the number that this target did not create.
 
         Args:
             reader: reads contacts from the account.
             since: seconds since 1970.
         """
         read_at = reader.client.wall()
-        created_since = datetime.datetime.fromtimestamp(since, datetime.UTC) - MARGIN
+        created_since = datetime.datetime.fromtimestamp(since, datetime.UTC) - VISIBILITY_MARGIN
         total = 0
         for page in prefetch_pages(reader.pages(created_since)):
             total += self._store(page)
-            self._ledger.recompute_pending([one.email for one in page])
+            self._ledger.recompute_pending([contact.email for contact in page])
         update_scope(self._ledger.connection, self._ledger.scope, read_at=read_at)
         return total - self._known
 
@@ -158,19 +157,19 @@ class AccountReading:
         ledger, drift = self._ledger, self.drift
         ledger.stage_remote(_with_excluded(page, self._is_excluded))
         found = ledger.compare_remote()
-        drift[Drift.TWICE] += len(page) - len({one.email for one in page}) + found.twice
+        drift[Drift.TWICE] += len(page) - len({contact.email for contact in page}) + found.twice
         drift[Drift.LABELS] += found.relabelled
         drift[Drift.LISTED] += found.taken_off
         drift[Drift.NOT_JOINED] += found.not_joined
         self._known += found.known
-        self._listed += sum(one.in_address_book for one in page)
+        self._listed += sum(contact.in_address_book for contact in page)
         ledger.apply_remote()
         drift[Drift.ORPHANED] += ledger.add_unknown_labelled()
         return len(page)
 
     def _as_known(self, page: Sequence[Observed]) -> Sequence[Observed]:
-        """Return a page with the addresses as the ledger has them, where dotdigital spells their domains otherwise."""
-        others = {one.email: found for one in page if (found := spellings(one.email))}
+        """Return a page with the addresses as the ledger has them, where dotdigital spells their domains differently."""
+        others = {contact.email: found for contact in page if (found := spellings(contact.email))}
         if not others:
             return page
         known = self._ledger.known({*others, *(spelling for found in others.values() for spelling in found)})
@@ -179,7 +178,7 @@ class AccountReading:
             for email, found in others.items()
             if email not in known and len(known_as := sorted(found & known)) == 1
         }
-        return [replace(one, email=respelled[one.email]) if one.email in respelled else one for one in page]
+        return [replace(contact, email=respelled[contact.email]) if contact.email in respelled else contact for contact in page]
 
 
 def read_account(ledger: ContactLedger, reader: ContactReader, settings: Settings) -> Counter[Drift]:
@@ -213,17 +212,19 @@ def look_up(ledger: ContactLedger, reader: ContactReader, emails: Sequence[str],
     not_joined = ledger.compare_remote().not_joined
     ledger.apply_remote()
     ledger.clear_remote_state(emails)
-    ledger.recompute_pending([*emails, *(one.email for one in found)])
+    ledger.recompute_pending([*emails, *(contact.email for contact in found)])
     return not_joined
 
 
 def _with_excluded(page: Sequence[Observed], is_excluded: Callable[[str], bool] | None) -> Sequence[Observed]:
-    return page if is_excluded is None else [replace(one, excluded=is_excluded(one.email)) for one in page]
+    if is_excluded is None:
+        return page
+    return [replace(contact, excluded=is_excluded(contact.email)) for contact in page]
 
 
 @dataclass(frozen=True, slots=True)
 class ReadBack:
-    """What was read back from dotdigital.
+    """The result of a read-back.
 
     Args:
         drift: contacts by kind of difference, as far as they were read.
@@ -246,9 +247,9 @@ def read_back(
     """Read contacts back from dotdigital whose state the ledger does not know, and check a few of the others.
 
     If the whole account is read, current labels are not sent again, replaced labels can be restored, and orphaned labels are
-    found. Otherwise only the contacts are read that were created since the last time, because shoppers sign up, and come back
-    after they were deleted, without any change in the source; and those that `ContactLedger.to_look_up` names are looked up. If
-    the spot check then finds a difference, the whole account is read after all.
+    found. Otherwise only the contacts are read that were created since the last time, because shoppers sign up, or return after
+    deletion, without any change in the source; and the contacts of `ContactLedger.contacts_to_verify` are looked up. If the spot check
+    then finds a difference, the whole account is read.
 
     Args:
         ledger: the ledger scope, with the input in it.

@@ -1,8 +1,8 @@
 """Narrows refused import calls down to the rows that they are refused for. No I/O.
 
 dotdigital may refuse a whole call because of one row (docs/assumptions.md, dotdigital 11). The answer may contain an index. The index
-is only a hint, because it may be counted otherwise, or stem from a value that the answer quotes: a row is rejected only if a call with
-this row alone was refused, too, while dotdigital accepted another call.
+is only a hint, because it may be counted differently, or come from a value that the answer quotes: a row is rejected only if a call with
+this row alone was refused as well, while dotdigital accepted another call.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 MAX_REFUSED_IN_A_ROW = 40
 # refused calls of a run; at 35 calls a minute, the lowest published limit, these take a quarter of an hour
 MAX_REFUSED_CALLS = 500
-# rows that were named, but are accepted when they are sent alone
+# wrong hints: rows that an answer pointed to, but that are accepted when they are sent alone
 MAX_MISNAMED = 3
 # statuses with which a call is refused for what is in it
 REFUSALS = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY})
-# the same, of a firewall in between; from dotdigital itself, they are about the API user
+# statuses with which a firewall refuses a call for its content; from dotdigital itself, they concern the API user
 FOREIGN_REFUSALS = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_ACCEPTABLE})
 
 
@@ -58,7 +58,7 @@ class Part:
         """Return a part with some of the rows."""
         chosen = list(positions)
         rows, encoded = self.chunk.rows, self.chunk.encoded
-        return Part(Chunk([rows[one] for one in chosen], [encoded[one] for one in chosen]), self.attempt, is_named)
+        return Part(Chunk([rows[index] for index in chosen], [encoded[index] for index in chosen]), self.attempt, is_named)
 
 
 class Refusals:
@@ -74,7 +74,6 @@ class Refusals:
     """
 
     def __init__(self) -> None:
-        """Start without refused calls."""
         self.alone: list[tuple[Row, str]] = []
         self.left = 0
         self.in_a_row = 0
@@ -96,13 +95,13 @@ class Refusals:
         return self._singles.pop() if last and self._singles else None
 
     def accept(self, part: Part) -> None:
-        """Note that a part was accepted."""
+        """Record that a part was accepted."""
         self.any_accepted = True
         self.in_a_row = 0
         self._misnamed += part.is_named
 
     def refuse(self, part: Part, error: ApiError) -> None:
-        """Note that a part was refused, and plan what is submitted instead of it."""
+        """Record that a part was refused, and plan which parts are submitted instead."""
         self.last = error
         self.in_a_row += 1
         self.total += error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE
@@ -117,25 +116,25 @@ class Refusals:
             self.left += self._clear()
 
     def drop(self) -> int:
-        """Forget what would be submitted or rejected next, and return the number of its rows and of those that wait."""
+        """Discard the rows that would be submitted or rejected next, and return their number, including waiting rows."""
         dropped = self._clear() + len(self.alone) + self.left
         self.alone.clear()
         self.left = 0
         return dropped
 
     def _named(self, error: ApiError, count: int) -> Sequence[int]:
-        """Return the rows that an answer names, as far as its word has been good so far."""
-        named = sorted({one for one in error.rows if one < count})
+        """Return the rows that an answer points to; none if too many hints have been wrong."""
+        named = sorted({position for position in error.rows if position < count})
         return named if self._misnamed < MAX_MISNAMED else ()
 
     def _split(self, part: Part, named: Sequence[int]) -> None:
         count = len(part.chunk.rows)
         if len(named) == count:
-            self._singles += [part.select([one], is_named=True) for one in named]
+            self._singles += [part.select([position], is_named=True) for position in named]
         elif named:
             wrong = part.select(named, is_named=True)
             rest = part.select(sorted(set(range(count)) - set(named)))
-            # a single row shows at once whether the index is right; of many, most will be rejected, so the others come first
+            # a single row shows at once whether the index is correct; most of many named rows will be rejected, so the rest comes first
             self._parts += [rest, wrong] if len(named) == 1 else [wrong, rest]
         else:
             self._parts += [part.select(range(count // 2, count)), part.select(range(count // 2))]

@@ -26,7 +26,7 @@ from target_dotdigital.reporting.folder import MAX_TABLE_ROWS, REVIEW_FILE, Repo
 from target_dotdigital.reporting.last_rehearsal import rehearsal_line
 from target_dotdigital.reporting.report import HEALTHY, Report, RunStatus, Traffic, outcome_of
 from target_dotdigital.reporting.review import review, review_facts
-from target_dotdigital.settings import InputTerms
+from target_dotdigital.settings import InputFilter
 from target_dotdigital.sync import agreement
 from target_dotdigital.sync.activation import Activation, changed_feeds
 from target_dotdigital.sync.agreement import StateSpan
@@ -192,7 +192,7 @@ class RunRecord:
         report.tally = self.delivery.tally
         report.traffic = Traffic(dict(sorted(session.client.calls.items())), session.clock.waited)
         report.finished_at = session.clock.now()
-        # what is not committed by now must not be
+        # changes that are not committed by now must not be stored
         self.ledger.connection.rollback()
         if not self.writes:
             return
@@ -240,7 +240,7 @@ class RunRecord:
         self.report.outcome = outcome_of(error)
         try:
             self.add()
-        except Exception as other:  # noqa: BLE001 - nothing may hide the cause
+        except Exception as other:  # noqa: BLE001 - a second failure must not hide the cause
             self.report.problems.append(f"The end of the run could not be recorded in the ledger ({type(other).__name__}).")
 
 
@@ -293,14 +293,13 @@ class Run:
         scope: facts about the ledger scope from before the run.
         activation: what the operator has approved.
         collector: takes the input.
-        moved: whether the address book is another one than that of the last run, so that membership has to be read back.
-        relabelled: whether the label settings or upload_emails are others than those of the last run.
+        moved: whether the address book changed since the last run, so that membership has to be read back.
+        relabelled: whether the label settings or upload_emails changed since the last run.
     """
 
     def __init__(
         self, record: RunRecord, scope: Scope, activation: Activation, collector: Collector, *, moved: bool, relabelled: bool
     ) -> None:
-        """Store the parts."""
         self.collector = collector
         self.report = record.report
         self._record = record
@@ -317,8 +316,8 @@ class Run:
         """Deliver the collected input, and record the end of the run.
 
         Args:
-            states: what the STATE messages of the input say.
-            skipped: streams of the input without contacts, and what they lack.
+            states: the first and the last STATE of the input.
+            skipped: streams of the input without contacts, and the reason for each.
 
         Returns:
             Whether STATE may be emitted.
@@ -362,13 +361,13 @@ class Run:
         return images
 
     def restore(self, run: int, images: BeforeImages) -> None:
-        """Deliver the labels that a run replaced, to contacts that still have what replaced them.
+        """Deliver the labels that a run replaced, to contacts that still have the replacing labels.
 
         Every acknowledged bookmark is withdrawn, because the desired labels no longer match what the source has emitted.
 
         Args:
             run: number of the run.
-            images: what it replaced.
+            images: the labels that it replaced.
 
         Raises:
             TargetError: the run was not allowed to deliver, or not everything arrived.
@@ -403,7 +402,7 @@ class Run:
         """Store the input in the ledger, and read back what dotdigital holds.
 
         Raises:
-            AgreementError: the input builds on a base that the ledger does not know.
+            AgreementError: the input starts from a bookmark that the ledger has not acknowledged.
             StreamError: a skipped stream had contacts before, most records are invalid, or removed contacts cannot be recognised any more.
         """
         collector, ledger, scope, report = self.collector, self._ledger, self._scope, self.report
@@ -438,16 +437,16 @@ class Run:
         """Return whether every contact has to be compared with what dotdigital holds.
 
         Args:
-            states: what the STATE messages of the input say.
+            states: the first and the last STATE of the input.
             since: run that acknowledged the bookmark that the input starts from.
             truncated: whether the input was truncated.
 
         Raises:
-            AgreementError: it has to, and the ledger may lack contacts of the source.
+            AgreementError: a comparison is needed, and the ledger may lack contacts of the source.
         """
         ledger, scope, collector = self._ledger, self._scope, self.collector
         establishes = states.begins_at is None and states.ends_at is not None and collector.intake.read > 0
-        compared = self._is_another_place()
+        compared = self._has_new_destination()
         if scope.forgotten:
             if since is not None and (compared or self._relabelled):
                 msg = (
@@ -467,8 +466,8 @@ class Run:
         # a new ledger, a complete input and a new base are compared with everything that dotdigital holds
         return scope.account_contacts is None or bool(collector.full_streams) or establishes or compared
 
-    def _is_another_place(self) -> bool:
-        """Return whether address book or data field are not those of the last run, so that they do not hold what it delivered."""
+    def _has_new_destination(self) -> bool:
+        """Return whether the address book changed or the data field is missing, so that labels or members of the last run may be lost."""
         account, settings = self._session.account, self._settings
         lost = settings.data_field not in account.fields
         if lost and self._scope.account_contacts is not None:
@@ -482,7 +481,7 @@ class Run:
         return lost or self._moved
 
     def _lack_of(self, stream: str) -> str | None:
-        """Return the lack of a stream as a clause; None if the operator has approved that a full input replaces all streams."""
+        """Return the missing stream as a clause; None if the operator has approved that a full input replaces all streams."""
         activation, streams = self._activation, self.collector.streams
         if not activation.covers(streams | self._scope.feeds.keys()):
             return None
@@ -563,7 +562,7 @@ class Run:
         return review(self.report, planned, facts, settings, account, active=active, streams=streams, feeds=feeds)
 
     def _deliver(self, planned: Planned, restored: int | None = None) -> Account:
-        """Send what is pending, wait until every import has ended, and return the account with all that was created in it.
+        """Send what is pending, wait until every import has ended, and return the account, including newly created address book and fields.
 
         Args:
             planned: the plan.
@@ -571,12 +570,12 @@ class Run:
         """
         settings, ledger, session = self._settings, self._ledger, self._session
         needed = needed_fields(settings)
-        # commit before creating anything: after a crash, the next run would take the new, empty data field for the one it filled
+        # commit before creating anything: after a crash, the next run would mistake the new, empty data field for the one it filled
         ledger.connection.commit()
         account = ensure_book_and_fields(settings, session.client, session.account, needed)
         require_private(account)
         if account.book is not None and session.account.book is None:
-            # none of its contacts is one that the ledger has put there
+            # new to the ledger, so none of its contacts counts as a member that the ledger expects
             with self._record.delivered() as stored:
                 facts = {"address_book_id": account.book.id, "address_book_offset": account.book.contacts}
                 update_scope(stored.connection, ledger.scope, **facts)
@@ -588,10 +587,10 @@ class Run:
 
         Args:
             account: the account, whose address book and data fields exist.
-            drift: what the reading of the account found.
+            drift: differences that the read-back found.
 
         Raises:
-            DeliveryError: something has not arrived, or too much is newly rejected.
+            DeliveryError: something has not arrived, or there are too many new rejections.
         """
         report, tally = self.report, self._delivery.tally
         with self._record.delivered() as ledger:
@@ -609,25 +608,25 @@ class Run:
 
 
 def keep_excluded_current(ledger: ContactLedger, scope: Scope, settings: Settings) -> None:
-    """Mark the contacts that are excluded, if the patterns changed: waiting contacts are not sent any more, and others are again."""
-    before = () if scope.input_filter is None else msgspec.json.decode(scope.input_filter, type=InputTerms).exclude_emails
+    """Mark the contacts that are excluded, if the patterns changed, so that newly excluded contacts are not sent, and the others are."""
+    before = () if scope.input_filter is None else msgspec.json.decode(scope.input_filter, type=InputFilter).exclude_emails
     if set(before) != set(settings.exclude_emails):
         ledger.mark_excluded(settings.is_excluded)
 
 
 def keep_membership_current(ledger: ContactLedger, scope: Scope, session: Session) -> bool:
-    """Forget who is in the address book if it is another one than that of the last run, and return whether it is.
+    """Clear the membership if the address book changed since the last run, and return whether it did.
 
-    In the same transaction as the reading of the members: a run that is killed must not leave the members of one address book as those
+    Call this in the transaction that reads the new members: a killed run must not leave members of one address book recorded as members
     of another.
     """
     book = session.account.book.id if session.account.book else None
-    # an address book that is still to be created has no members, whoever was in the one before
+    # an address book that is still to be created has no members, so a missing one counts as changed
     if book == scope.address_book_id and (book is not None or not session.settings.has_address_book):
         return False
     update_scope(ledger.connection, scope.id, address_book_id=book, address_book_offset=None)
     if not session.settings.has_address_book:
-        # nobody has to be in one
+        # no contact has to be in an address book
         return False
     ledger.forget_membership()
     ledger.recompute_pending()

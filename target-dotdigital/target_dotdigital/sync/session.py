@@ -29,7 +29,7 @@ LOGGER = logging.getLogger("target-dotdigital")
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a run or command works with.
+    """The resources of a run or command.
 
     Args:
         settings: the settings.
