@@ -110,6 +110,7 @@ def test_the_number_of_runs_to_keep_is_read_from_the_environment_too(tmp_path: P
 
 
 def test_the_strip_has_the_same_numbers_as_its_table(pipeline: Pipeline) -> None:
+    pipeline.target["history_days"] = 0
     pipeline.activate()
     OUTCOMES["delivered"](pipeline)
     (reports(pipeline) / "runs" / "20200101T000000.000000Z-000000.json").write_text("{broken")
@@ -135,6 +136,7 @@ def history_without_broken(pipeline: Pipeline) -> list[dict[str, Any]]:
 
 
 def test_only_the_last_thirty_runs_of_this_account_and_field_are_shown(pipeline: Pipeline) -> None:
+    pipeline.target["history_days"] = 0
     pipeline.activate()
     assert pipeline.load(singer(people(1, "VIP"))).code == 0
     facts = pipeline.report
