@@ -277,14 +277,14 @@ class Reader(GenericSingerReader[str]):
 
 
 def is_empty(source: IO[str]) -> bool:
-    """Wait for the first line of an input, and return whether the input is empty."""
-    buffer = getattr(source, "buffer", None)
-    if buffer is not None:
-        return not buffer.peek(1)
+    """Wait for the first line of an input, and return whether it ended without one."""
+    peek = getattr(getattr(source, "buffer", None), "peek", None)
+    if peek is not None:
+        return not peek(1)
     start = source.tell()
-    found = source.read(1)
+    first = source.read(1)
     source.seek(start)
-    return not found
+    return not first
 
 
 def is_time(text: str) -> bool:
