@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from target_dotdigital.clock import Clock
 
+# both databases can store it
+MAX_NUMBER = (1 << 31) - 1
 LOGGER = logging.getLogger("target-dotdigital")
 # keys of click's context: the files of every --config so far, what they contain, and why one of them cannot be read
 CONFIG_FILES, GIVEN, UNREADABLE = (f"target_dotdigital.{name}" for name in ("config_files", "given", "unreadable"))
@@ -55,7 +57,7 @@ class CommandLine(TargetDotdigital):  # noqa: D101 - has the docstring of the ta
         files = ctx.meta[CONFIG_FILES] = (*ctx.meta.get(CONFIG_FILES, ()), *value)
         try:
             return super().cb_config(ctx, param, files)
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RuntimeError) as error:
             # raised later, where the input is read to its end and the failure is reported
             ctx.meta[UNREADABLE] = unreadable_config(error)
             return _ConfigInput()
@@ -211,6 +213,23 @@ def _fail(message: str, code: int = 1) -> NoReturn:
     raise SystemExit(code) from None
 
 
+def _check_address(_context: click.Context, _argument: click.Parameter, value: str) -> str:
+    """Refuse what cannot be an address; it would become part of a URL.
+
+    Raises:
+        click.BadParameter: it is not an address.
+    """
+    local, _, domain = value.strip().rpartition("@")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        local = ""
+    if not local or not domain:
+        msg = "it is not an e-mail address."
+        raise click.BadParameter(msg)
+    return value
+
+
 def _command(**facts: Any) -> Callable[[Callable[..., None]], OperatorCommand]:
     """Create a command from a function, whose docstring is the help text."""
 
@@ -257,7 +276,7 @@ def release(operator: Operator) -> None:
 
 @_command(uses="all settings of the sync; with dry_run, it only shows what it would do", example=" --run 12")
 @click.option(
-    "--run", type=click.IntRange(min=1), help="The run to put back; `runs`, reports and the summary line give its number."
+    "--run", type=click.IntRange(1, MAX_NUMBER), help="The run to put back; `runs`, reports and the summary line give its number."
 )
 def restore(operator: Operator, run: int | None) -> None:
     """Put back the labels that a run replaced, within the brakes. Without --run, list the runs that can be put back."""
@@ -270,7 +289,7 @@ def restore(operator: Operator, run: int | None) -> None:
 
 
 @_command(uses="ledger_url and report_dir", example=" jane@example.com")
-@click.argument("email")
+@click.argument("email", callback=_check_address)
 def forget(operator: Operator, email: str) -> None:
     """Remove an address from ledger, before-images and the files of rejected contacts."""
     from target_dotdigital.commands.forget import forget_contact
@@ -289,7 +308,7 @@ def rehearse(operator: Operator, confirm: str | None, *, read_only: bool) -> Non
 
 
 @_command(uses="ledger_url, report_dir and data_field", example=" --limit 5")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Number of runs to list.")
+@click.option("--limit", type=click.IntRange(1, MAX_NUMBER), default=20, show_default=True, help="Number of runs to list.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def runs(operator: Operator, limit: int, *, as_json: bool) -> None:
     """List the last starts, newest first: the runs of the ledger, and the other starts whose reports are kept in report_dir."""
@@ -299,7 +318,7 @@ def runs(operator: Operator, limit: int, *, as_json: bool) -> None:
 
 
 @_command(uses="ledger_url, data_field and exclude_emails", example=" jane@example.com --live")
-@click.argument("email")
+@click.argument("email", callback=_check_address)
 @click.option("--live", is_flag=True, help="Also log in and show what dotdigital holds now.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain(operator: Operator, email: str, *, live: bool, as_json: bool) -> None:

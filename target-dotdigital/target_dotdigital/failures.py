@@ -34,6 +34,10 @@ NOT_SINGER = (
     *(InvalidInputLine, RecordsWithoutSchemaException, MissingKeyPropertiesError),
     *(InvalidRecord, InvalidJSONSchema),
 )
+NOT_SINGER_CAUSES: dict[type[Exception], str] = {
+    RecordsWithoutSchemaException: "a RECORD message for a stream without a preceding SCHEMA",
+    MissingKeyPropertiesError: "a RECORD message without a key property",
+}
 CHUNK_BYTES = 1 << 20
 # the exit code of a process that a signal ended is this number plus the signal
 SIGNALLED = 128
@@ -71,7 +75,7 @@ def error_message(error: BaseException, line: int) -> str:
         return f"The settings cannot be used, so nothing was done: {'; '.join(map(_without_secrets, error.errors))}. Correct them."
     if isinstance(error, NOT_SINGER):
         # the SDK's messages quote the record
-        what = str(error) if isinstance(error, InvalidInputLine) else type(error).__name__
+        what = str(error) if isinstance(error, InvalidInputLine) else NOT_SINGER_CAUSES.get(type(error), type(error).__name__)
         return f"The input is not valid Singer: line {line} is {what}. Nothing was written; the bookmark stays. Check the tap."
     frames = _frames(error.__traceback__)
     if any(path.parts[-2:] == ("singer_sdk", "mapper.py") for path, _ in frames):
@@ -150,9 +154,9 @@ def unreadable_config(error: Exception) -> SettingsError:
     return SettingsError(f"The file of --config {what}, so nothing was done. Give a JSON file with the settings, or ENV.")
 
 
-def read_to_end(source: IO[Any]) -> None:
+def read_to_end(source: IO[Any] | None) -> None:
     """Read the input to its end, so that the tap does not fail with a broken pipe and hide the cause."""
-    if source.isatty():
+    if source is None or source.isatty():
         return
     try:
         stream = getattr(source, "buffer", source)
@@ -174,6 +178,6 @@ def _frames(trace: TracebackType | None) -> list[tuple[PurePath, int | None]]:
     return [(PurePath(frame.filename), frame.lineno) for frame in traceback.extract_tb(trace)]
 
 
-def stdin_of(file_input: IO[str] | None) -> IO[str]:
+def stdin_of(file_input: IO[str] | None) -> IO[str] | None:
     """Return the stream that a run reads from."""
     return file_input or sys.stdin

@@ -276,8 +276,10 @@ class Reader(GenericSingerReader[str]):
         raise InvalidInputLine(msg)
 
 
-def is_empty(source: IO[str]) -> bool:
-    """Wait for the first line of an input, and return whether it ended without one."""
+def is_empty(source: IO[str] | None) -> bool:
+    """Wait for the first line of an input, and return whether it ended without one; None is an input that was closed."""
+    if source is None:
+        return True
     peek = getattr(getattr(source, "buffer", None), "peek", None)
     if peek is not None:
         return not peek(1)

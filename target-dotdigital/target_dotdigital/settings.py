@@ -259,7 +259,8 @@ class Settings:
     )
     report_keep: Annotated[int, Meta(ge=1, le=10_000)] = setting(
         "Runs to keep",
-        "Number of runs whose reports are kept in the folder runs of report_dir. The page shows the last 30.",
+        "Number of runs whose reports are kept in the folder runs of report_dir, besides the last one that was delivered. The page shows "
+        "the last 30.",
         100,
     )
     history_days: Annotated[int, Meta(ge=0, le=36_500)] = setting(

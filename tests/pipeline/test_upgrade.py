@@ -248,15 +248,18 @@ def test_the_last_copy_of_the_file_is_kept_until_an_address_is_forgotten(old: Pi
     folder = old.folder
     earlier = folder / "ledger.db.before-1"
     earlier.write_bytes(b"")
+    # the operator's own
+    (folder / "ledger.db.before-upgrade").write_bytes(b"a backup")
+    (folder / "ledger.db.before-2026").mkdir()
     before = content(old.target["ledger_url"])
     old.load(day(5, {}))
     copies = sorted(path.name for path in folder.glob("ledger.db.before*"))
-    assert copies == [f"ledger.db.before-{LAYOUT}"]
+    assert copies == [f"ledger.db.before-{LAYOUT}", "ledger.db.before-2026", "ledger.db.before-upgrade"]
     copy = folder / copies[0]
     assert copy.stat().st_mode & 0o777 == 0o600
     assert content(f"sqlite:///{copy}") == before
     assert command(old, forget=PEOPLE[0]).code == 0
-    assert not list(folder.glob("ledger.db.before*"))
+    assert sorted(path.name for path in folder.glob("ledger.db.before*")) == copies[1:]
     kept = [path for path in folder.rglob("*") if path.is_file() and PEOPLE[0].encode() in path.read_bytes()]
     assert kept == []
 

@@ -235,6 +235,18 @@ def test_a_dry_run_shows_what_would_be_restored(pipeline: Pipeline, sandbox: San
     assert (pipeline.report["outcome"], sandbox.journal.writes(), runs(pipeline)) == ("dry run", [], runs_before)
 
 
+def test_a_restored_contact_has_no_sizes_and_no_time_to_mail(pipeline: Pipeline) -> None:
+    pipeline.load(singer(people(ann=["A"])))
+    pipeline.load(singer(people(ann=["B"])))
+    assert restore(pipeline, runs(pipeline)[0]["run"])["outcome"] == "delivered"
+    assert pipeline.report["segments"] == {}
+    assert explained(pipeline)["safe_to_mail_at"] is None
+    # the sizes of the day after are compared with the last ones of the source
+    pipeline.state = None
+    pipeline.load(singer(people(ann=["B"])))
+    assert pipeline.report["segments"]["B"]["change"] == 0
+
+
 def restore(pipeline: Pipeline, run: int) -> dict[str, Any]:
     pipeline.target["max_clear_percent"] = 100
     assert run_target(pipeline.target, "", pipeline.time, restore=True, run=run).code == 0
@@ -625,7 +637,7 @@ def test_the_options_of_the_commands(pipeline: Pipeline, sandbox: Sandbox) -> No
     assert (facts["email"], facts["scopes"][0]["deliveries"][0]["before"]) == (ANN, {FIELD: "Ä"})
     found = command(pipeline, "rejected", "--csv", "-", "--config", "CONFIG")
     assert found.stdout.splitlines()[1].startswith(f"{BOB},A,invalidDomain,")
-    unknown = command(pipeline, "--config", "CONFIG", "explain", "")
+    unknown = command(pipeline, "--config", "CONFIG", "explain", "nobody@example.com")
     assert (unknown.exit_code, unknown.stdout) == (1, "")
 
 
@@ -641,8 +653,10 @@ def test_files_of_settings_before_and_after_the_name_of_a_command_are_read_in_th
         monkeypatch.setenv(f"TARGET_DOTDIGITAL_{name.upper()}", pipeline.target[name])
     assert command(pipeline, "rejected", "--config", first, "--config", "ENV").exit_code == 0
     assert command(pipeline, "--config=ENV", "rejected").exit_code == 0
-    missing = command(pipeline, "--config", "CONFIG", "rejected", "--config", "missing.json")
-    assert (missing.exit_code, missing.stdout) == (1, "")
+    for name in ("missing.json", ""):
+        missing = command(pipeline, "--config", "CONFIG", "rejected", "--config", name)
+        assert (missing.exit_code, missing.stdout) == (1, "")
+        assert isinstance(missing.exception, SystemExit)
 
 
 @pytest.mark.parametrize(
@@ -650,6 +664,7 @@ def test_files_of_settings_before_and_after_the_name_of_a_command_are_read_in_th
     [
         *(["chek"], ["runs", "runs"], ["--limit", "3"], ["--live"], ["--run", "3"], ["--confirm", "AAAA"], ["--check"]),
         *(["check", "--limit", "3"], ["restore", "--run", "0"], ["restore", "7"], ["explain"], ["forget"], ["--about", "check"]),
+        *(["explain", "", "--live"], ["explain", "..", "--live"], ["forget", "a\udcff@example.com"], ["runs", "--limit", "9" * 30]),
         *(["--input", "CONFIG", "check"], ["--format", "json", "runs"], ["check", "--input", "CONFIG"]),
     ],
     ids=" ".join,

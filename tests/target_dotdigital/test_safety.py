@@ -529,7 +529,7 @@ def test_restore_keeps_to_the_brakes_and_needs_a_run_that_delivered(pipeline: Pi
     before = sandbox.account.snapshot()
     for options, words in (
         ({"run": pipeline.report["run"]}, "brakes"),
-        ({"run": 77}, "Run 77 has delivered nothing"),
+        ({"run": 77}, "The ledger has no delivery of run 77"),
     ):
         outcome = run_target(pipeline.target, "", pipeline.time, restore=True, **options)
         assert outcome.code == 1

@@ -96,8 +96,9 @@ class ContactFacts:
 
     @property
     def safe_to_mail_at(self) -> datetime.datetime | None:
-        """When dotdigital's own segments contain the contact's current labels; None if these are not confirmed."""
-        if self.confirmed_at is None or self.contact.confirmed != self.contact.desired:
+        """When dotdigital's own segments contain the contact's current labels; None if these are not confirmed, or were restored."""
+        restored = self.contact.restored is not None
+        if self.confirmed_at is None or restored or self.contact.confirmed != self.contact.desired:
             return None
         return self.confirmed_at + SEGMENT_LAG
 

@@ -66,7 +66,6 @@ def list_restorable(settings: Settings, clock: Clock) -> None:
         found = recent_runs(view.connection, scope, MAX_RUNS, restorable=True)
         latest = latest_run(view.connection, scope)
         start = history_start(view.connection, scope)
-        start = history_start(view.connection, scope)
     if found:
         click.echo("Runs that can be put back, newest first:")
         click.echo("\n".join(runs_table(found, latest)))
@@ -75,7 +74,10 @@ def list_restorable(settings: Settings, clock: Clock) -> None:
             "Nothing was done. To put one back, give its number: restore --run NUMBER. With dry_run, it shows what it would do."
         )
     else:
-        click.echo("No run has delivered anything to this account and data field: there is nothing to put back.")
+        click.echo(
+            "The ledger has no delivery to this account and data field, so there is nothing to put back. Older ones are deleted after "
+            f"{settings.history_days} days (history_days)."
+        )
 
 
 def show_review(settings: Settings, clock: Clock) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import glob
 import logging
 import os
 import re
@@ -153,6 +152,8 @@ class Ledger:
                     raise _upgrade_waits(other) from None
             copy = None if self._path is None else self._copy_file()
             with one_transaction(self.engine) as connection:
+                if self._path is None:
+                    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BUSY_SECONDS:.0f}s'")
                 migrate(connection)
                 require_layout(connection)
             if copy is not None:
@@ -191,7 +192,11 @@ class Ledger:
 
     def _copies(self) -> list[Path]:
         """Return the copies that upgrades have made."""
-        return [] if self._path is None else sorted(self._path.parent.glob(f"{glob.escape(self._path.name)}.before-*"))
+        if self._path is None:
+            return []
+        # a file with another ending is a backup that somebody made
+        named = re.compile(re.escape(f"{self._path.name}.before-") + r"\d{1,4}")
+        return sorted(path for path in self._path.parent.iterdir() if named.fullmatch(path.name) and path.is_file())
 
     def require_lock(self) -> None:
         """Check that every lock that was acquired is still held. Costs one query, or one stat of the file.
@@ -495,8 +500,14 @@ def layout_of(connection: sa.Connection) -> int | None:
     """
     names = set(sa.inspect(connection).get_table_names())
     if layouts.name not in names:
-        if names & set(METADATA.tables):
+        if names >= set(METADATA.tables) - {layouts.name}:
             return FIRST_LAYOUT
+        if missing := sorted(set(METADATA.tables) - {layouts.name} - names) if names & set(METADATA.tables) else []:
+            msg = (
+                f"The ledger cannot be used: its table {missing[0]!r} is missing, so it was half upgraded, or another program has changed "
+                "its tables. Nothing was done. Restore the ledger from a backup, or move it away and run once with --full-refresh."
+            )
+            raise LedgerError(msg)
         if names and connection.dialect.name == "sqlite":
             msg = (
                 f"The ledger cannot be used: the file of ledger_url belongs to another program, whose table {shown(min(names))!r} is "

@@ -151,12 +151,13 @@ def prune(folder: Path, keep: int) -> None:
 
     Args:
         folder: the report folder.
-        keep: number of runs to keep.
+        keep: number of runs to keep, besides the last one that was delivered.
 
     Raises:
         OSError: a file cannot be removed.
     """
-    for path in itertools.islice(_newest_first(folder / FOLDER), keep, None):
+    paths = list(_newest_first(folder / FOLDER))
+    for path in _without_last_settled(paths[:keep], paths[keep:]):
         path.with_suffix(TABLE_SUFFIX).unlink(missing_ok=True)
         path.unlink(missing_ok=True)
     parts = (*folder.glob(f".*{PART}"), *(folder / FOLDER).glob(f".*{PART}"))
@@ -165,6 +166,21 @@ def prune(folder: Path, keep: int) -> None:
         with contextlib.suppress(FileNotFoundError):
             if part.is_file() and time.time() - part.stat().st_mtime > MAX_WRITE_SECONDS:
                 part.unlink()
+
+
+def _without_last_settled(kept: Sequence[Path], older: Sequence[Path]) -> list[Path]:
+    """Return the older files without the one that the page still shows if no kept run was delivered."""
+    if not older or any(map(_is_settled, kept)):
+        return list(older)
+    last = next((path for path in older if _is_settled(path)), None)
+    return [path for path in older if path != last]
+
+
+def _is_settled(path: Path) -> bool:
+    try:
+        return past_run(msgspec.json.decode(path.read_bytes())).is_settled
+    except (OSError, msgspec.DecodeError):
+        return False
 
 
 def prune_before(folder: Path, moment: datetime.datetime) -> None:

@@ -188,7 +188,9 @@ class Report:
         return self.finished_at + SEGMENT_LAG
 
     def segments(self) -> dict[str, SegmentSize]:
-        """Return the size of each segment that has contacts, or had some after the last run that delivered."""
+        """Return the size of each segment that has contacts, or had some after the last run that delivered; none after a restore."""
+        if self.restored is not None:
+            return {}
         before = self.planned.segments_before if self.planned else {}
         counted = dict.fromkeys(before, 0) | (self.planned.segments if self.planned else {})
         changes = self.changes or (self.planned.changes if self.planned else LabelChanges())

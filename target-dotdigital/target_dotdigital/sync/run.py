@@ -200,7 +200,9 @@ class RunRecord:
             if report.tally.sent:
                 report.cleared = count_cleared(ledger.connection, report.run)
                 report.changes = LabelDecoder(session.settings.labels).count(delivered_changes(ledger.connection, report.run))
-        segments = report.planned.segments if report.planned is not None and report.outcome not in NOT_DELIVERED else None
+        # a restored contact differs from the source, so its segments are not counted
+        is_counted = report.planned is not None and report.restored is None and report.outcome not in NOT_DELIVERED
+        segments = report.planned.segments if report.planned is not None and is_counted else None
         with session.ledger.engine.begin() as connection:
             finished_at = report.finished_at.isoformat()
             end_run(connection, report.run, report.outcome, segments, finished_at=finished_at, figures=_figures(report))
@@ -350,7 +352,7 @@ class Run:
             start = history_start(self._ledger.connection, self._ledger.scope)
             since = None if start is None else datetime.datetime.fromtimestamp(start, datetime.UTC).date()
             kept = f" Deliveries are kept since {since} (history_days)." if since else ""
-            msg = f"Run {run} has delivered nothing to this account and data field: nothing to restore. Check --run.{kept}"
+            msg = f"The ledger has no delivery of run {run} to this account and data field: nothing to restore. Check --run.{kept}"
             raise SettingsError(msg)
         if unknown := fields_of(before for before, _ in images.values()) - {self._settings.data_field}:
             msg = (
