@@ -10,6 +10,7 @@ import logging
 import re
 import threading
 import time
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -249,7 +250,10 @@ def _usable(urls: list[Any]) -> list[Receiver]:
 
 def _load_receiver(url: str, number: int) -> Receiver:
     try:
-        import apprise  # noqa: PLC0415 - optional, and a tenth of a second to load
+        with warnings.catch_warnings():
+            # one of its modules imports imghdr, which Python 3.12 warns of
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import apprise  # noqa: PLC0415 - optional, and a tenth of a second to load
     except ImportError:
         raise SettingsError(NOT_INSTALLED) from None
     # its messages contain recipients, hosts and parts of URLs
