@@ -268,7 +268,8 @@ def _figures(report: Report) -> RunFigures:
         rejected=verdicts[Verdict.REJECTED],
         unconfirmed=tally.unconfirmed,
         bookmarks=report.bookmarks,
-        restored_run=report.restored,
+        # a restore that a brake stopped has put nothing back
+        restored_run=report.restored if tally.sent else None,
     )
 
 
