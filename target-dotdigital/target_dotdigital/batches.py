@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import gzip
 import zlib
+from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, cast
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
-from singer_sdk.helpers._batch import StorageTarget  # private, but the only reader of batch files that the SDK has
+import fsspec
 
 from target_dotdigital.errors import StreamError
 from target_dotdigital.text import shown
@@ -61,13 +62,11 @@ def batch_lines(message: Mapping[str, Any], config: Mapping[str, Any] | None) ->
     if not isinstance(manifest, list) or not all(isinstance(url, str) and url for url in manifest):
         msg = f"A BATCH message has a manifest that is not a list of file URLs. {CHECK_TAP}"
         raise StreamError(msg)
-    # the SDK does not decode the URL of a local folder
-    folder = {**storage, "root": unquote(storage["root"]) if storage["root"].startswith("file:") else storage["root"]}
     for url in manifest:
-        name, number = unquote(StorageTarget.split_url(url)[1]), 0
+        name, number = PurePosixPath(url).name, 0
         try:
             with contextlib.ExitStack() as stack:
-                lines: IO[Any] = stack.enter_context(StorageTarget.from_dict(folder).open(name))
+                lines: IO[Any] = stack.enter_context(_open(url, storage["root"]))
                 if encoding.get("compression") == "gzip":
                     lines = stack.enter_context(cast("IO[Any]", gzip.GzipFile(fileobj=lines)))
                 for number, line in enumerate(lines, 1):
@@ -76,3 +75,40 @@ def batch_lines(message: Mapping[str, Any], config: Mapping[str, Any] | None) ->
             raise batch_error(name, f"cannot be read after line {number} ({type(error).__name__})") from None
         if number == 0:
             raise batch_error(name, "is empty")
+
+
+def _open(url: str, root: str) -> IO[bytes]:
+    """Open a file below the root.
+
+    Raises:
+        StreamError: it is not below the root.
+        OSError: it cannot be opened.
+    """
+    outside = batch_error(PurePosixPath(url).name, "is not below storage.root of this target's batch_config, so it was not read")
+    folder, path = _local(root), _local(url)
+    if folder is not None:
+        # links are followed before the two are compared
+        path = None if path is None else path.resolve(strict=True)
+        if path is None or not path.is_relative_to(folder.resolve()):
+            raise outside
+        if not path.is_file():
+            raise batch_error(path.name, "is not a regular file")
+        return path.open("rb")
+    (scheme, place), (scheme_of_root, place_of_root) = (_split(address) for address in (url, root))
+    if scheme != scheme_of_root or ".." in place.parts or not place.is_relative_to(place_of_root) or place == place_of_root:
+        raise outside
+    file: IO[bytes] = fsspec.open(url, "rb").open()
+    return file
+
+
+def _local(url: str) -> Path | None:
+    """Return the path of a local file or folder; None for any other URL."""
+    if "://" not in url:
+        return Path(url)
+    parts = urlsplit(url)
+    return Path(unquote(parts.netloc + parts.path)) if parts.scheme == "file" else None
+
+
+def _split(url: str) -> tuple[str, PurePosixPath]:
+    scheme, _, rest = url.partition("://")
+    return scheme.lower(), PurePosixPath(rest)

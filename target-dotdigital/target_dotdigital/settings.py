@@ -373,6 +373,7 @@ class Settings:
         _require_field_names(settings.labels, settings.synced_at_field)
         _require_labels(settings.labels)
         _require_zone(settings.report_timezone)
+        _require_two_properties(settings)
         return settings
 
 
@@ -446,6 +447,15 @@ def _require_labels(labels: LabelSettings) -> None:
         msg = (
             f"segment_labels gives the segment {shown(blank[0])!r} a blank label, so nothing was done. Give it a visible one; to leave a "
             "segment out, use the tap's segments or exclude_segments."
+        )
+        raise SettingsError(msg)
+
+
+def _require_two_properties(settings: Settings) -> None:
+    if settings.email_property == settings.segments_property:
+        msg = (
+            f"email_property and segments_property are both {settings.email_property!r}, so nothing was done. Let each name a property of "
+            "its own."
         )
         raise SettingsError(msg)
 

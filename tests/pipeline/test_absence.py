@@ -421,3 +421,11 @@ def test_the_first_delivery_is_of_the_stream_that_was_reviewed(pipeline: Pipelin
     approve(pipeline, "people")
     assert_refused(pipeline, schema("loyalty") + records("loyalty", None, ann=["Gold"]), "not activated")
     assert_delivered(pipeline, schema() + records("people", None, ann=["A"]))
+
+
+def test_a_mark_of_removal_without_a_usable_address_is_nothing_to_do(pipeline: Pipeline) -> None:
+    mark = record("nohost", [], _sdc_deleted_at="2026-11-01T00:00:00Z").replace("nohost@example.com", "nohost")
+    assert_delivered(pipeline, schema("people", "_sdc_deleted_at") + record("a", ["A"]) + state(people=at(1)))
+    assert_delivered(pipeline, schema("people", "_sdc_deleted_at") + mark + state(people=at(2)))
+    assert pipeline.report["invalid"] == {}
+    assert labels(pipeline) == {"a": "A"}

@@ -17,7 +17,7 @@ from nosto_dotdigital_sandbox import Fault
 from nosto_dotdigital_sandbox.faults import answer
 from support.cases import slow_except
 from support.running import BIN, FakeTime, Outcome, Pipeline, run_target, singer
-from target_dotdigital.errors import NoInputError
+from target_dotdigital.errors import AnotherRunError, NoInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,6 +133,31 @@ class Broken(io.StringIO):
         if json.loads(line)["type"] == "STATE":
             raise OSError(errno.EIO, "Input/output error")
         return line
+
+
+class Meanwhile(io.StringIO):
+    """An input during which another run starts, before its last line."""
+
+    def __init__(self, text: str, start: Callable[[], Outcome]) -> None:
+        super().__init__(text)
+        self._start = start
+        self.outcome: Outcome | None = None
+
+    def __next__(self) -> str:  # type: ignore[override]  # typeshed's base class yields bytes
+        """Return the next line; start the other run in front of the last one."""
+        line = super().__next__()
+        if json.loads(line)["type"] == "STATE":
+            self.outcome = self._start()
+        return line
+
+
+def test_a_run_that_starts_while_another_one_reads_its_input_leaves_it_alone(pipeline: Pipeline) -> None:
+    assert pipeline.load(people("A")).code == 0
+    source = Meanwhile(people("B"), lambda: run_target(pipeline.target, people("C"), pipeline.time))
+    assert run_target(pipeline.target, source, pipeline.time).code == 0
+    assert source.outcome is not None
+    assert isinstance(source.outcome.error, AnotherRunError)
+    assert pipeline.report["outcome"] == "delivered"
 
 
 def test_an_input_that_cannot_be_read_any_further(pipeline: Pipeline, sandbox: Sandbox) -> None:

@@ -20,7 +20,7 @@ import pytest
 import singer_sdk
 import tap_nosto_segments
 import target_dotdigital
-from singer_sdk import Stream, Tap, Target, helpers, plugin_base
+from singer_sdk import Stream, Tap, Target, plugin_base
 from singer_sdk.singerlib.encoding.base import GenericSingerReader
 
 if TYPE_CHECKING:
@@ -81,8 +81,6 @@ HOOKS = [
     Hook(Stream, "_write_activate_version_message", "(self, full_table_version)"),
     # The type of `--config` in the public `invoke` and `cb_config`. The SDK exports it nowhere else.
     Hook(plugin_base, "_ConfigInput"),
-    # The storage of batch files. The sink's public `process_batch_files` opens them with it, but reads whole files past stream maps.
-    Hook(helpers, "_batch"),
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import fsspec
@@ -91,6 +92,8 @@ def test_files_in_object_storage(pipeline: Pipeline, sandbox: Sandbox, monkeypat
         outcome = pipeline.load(batch(f"{bucket}/in/1.jsonl", compression="gzip"))
         assert outcome.code == 0, outcome.log
         assert {"ann@example.com", "bob@example.com", "eve@example.com"} <= sandbox.account.snapshot().keys()
+        for url in (f"{bucket}/other/1.jsonl", f"{bucket}/in/../other/1.jsonl", f"{bucket}/in", f"{bucket}/int/1.jsonl"):
+            assert_refused(pipeline, pipeline.load(batch(url, compression="gzip")), "not below storage.root")
         assert_refused(pipeline, pipeline.load(batch(f"{bucket}/in/none.jsonl")), "cannot be read")
 
 
@@ -140,15 +143,30 @@ def test_damaged_compression_stops_the_run(pipeline: Pipeline, sandbox: Sandbox,
     assert sandbox.account.snapshot() == {}
 
 
-def test_only_files_of_the_root_are_read(pipeline: Pipeline, sandbox: Sandbox, folder: Path) -> None:
+def test_only_regular_files_below_the_root_are_read(pipeline: Pipeline, sandbox: Sandbox, folder: Path) -> None:
     outside = folder.parent / "outside.jsonl"
     outside.write_bytes(packed())
+    (folder / "good.jsonl").write_bytes(packed())
+    (folder / "link.jsonl").symlink_to(outside)
+    os.mkfifo(folder / "pipe.jsonl")
     (folder / "folder.jsonl").mkdir()
-    for url in (
-        *(str(outside), outside.as_uri(), str(folder / ".." / "outside.jsonl"), "http://127.0.0.1:9/outside.jsonl"),
-        *(str(folder / "folder.jsonl"), str(folder / "none.jsonl")),
-    ):
-        assert_refused(pipeline, pipeline.load(batch(url)), "cannot be read")
+    (folder / "sub").mkdir()
+    expected = {
+        # the root has a file of this name
+        str(folder / "sub" / "good.jsonl"): "cannot be read",
+        "good.jsonl": "cannot be read",
+        str(outside): "not below storage.root",
+        outside.as_uri(): "not below storage.root",
+        str(folder / ".." / "outside.jsonl"): "not below storage.root",
+        str(folder / "link.jsonl"): "not below storage.root",
+        "http://127.0.0.1:9/x.jsonl": "not below storage.root",
+        "s3://bucket/x.jsonl": "not below storage.root",
+        str(folder / "pipe.jsonl"): "not a regular file",
+        str(folder / "folder.jsonl"): "not a regular file",
+        str(folder / "none.jsonl"): "cannot be read",
+    }
+    for url, word in expected.items():
+        assert_refused(pipeline, pipeline.load(batch(url)), word)
     assert sandbox.account.snapshot() == {}
 
 

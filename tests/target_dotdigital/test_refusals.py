@@ -32,6 +32,7 @@ def assert_refused(pipeline: Pipeline, outcome: Outcome, *words: str) -> None:
         ({"address_book_id": 99}, ["no address book with the ID 99:"]),
         ({"data_field": "LASTNAME"}, ["'LASTNAME' is one of dotdigital's own"]),
         ({"data_field": "EMAIL"}, ["'EMAIL' is one of dotdigital's own"]),
+        ({"segments_property": "email"}, ["both 'email'"]),
         ({"overflow": "spill"}, ["overflow: spill is no longer supported", "drop", "fail"]),
         ({"synced_at_field": "nostosegment"}, ["same field"]),
         ({"brake_override_date": "2026-02-30"}, ["brake_override_date is '2026-02-30', which is not a date"]),

@@ -807,3 +807,11 @@ def test_the_report_is_for_people_and_holds_no_address(pipeline: Pipeline, sandb
     files += pipeline.folder.glob("ledger.db*")
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
     assert ("ledger.db" in {path.name for path in files}) == pipeline.target["ledger_url"].startswith("sqlite")
+
+
+def test_a_dry_run_shows_which_brakes_would_stop_the_run(pipeline: Pipeline) -> None:
+    assert pipeline.load(singer(people(120))).code == 0
+    pipeline.target["dry_run"] = True
+    assert pipeline.load(singer([{**one, "segments": []} for one in people(120)])).code == 0
+    (problem,) = pipeline.report["problems"]
+    assert "max_clear_percent" in problem

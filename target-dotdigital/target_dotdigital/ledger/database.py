@@ -607,8 +607,9 @@ def _forbid_writes(connection: Any, _record: object) -> None:
 
 def _configure_sqlite(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
-    # free pages can be given back piece by piece; has an effect on a new file alone
-    cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    # Free pages can be given back piece by piece. Only in a new file: in another one, the statement would wait for the run that is writing.
+    if not cursor.execute("PRAGMA page_count").fetchone()[0]:
+        cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
     # readers never wait for the writer, and a commit survives a crash of the process
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = NORMAL")

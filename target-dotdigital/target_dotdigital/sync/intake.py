@@ -215,7 +215,7 @@ class Collector:
                 self.intake.excluded += 1
                 left_out.append(address)
             elif not is_address(address) and not (self._is_excluded and self._is_excluded(address)):
-                self.intake.invalid[INVALID_ADDRESS] += 1
+                self._count_invalid_address(deleted=record[2])
                 left_out.append(address)
             elif (row := self._row(address, *record)) is None:
                 mentioned.append(address)
@@ -241,6 +241,13 @@ class Collector:
         found = self.ledger.streams_of([address for address in dropped if is_address(address)])
         # the batch may contain them before it drops them
         return dict.fromkeys(dropped, "") | found
+
+    def _count_invalid_address(self, *, deleted: bool) -> None:
+        if deleted:
+            # a contact that was never delivered has nothing to remove
+            self.intake.kept += 1
+        else:
+            self.intake.invalid[INVALID_ADDRESS] += 1
 
     def _row(self, address: str, stream: str, segments: str, deleted: bool) -> Incoming | None:  # noqa: FBT001 - unpacked from a tuple
         """Return the contact of a record; None if it has no usable labels."""

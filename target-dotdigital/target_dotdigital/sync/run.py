@@ -34,6 +34,7 @@ from target_dotdigital.sync.delivery import Delivery, needed_fields
 from target_dotdigital.sync.intake import Collector, relabel_if_settings_changed
 from target_dotdigital.sync.labels import LabelDecoder, LabelEncoder, Labels
 from target_dotdigital.sync.plan import (
+    brakes,
     check_results,
     make_plan,
     require_brakes,
@@ -519,10 +520,13 @@ class Run:
         self._record.folder.remove_review()
         if not self._activation.is_active or (received is not None and not self._keep_feeds(received)):
             self._require_activation(planned, received)
+        today = self._session.clock.today()
         if self._settings.dry_run:
             self.report.outcome = RunStatus.DRY_RUN
+            if stops := brakes(planned.plan, self._settings, today):
+                self.report.problems.append(f"Without dry_run, the brakes would stop this run: {'; '.join(stops)}.")
             return False
-        require_brakes(planned.plan, self._settings, self._session.clock.today())
+        require_brakes(planned.plan, self._settings, today)
         return True
 
     def _keep_feeds(self, received: Received) -> bool:
