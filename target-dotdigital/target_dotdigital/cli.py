@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import gc
 import logging
@@ -16,7 +17,7 @@ from typing_extensions import override
 
 from target_dotdigital.clock import find_zone
 from target_dotdigital.environment import read_setting, variables_without_effect
-from target_dotdigital.errors import NoInputError
+from target_dotdigital.errors import NoInputError, SettingsError
 from target_dotdigital.failures import (
     SIGNALLED,
     configure_streams,
@@ -124,12 +125,21 @@ class CommandLine(TargetDotdigital):  # noqa: D101 - has the docstring of the ta
         from target_dotdigital.sync.run import published
 
         given = config or _ConfigInput()
-        # the settings may be wrong
-        path, keep, zone = (read_setting(given.config, SCHEMA, name) for name in ("report_dir", "report_keep", "report_timezone"))
-        folder, report = ReportFolder(Path(path), find_zone(zone) or datetime.UTC), Report(started_at=cls.clock().now())
         target: CommandLine | None = None
+        report = Report(started_at=cls.clock().now())
+
+        def destination() -> tuple[ReportFolder, int]:
+            if target is not None:
+                with contextlib.suppress(SettingsError):
+                    return ReportFolder(Path(target.settings.report_dir), target.settings.zone), target.settings.report_keep
+            # the settings are wrong
+            path, keep, zone = (
+                read_setting(given.config, SCHEMA, name) for name in ("report_dir", "report_keep", "report_timezone")
+            )
+            return ReportFolder(Path(path), find_zone(zone) or datetime.UTC), max(1, keep)
+
         try:
-            with published(report, folder, max(1, keep), lambda error: error_message(error, target.line if target else 0)):
+            with published(report, destination, lambda error: error_message(error, target.line if target else 0)):
                 target = cls.create(given)
                 # invalid settings are reported before a line is read
                 cls.print_version(print_fn=cls.logger.info)

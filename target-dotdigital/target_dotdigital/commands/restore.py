@@ -39,7 +39,7 @@ def restore_run(settings: Settings, clock: Clock, run: int) -> None:
     report, folder = Report(started_at=clock.now()), ReportFolder(Path(settings.report_dir), settings.zone)
     with open_run(settings, clock, report) as opened:
         images = opened.images_of(run)
-        with published(report, folder, settings.report_keep, lambda error: error_message(error, 0)):
+        with published(report, lambda: (folder, settings.report_keep), lambda error: error_message(error, 0)):
             opened.restore(run, images)
     planned = report.planned
     if settings.dry_run and planned is not None:

@@ -68,13 +68,14 @@ NOT_DELIVERED = frozenset({RunStatus.BRAKED, RunStatus.FAILED})
 
 
 @contextmanager
-def published(report: Report, folder: ReportFolder, keep: int, explain: Callable[[BaseException], str]) -> Iterator[None]:
+def published(
+    report: Report, destination: Callable[[], tuple[ReportFolder, int]], explain: Callable[[BaseException], str]
+) -> Iterator[None]:
     """Publish the report at the end of the block; if an exception ends it, its message is the first problem.
 
     Args:
         report: the report.
-        folder: the report folder, which may not exist yet.
-        keep: number of runs to keep in the history.
+        destination: returns the report folder, which may not exist yet, and the number of runs to keep in the history.
         explain: returns the line for the operator about an exception.
 
     Raises:
@@ -82,12 +83,14 @@ def published(report: Report, folder: ReportFolder, keep: int, explain: Callable
     """
     try:
         yield
+        folder, keep = destination()
         folder.publish(report, keep)
         _require_written(report)
     except BaseException as error:
         report.finished_at = report.finished_at or report.started_at
         report.outcome = outcome_of(error)
         report.problems.insert(0, explain(error))
+        folder, keep = destination()
         with contextlib.suppress(SettingsError):
             open_folder(str(folder.path), folder.zone).publish_failure(report, error, report.problems[0], keep)
         raise
