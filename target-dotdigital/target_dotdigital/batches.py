@@ -1,4 +1,4 @@
-"""Reads the files of BATCH messages with the SDK's own storage, which only opens files in one configured folder."""
+"""Reads the files of BATCH messages. The input names them, so only files below the configured root are read."""
 
 from __future__ import annotations
 
@@ -37,8 +37,6 @@ def batch_error(name: str, what: str) -> StreamError:
 
 def batch_lines(message: Mapping[str, Any], config: Mapping[str, Any] | None) -> Iterator[tuple[str, int, bytes]]:
     """Yield the records of a BATCH message: name of the file, number of the line, and the undecoded line.
-
-    Files are read from storage.root of batch_config, regardless of the folder in the message.
 
     Args:
         message: the message; its shape is not checked yet.

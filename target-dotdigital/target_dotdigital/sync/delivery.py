@@ -32,6 +32,18 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger("target-dotdigital")
 FIRST_PAUSE_SECONDS = 2.0
+ROWS = 5_000
+# polls of an import are up to a minute apart
+SECONDS_PER_LINE = 55.0
+# nothing is published about how long dotdigital may take for an import; import_timeout is 6 hours by default
+LATEST_SECONDS = 48 * 3600.0
+# So many contacts are not all kept out of the address book: if it stays empty, it is the wrong one, or imports ignore it. Of fewer
+# contacts, only the first delivery is not trusted.
+MIN_MEMBERS = 10
+MISTAKEN = (
+    "dotdigital's reports name other addresses for the IDs of some contacts, again after these were looked up: other contacts may "
+    "have been changed. All of them are looked up by the next run. Run the command `rehearse`."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,20 +171,6 @@ def _unusual(payload: str) -> int:
     return (
         len(payload.encode()) - len(payload) + payload.count("\\") + payload.count("'") + payload.count('" ') + payload.count(' "')
     )
-
-
-ROWS = 5_000
-# polls of an import are up to a minute apart
-SECONDS_PER_LINE = 55.0
-# nothing is published about how long dotdigital may take for an import; import_timeout is 6 hours by default
-LATEST_SECONDS = 48 * 3600.0
-# So many contacts are not all kept out of the address book: if it stays empty, it is the wrong one, or imports ignore it. Of fewer
-# contacts, only the first delivery is not trusted.
-MIN_MEMBERS = 10
-MISTAKEN = (
-    "dotdigital's reports name other addresses for the IDs of some contacts, again after these were looked up: other contacts may "
-    "have been changed. All of them are looked up by the next run. Run the command `rehearse`."
-)
 
 
 class Progress:
