@@ -429,3 +429,12 @@ def test_a_mark_of_removal_without_a_usable_address_is_nothing_to_do(pipeline: P
     assert_delivered(pipeline, schema("people", "_sdc_deleted_at") + mark + state(people=at(2)))
     assert pipeline.report["invalid"] == {}
     assert labels(pipeline) == {"a": "A"}
+
+
+def test_contacts_that_were_left_out_may_be_missing_without_a_starting_state(pipeline: Pipeline) -> None:
+    pipeline.target["exclude_emails"] = ["a@example.com"]
+    assert_delivered(pipeline, schema() + record("a", ["A"]) + record("b", ["B"]) + state(people=at(1)))
+    pipeline.target["exclude_emails"] = []
+    assert pipeline.load(schema() + record("b", ["C"]) + state(people=at(2))).code == 0
+    assert pipeline.report["outcome"] == "partly delivered"
+    assert "left out before" in pipeline.report["problems"][0]

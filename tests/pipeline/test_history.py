@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 from support.running import Outcome, Pipeline, run_target, singer
-from target_dotdigital.ledger import imports as ledger_imports
+from target_dotdigital.ledger.imports import delete_old_imports
 
 if TYPE_CHECKING:
     from nosto_dotdigital_sandbox import Sandbox
@@ -111,17 +111,20 @@ def test_old_rejections_stay_what_they_are(pipeline: Pipeline, sandbox: Sandbox)
     assert len(sandbox.journal.imports()) == 1, "permanently rejected, so not sent again"
 
 
-def test_deletion_in_pieces_never_leaves_half_a_run(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_imports, "ROWS_PER_PIECE", 2)
-    monkeypatch.setattr(ledger_imports, "MAX_ROWS_PER_RUN", 4)
+def test_deletion_in_pieces_never_leaves_half_a_run(pipeline: Pipeline) -> None:
+    pipeline.target["history_days"] = 0
     first = deliver(pipeline, "A")
-    pipeline.time.skipped += 100 * DAY
     deliver(pipeline, "B", PEOPLE[:1])
-    # two of six are left for the next run, but nobody sees them any more
-    assert len(query(pipeline, "SELECT email FROM dotdigital_deliveries WHERE after LIKE '%\"A\"%'")) == 2
+    engine = sa.create_engine(pipeline.target["ledger_url"], poolclass=sa.NullPool)
+    delivered = query(pipeline, "SELECT max(submitted_at) FROM dotdigital_imports")[0]
+    assert delete_old_imports(engine, 101, delivered, rows_per_piece=2, most=4) == 4
+    # two of six are left for the next run, but no command sees them any more
+    left = "SELECT email FROM dotdigital_deliveries WHERE after LIKE '%\"A\"%'"
+    assert len(query(pipeline, left)) == 2
     assert command(pipeline, restore=True, run=first).code == 1
-    deliver(pipeline, "C", PEOPLE[:1])
-    assert query(pipeline, "SELECT email FROM dotdigital_deliveries WHERE after LIKE '%\"A\"%'") == []
+    assert delete_old_imports(engine, 101, delivered, rows_per_piece=2, most=4) == 2
+    assert query(pipeline, left) == []
+    assert sent(pipeline) == {PEOPLE[0]}
     assert query(pipeline, "SELECT id FROM dotdigital_imports WHERE scope = 0") == []
 
 

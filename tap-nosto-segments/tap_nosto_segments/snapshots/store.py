@@ -244,7 +244,7 @@ class SnapshotStore:
             modified_at: datetime.datetime = self._files.modified(path)
             return now - modified_at.astimezone(datetime.UTC) > MAX_WRITING_TIME
         except NotImplementedError:
-            return False
+            return False  # fsspec raises it for file systems that know no modification time: nothing is deleted there
 
     def _list_names(self) -> set[str]:
         try:

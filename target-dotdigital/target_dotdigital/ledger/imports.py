@@ -328,7 +328,9 @@ def history_start(connection: sa.Connection, scope: int) -> float | None:
     return start
 
 
-def delete_old_imports(engine: sa.Engine, account_id: int, before: float) -> int:
+def delete_old_imports(
+    engine: sa.Engine, account_id: int, before: float, *, rows_per_piece: int = ROWS_PER_PIECE, most: int = MAX_ROWS_PER_RUN
+) -> int:
     """Delete the imports of an account that no rule needs any more, with their before-images, and return the number of these.
 
     An import is needed as long as it has no result, may be applied late, has not been verified, or holds contacts.
@@ -337,6 +339,8 @@ def delete_old_imports(engine: sa.Engine, account_id: int, before: float) -> int
         engine: the ledger's database.
         account_id: the account; its lock is held.
         before: imports that were submitted before this time are deleted, in seconds since 1970.
+        rows_per_piece: before-images that are deleted in one transaction.
+        most: before-images that are deleted at most, apart from the rest of a piece.
     """
     i = imports.c
     mine = i.scope.in_(sa.select(scopes.c.id).where(scopes.c.account_id == account_id))
@@ -348,17 +352,17 @@ def delete_old_imports(engine: sa.Engine, account_id: int, before: float) -> int
         keys = connection.scalars(sa.select(i.id).where(i.scope == EXPIRED_SCOPE).order_by(i.id)).all()
     deleted = 0
     for key in keys:
-        piece = sa.select(deliveries.c.email).where(deliveries.c["import"] == key).limit(ROWS_PER_PIECE)
-        rows = ROWS_PER_PIECE
-        while rows == ROWS_PER_PIECE:
-            if deleted >= MAX_ROWS_PER_RUN:
+        piece = sa.select(deliveries.c.email).where(deliveries.c["import"] == key).limit(rows_per_piece)
+        rows = rows_per_piece
+        while rows == rows_per_piece:
+            if deleted >= most:
                 return deleted
             # one transaction per piece, so that other runs do not wait longer than for one piece
             with engine.begin() as connection:
                 rows = connection.execute(
                     sa.delete(deliveries).where(deliveries.c["import"] == key, deliveries.c.email.in_(piece))
                 ).rowcount
-                if rows < ROWS_PER_PIECE:
+                if rows < rows_per_piece:
                     connection.execute(sa.delete(imports).where(i.id == key))
             deleted += rows
     return deleted

@@ -289,19 +289,21 @@ def keep_feeds(collector: Collector, connection: sa.Connection, scope: Scope, st
     update_scope(connection, scope.id, feeds=_encode(feeds).decode())
 
 
-def invalidate_on_wider_filter(connection: sa.Connection, scope: Scope, settings: Settings) -> None:
-    """Withdraw every bookmark if the settings now use more records of the input than the settings of the last run.
+def invalidate_on_wider_filter(connection: sa.Connection, scope: Scope, settings: Settings) -> bool:
+    """Withdraw every bookmark if the settings now use more records of the input than in the last run, and return whether they do.
 
     Records that were left out under the earlier settings are part of what these bookmarks stand for, but not of the ledger.
     """
-    input_filter = settings.input_filter
-    if scope.input_filter is not None and input_filter.is_wider_than(msgspec.json.decode(scope.input_filter, type=InputFilter)):
+    input_filter, before = settings.input_filter, scope.input_filter
+    is_wider = before is not None and input_filter.is_wider_than(msgspec.json.decode(before, type=InputFilter))
+    if is_wider:
         LOGGER.warning(
             "exclude_emails, on_removed, stream_maps or the properties changed: records that earlier runs left out are used now, so the "
             "input has to name every contact once (--full-refresh)."
         )
         Bookmarks(connection, scope.id).withdraw()
     update_scope(connection, scope.id, input_filter=msgspec.json.encode(input_filter).decode())
+    return is_wider
 
 
 def acknowledge(states: StateSpan, collector: Collector, ledger: ContactLedger, scope: Scope, now: datetime.datetime) -> None:

@@ -165,14 +165,20 @@ def require_held(delivery: Delivery, account: Account, scope: int, settings: Set
         raise DeliveryError(msg)
 
 
-def unresolved(drift: Counter[Drift], tally: DeliveryStats) -> list[str]:
+def unresolved(drift: Counter[Drift], tally: DeliveryStats, *, may_lack: bool) -> list[str]:
     """Return a sentence for each problem with the delivered contacts that no run can resolve.
 
     Args:
         drift: differences that the read-back found.
         tally: figures of the delivery.
+        may_lack: whether contacts that earlier runs left out may be missing, although the settings use them now.
     """
     found = []
+    if may_lack:
+        found.append(
+            "exclude_emails, on_removed, stream_maps or the properties changed, so contacts that were left out before are used now. The "
+            "source did not show that it sent all of its contacts, so some may be missing: let it send all of them once."
+        )
     if missing := drift[Drift.NOT_SHOWN]:
         found.append(
             f"The address book has {missing} contacts more than dotdigital showed when the account was read back, so labels of contacts "

@@ -154,10 +154,10 @@ def _prepare(record: RunRecord, scope: Scope, activation: Activation) -> Run:
     encoder = LabelEncoder(labels)
     relabelled = relabel_if_settings_changed(ledger, scope, settings, encoder)
     keep_excluded_current(ledger, scope, settings)
-    agreement.invalidate_on_wider_filter(connection, scope, settings)
+    widened = agreement.invalidate_on_wider_filter(connection, scope, settings)
     moved = keep_membership_current(ledger, scope, session)
     ledger.open_input()
-    return Run(record, scope, activation, Collector(ledger, labels, encoder, settings), moved=moved, relabelled=relabelled)
+    return Run(record, scope, activation, Collector(ledger, labels, encoder, settings), Changes(moved, relabelled, widened))
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,11 +285,28 @@ class Received:
         truncated: how the messages show that the input was truncated, as a clause; None if they do not show it.
         missing: streams of which the ledger has contacts and that the input does not announce.
         drift: contacts that dotdigital did not hold as the ledger expected, as far as they were read back.
+        may_lack: whether contacts that earlier runs left out may be missing, although the settings use them now.
     """
 
     truncated: str | None
     missing: frozenset[str]
     drift: Counter[Drift]
+    may_lack: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What changed since the last run.
+
+    Args:
+        moved: whether the address book changed, so that membership has to be read back.
+        relabelled: whether the label settings or upload_emails changed.
+        widened: whether the settings use records that the last run left out.
+    """
+
+    moved: bool
+    relabelled: bool
+    widened: bool
 
 
 class Run:
@@ -300,13 +317,10 @@ class Run:
         scope: facts about the ledger scope from before the run.
         activation: what the operator has approved.
         collector: takes the input.
-        moved: whether the address book changed since the last run, so that membership has to be read back.
-        relabelled: whether the label settings or upload_emails changed since the last run.
+        changes: what changed since the last run.
     """
 
-    def __init__(
-        self, record: RunRecord, scope: Scope, activation: Activation, collector: Collector, *, moved: bool, relabelled: bool
-    ) -> None:
+    def __init__(self, record: RunRecord, scope: Scope, activation: Activation, collector: Collector, changes: Changes) -> None:
         self.collector = collector
         self.report = record.report
         self._record = record
@@ -316,8 +330,7 @@ class Run:
         self._delivery = record.delivery
         self._scope = scope
         self._activation = activation
-        self._moved = moved
-        self._relabelled = relabelled
+        self._changes = changes
 
     def finish(self, states: StateSpan, skipped: Mapping[str, str]) -> bool:
         """Deliver the collected input, and record the end of the run.
@@ -338,7 +351,7 @@ class Run:
         if not acknowledged:
             agreement.require_complete(received.truncated, "Nothing was written (dry_run)")
         else:
-            outcome = self._verify(self._deliver(planned), received.drift)
+            outcome = self._verify(self._deliver(planned), received.drift, may_lack=received.may_lack)
             agreement.require_complete(received.truncated, "What it said was delivered")
             with self._record.delivered() as ledger:
                 agreement.acknowledge(states, self.collector, ledger, self._scope, self._session.clock.now())
@@ -438,7 +451,9 @@ class Run:
             self._delivery.mark_open(ledger.connection)
         if truncated is None:
             collector.remove_unmentioned()
-        return Received(truncated, frozenset(missing), found.drift)
+        # a source that sends its starting STATE has shown that it started from nothing
+        may_lack = self._changes.widened and states.begin is None and not collector.is_full
+        return Received(truncated, frozenset(missing), found.drift, may_lack)
 
     def _needs_read_back(self, states: StateSpan, since: int | None, *, truncated: bool) -> bool:
         """Return whether every contact has to be compared with what dotdigital holds.
@@ -455,7 +470,7 @@ class Run:
         establishes = states.begins_at is None and states.ends_at is not None and collector.intake.read > 0
         compared = self._has_new_destination()
         if scope.forgotten:
-            if since is not None and (compared or self._relabelled):
+            if since is not None and (compared or self._changes.relabelled):
                 msg = (
                     "An address was forgotten (command forget) while the source still had it, so the ledger may lack a contact of the "
                     "source. Now the label settings, upload_emails, the address book or the data field are others than in the last run, "
@@ -481,11 +496,11 @@ class Run:
             LOGGER.warning(
                 "The data field was deleted in dotdigital since the last run: every contact is compared with what it holds."
             )
-        elif self._moved:
+        elif self._changes.moved:
             LOGGER.info(
                 "The address book is another one than that of the last run: every contact is compared with what dotdigital holds"
             )
-        return lost or self._moved
+        return lost or self._changes.moved
 
     def _lack_of(self, stream: str) -> str | None:
         """Return the missing stream as a clause; None if the operator has approved that a full input replaces all streams."""
@@ -592,12 +607,13 @@ class Run:
         self._delivery.deliver(account, ledger.scope, planned.plan.total, restored)
         return account
 
-    def _verify(self, account: Account, drift: Counter[Drift]) -> RunStatus:
+    def _verify(self, account: Account, drift: Counter[Drift], *, may_lack: bool = False) -> RunStatus:
         """Check that everything sent has arrived, count what remains, and return how the run ends if nothing else fails.
 
         Args:
             account: the account, whose address book and data fields exist.
             drift: differences that the read-back found.
+            may_lack: whether contacts that earlier runs left out may be missing.
 
         Raises:
             DeliveryError: something has not arrived, or there are too many new rejections.
@@ -608,7 +624,7 @@ class Run:
             report.problems += tally.problems
             check_results(tally, report.intake.invalid, self._settings, ledger.count_in_source)
         require_held(self._delivery, account, self._scope.id, self._settings)
-        report.problems += (found := unresolved(drift, tally))
+        report.problems += (found := unresolved(drift, tally, may_lack=may_lack))
         return status_of(
             remaining, tally, report.intake, is_limited=self._settings.max_contacts_per_run > 0, has_problems=bool(found)
         )
