@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import enum
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,12 +15,16 @@ from singer_sdk.mapper import (
     RemoveRecordTransform,
 )
 
-from target_dotdigital.text import normalise
+from target_dotdigital.errors import SettingsError
+from target_dotdigital.text import normalise, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from singer_sdk.mapper import StreamMap
+
+
+MARK = "_sdc_deleted_at"
 
 
 class Fate(enum.Enum):
@@ -104,6 +109,47 @@ class AddressMaps:
     def _key(self, record: Mapping[str, Any]) -> str:
         address = record.get(self._email)
         return normalise(address) if isinstance(address, str) else ""
+
+
+def require_stable_addresses(stream_maps: Mapping[str, Any] | None, email: str, segments: str) -> None:
+    """Require that no map makes the address depend on the segments or on the mark of removal, which change from day to day.
+
+    Such a contact would get another address than before, and keep its labels under the earlier one.
+
+    Args:
+        stream_maps: the setting.
+        email: property with the address.
+        segments: property with the segment names.
+
+    Raises:
+        SettingsError: a map does.
+    """
+    for name, rules in (stream_maps or {}).items():
+        expression = rules.get(email) if isinstance(rules, dict) else None
+        found = {segments, MARK} & _names_in(expression) if isinstance(expression, str) else None
+        if found:
+            msg = (
+                f"stream_maps makes {email} depend on {min(found)} ({shown(name)!r}): a contact whose segments change, or that is removed, "
+                "would get another address, and keep its labels under the earlier one. Nothing was done. Use the address alone."
+            )
+            raise SettingsError(msg)
+
+
+def _names_in(expression: str) -> set[str]:
+    """Return the names and texts in an expression; none if it cannot be parsed, which the SDK explains."""
+    try:
+        nodes = list(ast.walk(ast.parse(expression.strip(), mode="eval")))
+    except (SyntaxError, ValueError):
+        return set()
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)
+    return found
 
 
 def has_expressions(maps: Sequence[StreamMap]) -> bool:

@@ -21,7 +21,7 @@ from target_dotdigital.failures import SIGNALLED
 from target_dotdigital.reader import Reader, RecordDecoder, RecordSkipper, is_empty
 from target_dotdigital.settings import SCHEMA, Settings
 from target_dotdigital.sinks import ContactSink
-from target_dotdigital.stream_maps import AddressMaps, Fate, has_expressions
+from target_dotdigital.stream_maps import AddressMaps, Fate, has_expressions, require_stable_addresses
 
 # instead of the SDK's, which does not say what the setting does
 BATCH_DESCRIPTION = "For taps that send BATCH messages: storage.root is the only place from which their files (JSONL) are read."
@@ -69,6 +69,7 @@ class TargetDotdigital(Target):
             SettingsError: they contradict each other, or notifications cannot be sent to notify_urls.
         """
         settings = Settings.from_config(self.config)
+        require_stable_addresses(settings.stream_maps, settings.email_property, settings.segments_property)
         if settings.notify_urls:
             from target_dotdigital.reporting.notifications import load_receivers
 

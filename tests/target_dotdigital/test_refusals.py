@@ -33,6 +33,8 @@ def assert_refused(pipeline: Pipeline, outcome: Outcome, *words: str) -> None:
         ({"data_field": "LASTNAME"}, ["'LASTNAME' is one of dotdigital's own"]),
         ({"data_field": "EMAIL"}, ["'EMAIL' is one of dotdigital's own"]),
         ({"segments_property": "email"}, ["both 'email'"]),
+        ({"stream_maps": {"people": {"email": "email if segments else 'x@example.com'"}}}, ["makes email depend on segments"]),
+        ({"stream_maps": {"people": {"email": "record['_sdc_deleted_at'] and 'x@example.com' or email"}}}, ["on _sdc_deleted_at"]),
         ({"overflow": "spill"}, ["overflow: spill is no longer supported", "drop", "fail"]),
         ({"synced_at_field": "nostosegment"}, ["same field"]),
         ({"brake_override_date": "2026-02-30"}, ["brake_override_date is '2026-02-30', which is not a date"]),
